@@ -1,0 +1,138 @@
+#!/bin/sh
+# Builds, shows and tests Homeroom. All it needs is Python >= 3.10 (with venv) and, to fetch the
+# tools once, a package index. See `./build.sh help`.
+set -eu
+cd "$(dirname "$0")"
+
+VENV=.venv
+# What the build and the tests use directly; constraints.txt pins these and what they need.
+TOOLS="
+    maubot mautrix matrix-synapse aiohttp aiosqlite asyncpg bcrypt SQLAlchemy typing_extensions
+    pytest pytest-asyncio pytest-cov pytest-timeout pytest-xdist hypothesis ruff mypy
+"
+# The tests run the plugin with these as well: maubot's official image has 1.3.24.
+OTHER_SQLALCHEMY="1.3.24 1.4.54 2.0.58"
+
+usage() {
+    cat <<'END'
+./build.sh                    build dist/homeroom-v<version>.mbp and load it with maubot's loader
+./build.sh demo               watch a home survive a restart, on a throw-away Synapse and maubot
+./build.sh sandbox [--fresh]  the same servers left running, for any Matrix client, until Ctrl-C
+./build.sh test [ARGUMENTS]   all tests, side by side; with arguments, pytest with just these
+./build.sh check              ruff and mypy --strict
+./build.sh help               this text
+
+The first run makes .venv with the tools that constraints.txt pins. PYTHON names the Python to
+make it with; without, the first Python >= 3.10 in PATH is taken.
+END
+}
+
+die() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+# Whether a command is a Python that can make the virtual environment.
+suits() {
+    "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        suits "$PYTHON" || die "PYTHON=$PYTHON is not a Python >= 3.10 with venv and ensurepip"
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do
+        if suits "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    die "no Python >= 3.10 with venv found (on Debian and Ubuntu: apt-get install python3-venv)"
+}
+
+# Prints what the tools depend on; a virtual environment that was made for it needs no look.
+fingerprint() {
+    "$1" - "$TOOLS" "$OTHER_SQLALCHEMY" <<'END'
+import hashlib, pathlib, sys
+seen = hashlib.sha256(repr((sys.version_info[:3], sys.argv[1:])).encode())
+for name in ("constraints.txt", "pyproject.toml"):
+    seen.update(pathlib.Path(name).read_bytes())
+print(seen.hexdigest())
+END
+}
+
+install_sqlalchemy() {
+    target="$VENV/sqlalchemy-$1"
+    [ ! -d "$target" ] || return 0
+    rm -rf "$target.unfinished"
+    # Without its C extensions: no compiler is needed, and the statements are the same.
+    DISABLE_SQLALCHEMY_CEXT=1 "$VENV/bin/python" -m pip install --quiet --no-deps \
+        --target "$target.unfinished" "SQLAlchemy==$1"
+    mv "$target.unfinished" "$target"
+}
+
+prepare() {
+    python=$VENV/bin/python
+    if [ -z "${PYTHON:-}" ] && suits "$python" && [ -f "$VENV/fingerprint" ] &&
+        [ "$(cat "$VENV/fingerprint")" = "$(fingerprint "$python")" ]; then
+        return
+    fi
+    base=$(find_python)
+    wanted=$(fingerprint "$base")
+    if [ -f "$VENV/fingerprint" ] && [ "$(cat "$VENV/fingerprint")" = "$wanted" ]; then
+        return
+    fi
+    echo "Installing the tools into $VENV (once) ..." >&2
+    version='import sys; print(sys.version_info[:3])'
+    if [ "$("$python" -c "$version" 2>/dev/null)" != "$("$base" -c "$version")" ]; then
+        "$base" -m venv --clear "$VENV"
+    fi
+    rm -f "$VENV/fingerprint"
+    # shellcheck disable=SC2086 # a list of words
+    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt $TOOLS >&2
+    for version in $OTHER_SQLALCHEMY; do
+        install_sqlalchemy "$version" >&2
+    done
+    echo "$wanted" >"$VENV/fingerprint"
+}
+
+run() {
+    exec "$VENV/bin/python" -m "$@"
+}
+
+command=${1:-build}
+[ $# -eq 0 ] || shift
+case $command in
+build)
+    prepare
+    run tests.stack.package
+    ;;
+demo)
+    prepare
+    run tests.stack.demo "$@"
+    ;;
+sandbox)
+    prepare
+    run tests.stack.sandbox "$@"
+    ;;
+test)
+    prepare
+    [ $# -gt 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
+    run pytest "$@"
+    ;;
+check)
+    prepare
+    "$VENV/bin/ruff" check .
+    "$VENV/bin/ruff" format --check .
+    run mypy
+    ;;
+help | -h | --help)
+    usage
+    ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,5 @@
+"""Homeroom: homes for agent chats that survive every restart. The architecture is in README.md."""
+
+from .bot import Homeroom
+
+__all__ = ["Homeroom"]

@@ -1,0 +1,30 @@
+"""What can go wrong outside, in three kinds: that is all the verbs need to know.
+
+`Refused`         the homeserver understood and said no: asking again will not help.
+`Unavailable`     nobody knows: no answer, a broken answer, or "later" for longer than we wait.
+                  It never means that something does not exist.
+`OutcomeUnknown`  the same, for a request that must not simply be sent again: look first.
+"""
+
+from __future__ import annotations
+
+
+class HomeserverError(Exception):
+    """A request to the homeserver did not succeed."""
+
+
+class Refused(HomeserverError):
+    """The homeserver answered with a Matrix error (`errcode`) that is final."""
+
+    def __init__(self, *, status: int, errcode: str, message: str) -> None:
+        super().__init__(f"{errcode}: {message}" if message else errcode)
+        self.status = status
+        self.errcode = errcode
+
+
+class Unavailable(HomeserverError):
+    """No usable answer within the time that this kind of request is worth."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The request may or may not have been carried out."""

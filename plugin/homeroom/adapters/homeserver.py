@@ -1,0 +1,222 @@
+"""The homeserver as Homeroom sees it: the only caller of the Matrix client-server API.
+
+Reads give up after half a minute, so that nobody waits for an outage to end; writes are worth a
+quarter of an hour, because that is what default rate limits can ask for. What comes in is plain
+JSON that was checked for its outer shape only; `domain/room_state.py` reads what is inside.
+
+Raises `Refused`, `Unavailable` or `OutcomeUnknown` (`errors.py`), nothing of mautrix's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from maubot.matrix import MaubotMatrixClient
+from mautrix.api import Method, Path
+from mautrix.client.encryption_manager import EncryptingAPI
+from mautrix.types import EventID, EventType, MessageEventContent, RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from .errors import Refused, Unavailable
+from .http import Patience, PatientAPI
+
+SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
+
+READING: Final = Patience(call=30, attempt=30)
+LOOKING: Final = Patience(call=120, attempt=120)
+WRITING: Final = Patience(call=900, attempt=120)
+
+NOTHING: Final[dict[str, Any]] = {"types": []}
+ROOMS_WITHOUT_EVENTS: Final = {
+    "room": {
+        "timeline": {"types": [], "limit": 1},
+        "state": NOTHING,
+        "ephemeral": NOTHING,
+        "account_data": NOTHING,
+    },
+    "presence": NOTHING,
+    "account_data": NOTHING,
+}
+NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
+
+
+class Homeserver:
+    """Requests in the bot's name.
+
+    Args:
+        client: maubot's client; address, token, crypto and state store are its own.
+        concurrency: how many requests may be under way at once.
+    """
+
+    def __init__(
+        self,
+        client: MaubotMatrixClient,
+        *,
+        log: TraceLogger,
+        concurrency: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.bot: UserID = client.mxid
+        slots = asyncio.Semaphore(concurrency)
+
+        def api(patience: Patience) -> PatientAPI:
+            return PatientAPI(
+                client.api, slots=slots, patience=patience, log=log.getChild("http"), sleep=sleep
+            )
+
+        self._reading, self._looking, self._writing = api(READING), api(LOOKING), api(WRITING)
+        self._client = client
+        self._versions: dict[str, Any] | None = None
+        self._capabilities: dict[str, Any] | None = None
+
+    @property
+    def server_name(self) -> str:
+        """The bot's own server: the `via` of every room that it makes."""
+        return self.bot.split(":", 1)[1]
+
+    # Reading
+
+    async def supports_sliding_sync(self) -> bool:
+        if self._versions is None:
+            self._versions = _object(await self._reading.request(Method.GET, Path.versions))
+        features = self._versions.get("unstable_features")
+        return isinstance(features, dict) and features.get(SLIDING_SYNC_FEATURE) is True
+
+    async def default_room_version(self) -> str | None:
+        """The room version that the server picks; None if it does not say."""
+        if self._capabilities is None:
+            answer = _object(await self._reading.request(Method.GET, Path.v3.capabilities))
+            self._capabilities = _object(answer.get("capabilities", {}))
+        versions = self._capabilities.get("m.room_versions")
+        default = versions.get("default") if isinstance(versions, dict) else None
+        return default if isinstance(default, str) else None
+
+    async def joined_rooms(self) -> frozenset[RoomID]:
+        answer = _object(await self._looking.request(Method.GET, Path.v3.joined_rooms))
+        rooms = answer.get("joined_rooms")
+        if not isinstance(rooms, list) or not all(isinstance(room, str) for room in rooms):
+            raise Unavailable("joined_rooms: the answer has no list of room IDs")
+        return frozenset(RoomID(room) for room in rooms)
+
+    async def room_state(self, room_id: RoomID) -> list[Any]:
+        """The current state of a room, as raw events.
+
+        If the bot has left the room this is the state at that moment.
+        """
+        answer = await self._reading.request(Method.GET, Path.v3.rooms[room_id].state)
+        if not isinstance(answer, list):
+            raise Unavailable(f"state of {room_id}: the answer is not a list")
+        return answer
+
+    async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
+        path = Path.v3.rooms[room_id].joined_members
+        members = _object(await self._reading.request(Method.GET, path)).get("joined")
+        return frozenset(UserID(member) for member in _object(members))
+
+    async def position(self) -> str:
+        """A sync position of this moment, without the rooms."""
+        token = (await self.sync(filter_=NO_ROOMS)).get("next_batch")
+        if not isinstance(token, str):
+            raise Unavailable("sync: the answer has no next_batch")
+        return token
+
+    async def sync(
+        self, *, since: str | None = None, filter_: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """One `/sync` that does not wait for news."""
+        query = {"timeout": "0", "set_presence": "offline"}
+        if since is not None:
+            query["since"] = since
+        if filter_ is not None:
+            query["filter"] = json.dumps(filter_)
+        return _object(await self._looking.request(Method.GET, Path.v3.sync, query_params=query))
+
+    async def sliding_sync(self, body: dict[str, Any], *, pos: str | None) -> dict[str, Any]:
+        """One request of simplified sliding sync (MSC4186)."""
+        query = {"timeout": "0"} if pos is None else {"timeout": "0", "pos": pos}
+        return _object(
+            await self._looking.request(Method.POST, SLIDING_SYNC, body, query_params=query)
+        )
+
+    # Writing
+
+    async def create_room(self, request: dict[str, Any]) -> RoomID:
+        """Create a room; the request is the body of `POST /createRoom`.
+
+        Raises:
+            OutcomeUnknown: there may be a room now. Look before trying again.
+        """
+        answer = _object(await self._writing.request(Method.POST, Path.v3.createRoom, request))
+        return RoomID(_text(answer, "room_id"))
+
+    async def put_state(
+        self, room_id: RoomID, event_type: str, content: dict[str, Any], *, state_key: str = ""
+    ) -> None:
+        path = Path.v3.rooms[room_id].state[event_type][state_key]
+        await self._writing.request(Method.PUT, path, content)
+
+    async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
+        query = {"via": via[0], "server_name": via[0]} if via else {}
+        await self._writing.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
+
+    async def leave(self, room_id: RoomID, *, reason: str) -> None:
+        await self._writing.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
+
+    async def invite(self, room_id: RoomID, user_id: UserID) -> None:
+        """Invite a user; one who is invited or joined already is fine."""
+        path = Path.v3.rooms[room_id].invite
+        try:
+            await self._writing.request(Method.POST, path, {"user_id": user_id})
+        except Refused as e:
+            if e.status != 403 or not await self._is_in(room_id, user_id):
+                raise
+
+    async def send(self, room_id: RoomID, content: MessageEventContent, *, txn_id: str) -> EventID:
+        """Send a message, encrypted where the room is.
+
+        The same `txn_id` sent twice makes one event, as long as the homeserver remembers it.
+        """
+        sender = EncryptingAPI(
+            mxid=self.bot,
+            device_id=self._client.device_id,
+            api=self._writing,
+            state_store=self._client.state_store,
+        )
+        if self._client.crypto is not None:
+            sender.crypto = self._client.crypto
+        return await sender.send_message_event(
+            room_id, EventType.ROOM_MESSAGE, content, txn_id=txn_id
+        )
+
+    async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
+        """Show the bot as typing for a while; 0 stops it."""
+        path = Path.v3.rooms[room_id].typing[self.bot]
+        body: dict[str, Any] = {"typing": milliseconds > 0}
+        if milliseconds > 0:
+            body["timeout"] = milliseconds
+        await self._reading.request(Method.PUT, path, body)
+
+    async def _is_in(self, room_id: RoomID, user_id: UserID) -> bool:
+        path = Path.v3.rooms[room_id].state["m.room.member"][user_id]
+        try:
+            member = await self._reading.request(Method.GET, path)
+        except Refused:
+            return False
+        return isinstance(member, dict) and member.get("membership") in {"join", "invite"}
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise Unavailable("the answer is not a JSON object")
+    return answer
+
+
+def _text(answer: dict[str, Any], key: str) -> str:
+    value = answer.get(key)
+    if not isinstance(value, str):
+        raise Unavailable(f"the answer has no {key}")
+    return value

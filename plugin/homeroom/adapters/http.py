@@ -1,0 +1,212 @@
+"""Homeroom's own way to talk to the homeserver: patient, bounded, and never shared.
+
+maubot's `client.api` belongs to all plugins of the client and gives up at the first 429, so it
+is left alone; `PatientAPI` is a second `HTTPAPI` with the same address and token. It waits out
+rate limits as long as the homeserver asks for, repeats what failed for a passing reason, reads
+no more than a bounded answer, and tells `Refused` from `Unavailable` (see `errors.py`).
+
+Not repeated blindly: `POST /createRoom`, the one request that a second sending would do twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientTimeout
+from mautrix.api import HTTPAPI, Method
+from mautrix.util.logging import TraceLogger
+from yarl import URL
+
+from .errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
+PARSE_ASIDE: Final = 256 * 1024
+"""Bytes. Larger answers are parsed in a thread, so that other plugins go on running."""
+MAX_ERROR_TEXT: Final = 200
+MAX_WAIT_MS: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long one call may take, waiting and repeating included, and one attempt of it."""
+
+    call: float
+    attempt: float
+
+
+class PatientAPI(HTTPAPI):
+    """An `HTTPAPI` that waits and repeats.
+
+    Args:
+        shared: maubot's own; address, token and session are read from it at every request.
+        slots: bounds how many requests are under way at once.
+        patience: seconds.
+        sleep: `asyncio.sleep`, or a clock of the tests'.
+    """
+
+    def __init__(
+        self,
+        shared: HTTPAPI,
+        *,
+        slots: asyncio.Semaphore,
+        patience: Patience,
+        log: TraceLogger,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(
+            shared.base_url, shared.token, client_session=shared.session, log=log, txn_id=0
+        )
+        self._shared = shared
+        self._slots = slots
+        self._patience = patience
+        self._sleep = sleep
+
+    async def request(self, *args: Any, **kwargs: Any) -> Any:
+        self.base_url, self.token = self._shared.base_url, self._shared.token
+        self.session = self._shared.session
+        kwargs["sensitive"] = True  # contents are people's words: not for the debug log
+        return await super().request(*args, **kwargs)
+
+    async def _send(
+        self,
+        method: Method,
+        url: URL,
+        content: Any,
+        query_params: dict[str, str],
+        headers: dict[str, str],
+    ) -> tuple[Any, ClientResponse]:
+        deadline = time.monotonic() + self._patience.call
+        once = method == Method.POST and url.path.endswith("/createRoom")
+        what = f"{method} {url.path}"
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with self._slots:
+                    return await self._attempt(method, url, content, query_params, headers)
+            except _Later as later:
+                if once and later.may_have_happened:
+                    raise OutcomeUnknown(f"{what}: {later}") from later
+                delay = later.seconds or _backoff(attempt)
+                if time.monotonic() + delay > deadline:
+                    raise Unavailable(f"{what}: {later} (attempt {attempt})") from later
+                self.log.debug(
+                    "%s: %s; trying again in %.1f s (attempt %d)", what, later, delay, attempt
+                )
+            await self._sleep(delay)
+
+    async def _attempt(
+        self,
+        method: Method,
+        url: URL,
+        content: Any,
+        query_params: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> tuple[Any, ClientResponse]:
+        try:
+            async with self.session.request(
+                str(method),
+                url,
+                data=content,
+                params=query_params,
+                headers=headers,
+                timeout=ClientTimeout(total=self._patience.attempt, sock_connect=10),
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response)
+                answer = await _parse(body)
+                if 200 <= response.status < 300:
+                    if answer is _NOT_JSON:
+                        raise _Later("the answer is not JSON", may_have_happened=True)
+                    return answer, response
+                raise _judge(response, answer)
+        except ClientConnectorError as e:
+            raise _Later(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
+        except (ClientError, OSError, asyncio.TimeoutError) as e:
+            raise _Later(_reason(e), may_have_happened=True) from e
+
+
+class _Later(Exception):
+    """A passing failure of one attempt."""
+
+    def __init__(
+        self, reason: str, *, may_have_happened: bool, seconds: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.may_have_happened = may_have_happened
+        self.seconds = seconds
+
+
+_NOT_JSON: Final = object()
+
+
+async def _read(response: ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_ANSWER:
+            raise Unavailable(f"the answer is larger than {MAX_ANSWER} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _parse(body: bytes) -> Any:
+    try:
+        if len(body) > PARSE_ASIDE:
+            return await asyncio.to_thread(json.loads, body)
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+
+
+def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
+    """What an answer outside 2xx means.
+
+    Without an `errcode` it is not the homeserver that speaks but something in front of it, so
+    even a 404 says nothing about what exists.
+    """
+    errcode = answer.get("errcode") if isinstance(answer, dict) else None
+    if response.status == 429 or errcode == "M_LIMIT_EXCEEDED":
+        return _Later(
+            "rate limited", may_have_happened=False, seconds=_retry_after(response, answer)
+        )
+    if isinstance(errcode, str) and 400 <= response.status < 500 and response.status != 408:
+        message = answer.get("error")
+        return Refused(
+            status=response.status,
+            errcode=errcode[:MAX_ERROR_TEXT],
+            message=message[:MAX_ERROR_TEXT] if isinstance(message, str) else "",
+        )
+    return _Later(f"HTTP status {response.status}", may_have_happened=response.status >= 500)
+
+
+def _retry_after(response: ClientResponse, answer: Any) -> float | None:
+    """Seconds to wait: `retry_after_ms`, else `Retry-After`, else None (back off as usual)."""
+    milliseconds = answer.get("retry_after_ms") if isinstance(answer, dict) else None
+    if (
+        isinstance(milliseconds, int | float)
+        and not isinstance(milliseconds, bool)
+        and 0 <= milliseconds < MAX_WAIT_MS
+    ):
+        return max(milliseconds / 1000, 0.05)
+    header = response.headers.get("Retry-After", "")
+    if header.isascii() and header.isdigit() and len(header) < 9:
+        return max(float(header), 0.05)
+    return None
+
+
+def _backoff(attempt: int) -> float:
+    """0.25 to 0.5 s after the first attempt, twice that after every other, 30 s at most."""
+    longest: float = min(0.5 * 2 ** min(attempt - 1, 10), 30)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 (no secret: jitter)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__)[:MAX_ERROR_TEXT]

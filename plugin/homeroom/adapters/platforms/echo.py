@@ -1,0 +1,10 @@
+"""The platform that needs nothing: it says what was said, and under which key it heard it."""
+
+from __future__ import annotations
+
+from . import Turn
+
+
+class EchoPlatform:
+    async def answer(self, turn: Turn) -> str:
+        return f"{turn.text}\n\n({turn.platform_chat_id})"

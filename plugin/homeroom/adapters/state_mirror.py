@@ -1,0 +1,103 @@
+"""Making mautrix's state store true again.
+
+maubot throws the first sync response after every start away, so what happened while it was down
+never reaches the state store: members who came or went, new power levels, encryption. For the
+rooms that are Homeroom's the look has all of it; what differs is written. The store belongs to
+all plugins of the client: rooms of others are not touched, and nothing is ever deleted from it
+but members that the homeserver does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mautrix.client.state_store import StateStore
+from mautrix.types import Member as StoredMember
+from mautrix.types import (
+    Membership,
+    MemberStateEventContent,
+    RoomID,
+    SerializerError,
+    StateEvent,
+    UserID,
+)
+from mautrix.util.logging import TraceLogger
+
+from ..domain.topology import Member, Room, Topology
+
+ALL_MEMBERSHIPS = tuple(Membership)
+
+
+class StateMirror:
+    """Writes what was observed into the state store.
+
+    Args:
+        store: None if the client has none; then there is nothing to heal.
+    """
+
+    def __init__(self, store: StateStore | None, *, log: TraceLogger) -> None:
+        self._store = store
+        self._log = log
+
+    async def heal(self, topology: Topology) -> int:
+        """Write what differs. Returns in how many rooms there was a difference."""
+        if self._store is None:
+            return 0
+        healed = 0
+        for room in topology.read():
+            if room.mirror is not None and topology.bot in room.members:
+                healed += await self._heal_room(self._store, room)
+        if healed:
+            self._log.debug("The state store was out of date for %d rooms", healed)
+        return healed
+
+    async def _heal_room(self, store: StateStore, room: Room) -> bool:
+        healed = False
+        members: dict[UserID, StoredMember | MemberStateEventContent] = {
+            user_id: _stored(member) for user_id, member in room.members.items()
+        }
+        if not await self._has_members(store, room.room_id, members):
+            await store.set_members(room.room_id, members)
+            healed = True
+        mirror = room.mirror
+        assert mirror is not None
+        if mirror.power_levels is not None:
+            known = await store.get_power_levels(room.room_id)
+            if known is None or known.serialize() != mirror.power_levels:
+                await store.set_power_levels(room.room_id, dict(mirror.power_levels))  # type: ignore[arg-type]
+                healed = known is None or healed
+        if mirror.encryption is not None and not await store.is_encrypted(room.room_id):
+            await store.set_encryption_info(room.room_id, dict(mirror.encryption))
+            healed = True
+        if not await store.has_create_cached(room.room_id):
+            create = _event(room.room_id, mirror.create)
+            if create is not None:
+                await store.set_create(create)
+        return healed
+
+    async def _has_members(
+        self, store: StateStore, room_id: RoomID, members: Mapping[UserID, Any]
+    ) -> bool:
+        if not await store.has_full_member_list(room_id):
+            return False
+        known = await store.get_member_profiles(room_id, ALL_MEMBERSHIPS)
+        return {u: m.membership for u, m in known.items()} == {
+            u: m.membership for u, m in members.items()
+        }
+
+
+def _stored(member: Member) -> StoredMember:
+    raw: dict[str, Any] = {
+        "membership": member.membership,
+        "displayname": member.displayname,
+        "avatar_url": member.avatar_url,
+    }
+    return StoredMember.deserialize(raw)  # type: ignore[arg-type]
+
+
+def _event(room_id: RoomID, raw: Mapping[str, Any]) -> StateEvent | None:
+    try:
+        return StateEvent.deserialize({**raw, "room_id": room_id})  # type: ignore[arg-type]
+    except SerializerError:
+        return None

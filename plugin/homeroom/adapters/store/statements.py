@@ -1,0 +1,140 @@
+"""Every statement of the store, compiled once, at import, to text that both databases read.
+
+The text is PostgreSQL's with `$1`, `$2`, … for the arguments; for SQLite mautrix turns these into
+`?1`, `?2`, …. Only those parts of SQLAlchemy are used that are the same from 1.3.24 to 2.1, and
+only SQL that SQLite 3.24 knows too: no RETURNING, no `= ANY`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Table, and_, bindparam, func, literal_column, null, or_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
+from .tables import CHATS, HANDLED_EVENTS, HOMES, METADATA, NOTICES, SYNC_STATE
+
+# The base class, because SQLAlchemy 2.1's default dialect writes `$1::VARCHAR`.
+_DIALECT: Final[Any] = PGDialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
+# What a JSON text may carry and PostgreSQL (NUL) or UTF-8 (surrogates) cannot.
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text and the names of its arguments in order."""
+
+    sql: str
+    names: tuple[str, ...]
+
+    def __call__(self, **values: object) -> tuple[Any, ...]:
+        """The text and the arguments, as a connection's `execute` and `fetch` take them."""
+        return (self.sql, *self.arguments(values))
+
+    def arguments(self, values: Mapping[str, object]) -> tuple[object, ...]:
+        """Put the values in order; characters that no database can hold become U+FFFD."""
+        if len(values) != len(self.names):
+            raise TypeError(f"expected {self.names}, got {tuple(values)}")
+        return tuple(_storable(values[name]) for name in self.names)
+
+
+def _storable(value: object) -> object:
+    return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else value
+
+
+def _compile(statement: Any) -> Statement:
+    text = str(statement.compile(dialect=_DIALECT))
+    names = tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    return Statement(_PLACEHOLDER.sub(lambda match: f"${numbers[match[1]]}", text), names)
+
+
+def _insert(table: Table) -> Any:
+    return insert(table).values({column.name: bindparam(column.name) for column in table.columns})
+
+
+def _upsert(table: Table, *, kept: Iterable[str] = ()) -> Statement:
+    """Insert a row, or write over the one with its key, except for the columns `kept`."""
+    statement = _insert(table)
+    kept = {*kept, *(column.name for column in table.primary_key)}
+    return _compile(
+        statement.on_conflict_do_update(
+            index_elements=list(table.primary_key),
+            set_={
+                column.name: statement.excluded[column.name]
+                for column in table.columns
+                if column.name not in kept
+            },
+        )
+    )
+
+
+def _claim() -> Statement:
+    """Insert a notice; or renew one from before `expired`, or from a future that is none."""
+    statement = _insert(NOTICES)
+    sent_at = NOTICES.c.sent_at
+    return _compile(
+        statement.on_conflict_do_update(
+            index_elements=list(NOTICES.primary_key),
+            set_={"sent_at": statement.excluded.sent_at},
+            where=or_(sent_at <= bindparam("expired"), sent_at > bindparam("sent_at")),
+        )
+    )
+
+
+COUNT: Final = {
+    name: _compile(func.count().select().select_from(table))
+    for name, table in METADATA.tables.items()
+}
+
+READ_HOMES: Final = _compile(HOMES.select())
+READ_CHATS: Final = _compile(CHATS.select())
+WRITE_HOME: Final = _upsert(HOMES, kept=("created_at",))
+WRITE_CHAT: Final = _upsert(CHATS, kept=("created_at",))
+FREE_IDS: Final = _compile(
+    CHATS.update()
+    .where(CHATS.c.room_id == bindparam("of_room_id"))
+    .values(chat_id=null(), platform_chat_id=null())
+)
+
+HANDLED_AT_ONCE: Final = 100
+"""How many event IDs `READ_HANDLED` takes, as `event_0`, `event_1`, …; NULL matches none."""
+
+READ_HANDLED: Final = _compile(
+    HANDLED_EVENTS.select().where(
+        HANDLED_EVENTS.c.event_id.in_([bindparam(f"event_{n}") for n in range(HANDLED_AT_ONCE)])
+    )
+)
+MARK_HANDLED: Final = _compile(
+    _insert(HANDLED_EVENTS).on_conflict_do_nothing(index_elements=[HANDLED_EVENTS.c.event_id])
+)
+READ_FIRST_BEYOND: Final = _compile(
+    HANDLED_EVENTS.select()
+    .order_by(HANDLED_EVENTS.c.handled_at.desc(), HANDLED_EVENTS.c.event_id.desc())
+    .limit(literal_column("1"))
+    .offset(bindparam("keep"))
+)
+DELETE_HANDLED_BEFORE: Final = _compile(
+    HANDLED_EVENTS.delete().where(HANDLED_EVENTS.c.handled_at < bindparam("before"))
+)
+DELETE_HANDLED_FROM: Final = _compile(
+    HANDLED_EVENTS.delete().where(
+        or_(
+            HANDLED_EVENTS.c.handled_at < bindparam("handled_at"),
+            and_(
+                HANDLED_EVENTS.c.handled_at == bindparam("handled_at"),
+                HANDLED_EVENTS.c.event_id <= bindparam("event_id"),
+            ),
+        )
+    )
+)
+
+READ_SYNC_STATE: Final = _compile(SYNC_STATE.select().where(SYNC_STATE.c.key == bindparam("key")))
+WRITE_SYNC_STATE: Final = _upsert(SYNC_STATE)
+
+CLAIM_NOTICE: Final = _claim()

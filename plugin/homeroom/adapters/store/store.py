@@ -1,0 +1,192 @@
+"""The class that the rest of the plugin talks to.
+
+In come `Change`s and event IDs, out come `Records`. Every method is one transaction: it is done,
+or it raises `StoreError` (or is cancelled) and nothing of it is done. Nothing is cached here and
+nothing is decided here. Times are milliseconds since 1970, as `now` gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from mautrix.types import EventID, RoomID, SyncToken, UserID
+from mautrix.util.async_db import Connection, Database
+
+from ...domain.model import Chat, Home, Records
+from ...domain.plan import Change, SetChat, SetHome
+from . import statements
+from .errors import attempt
+from .rows import Position, chat_values, home_values, read_chat, read_home, read_position
+from .transactions import connection, snapshot, transaction
+
+_POSITION: Final = "position"
+"""The key of the only row of `sync_state`."""
+
+
+class Store:
+    """What Homeroom remembers. Raises `StoreError`, from every method."""
+
+    def __init__(self, database: Database, *, now: Callable[[], int]) -> None:
+        self._database = database
+        self._now = now
+
+    async def snapshot(self) -> Records:
+        """Read all homes and chats, as they are at one moment."""
+        with attempt("read homes and chats"):
+            async with snapshot(self._database) as reading:
+                home_rows = await reading.fetch(*statements.READ_HOMES())
+                chat_rows = await reading.fetch(*statements.READ_CHATS())
+        homes = filter(None, map(read_home, home_rows))
+        chats = filter(None, map(read_chat, chat_rows))
+        return Records(
+            homes={home.matrix_user_id: home for home in homes},
+            chats={chat.room_id: chat for chat in chats},
+        )
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Make every changed row its change's `after`, all or none.
+
+        Only the last change of a row counts, otherwise the order does not matter: rows may swap
+        their ids. Applying the same changes again changes nothing but `updated_at`. An id that
+        an unchanged, routed row has already is an error.
+        """
+        homes: dict[UserID, Home] = {}
+        chats: dict[RoomID, Chat] = {}
+        for change in changes:
+            match change:
+                case SetHome(after=home):
+                    homes[home.matrix_user_id] = home
+                case SetChat(after=chat):
+                    chats[chat.room_id] = chat
+        if not homes and not chats:
+            return
+        now = self._now()
+        times = {"created_at": now, "updated_at": now}
+        # Sorted, so that two that write at once wait for each other and never both.
+        with attempt(f"write {len(homes)} homes and {len(chats)} chats"):
+            async with transaction(self._database) as writing:
+                await _for_each(
+                    writing,
+                    statements.WRITE_HOME,
+                    [{**home_values(homes[owner]), **times} for owner in sorted(homes)],
+                )
+                await _for_each(
+                    writing,
+                    statements.FREE_IDS,
+                    [{"of_room_id": room_id} for room_id in sorted(chats)],
+                )
+                await _for_each(
+                    writing,
+                    statements.WRITE_CHAT,
+                    [{**chat_values(chats[room_id]), **times} for room_id in sorted(chats)],
+                )
+
+    async def was_handled(self, event_id: EventID) -> bool:
+        """Whether the event was acted on, as far as is still remembered."""
+        return bool(await self.handled([event_id]))
+
+    async def handled(self, event_ids: Iterable[EventID]) -> frozenset[EventID]:
+        """Those of the events that were acted on, as far as is still remembered."""
+        remaining = iter(dict.fromkeys(event_ids))
+        handled: set[EventID] = set()
+        with attempt("look up handled events"):
+            async with connection(self._database) as reading:
+                while batch := list(islice(remaining, statements.HANDLED_AT_ONCE)):
+                    values: dict[str, EventID | None] = {
+                        f"event_{n}": batch[n] if n < len(batch) else None
+                        for n in range(statements.HANDLED_AT_ONCE)
+                    }
+                    rows = await reading.fetch(*statements.READ_HANDLED(**values))
+                    handled.update(EventID(row["event_id"]) for row in rows)
+        return frozenset(handled)
+
+    async def mark_handled(self, event_id: EventID, *, room_id: RoomID) -> None:
+        """Remember that the event was acted on; the first time counts."""
+        with attempt("mark an event as handled"):
+            async with connection(self._database) as writing:
+                await writing.execute(
+                    *statements.MARK_HANDLED(
+                        event_id=event_id, room_id=room_id, handled_at=self._now()
+                    )
+                )
+
+    async def prune(self, *, older_than: int, keep: int) -> int:
+        """Forget handled events, return how many.
+
+        Forgotten are those that were handled more than `older_than` milliseconds ago, and the
+        oldest of those that are more than `keep`.
+        """
+        with attempt("prune handled events"):
+            async with transaction(self._database) as writing:
+                forgotten = _affected(
+                    await writing.execute(
+                        *statements.DELETE_HANDLED_BEFORE(before=self._now() - older_than)
+                    )
+                )
+                beyond = await writing.fetchrow(*statements.READ_FIRST_BEYOND(keep=keep))
+                if beyond is not None:
+                    forgotten += _affected(
+                        await writing.execute(
+                            *statements.DELETE_HANDLED_FROM(
+                                handled_at=beyond["handled_at"], event_id=beyond["event_id"]
+                            )
+                        )
+                    )
+                return forgotten
+
+    async def position(self) -> Position | None:
+        """Read the sync position that was saved last, whichever account it belongs to."""
+        with attempt("read the sync position"):
+            async with connection(self._database) as reading:
+                row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
+        return None if row is None else read_position(row)
+
+    async def save_position(self, token: SyncToken, *, bot: UserID) -> None:
+        """Remember up to where everything was handled, in place of what was remembered."""
+        with attempt("save the sync position"):
+            async with connection(self._database) as writing:
+                await writing.execute(
+                    *statements.WRITE_SYNC_STATE(
+                        key=_POSITION, value=token, bot=bot, saved_at=self._now()
+                    )
+                )
+
+    async def claim_notice(self, room_id: RoomID, kind: str, *, every_ms: int) -> bool:
+        """Whether the notice may be sent now: True once per period, whoever asks at once.
+
+        A claim from the future is void: the clock was wrong then, or is now.
+        """
+        now = self._now()
+        with attempt("claim a notice"):
+            async with connection(self._database) as writing:
+                result = await writing.execute(
+                    *statements.CLAIM_NOTICE(
+                        room_id=room_id, kind=kind, sent_at=now, expired=now - every_ms
+                    )
+                )
+        return _affected(result) == 1
+
+    async def counts(self) -> dict[str, int]:
+        """Count the rows of every table, at one moment."""
+        with attempt("count rows"):
+            async with snapshot(self._database) as reading:
+                return {
+                    table: await reading.fetchval(*statement())
+                    for table, statement in statements.COUNT.items()
+                }
+
+
+async def _for_each(
+    writing: Connection, statement: statements.Statement, rows: list[dict[str, object]]
+) -> None:
+    if rows:
+        await writing.executemany(statement.sql, [statement.arguments(row) for row in rows])
+
+
+def _affected(result: Any) -> int:
+    """How many rows a statement wrote: asyncpg says `INSERT 0 1`, aiosqlite gives a cursor."""
+    if isinstance(result, str):
+        return int(result.rpartition(" ")[2])
+    return int(result.rowcount)

@@ -1,0 +1,307 @@
+"""The plugin's life: builds, connects, starts and stops; decides nothing.
+
+    start   read the settings; reconcile; then, and only then, open the doors
+    doors   register the handlers, deliver what arrived meanwhile, repair in the background
+    stop    close the doors, end what is running, write the position last
+
+Nothing that may pass makes `start()` fail, because maubot would disable the instance for good:
+while the homeserver or the settings are not usable, Homeroom waits, says so in the log, and goes
+on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from maubot.plugin_base import Plugin
+from mautrix.util.async_db import Database, UpgradeTable
+
+from . import replies
+from .adapters.errors import HomeserverError
+from .adapters.homeserver import Homeserver
+from .adapters.observation import Observer
+from .adapters.platforms.echo import EchoPlatform
+from .adapters.state_mirror import StateMirror
+from .adapters.store import UPGRADES, Store, StoreError
+from .background import Background
+from .commands import Commands
+from .config import Config, ConfigError, Settings, read_admins, read_settings
+from .deliver import Delivery
+from .handlers import Handlers
+from .idle import IdleHandlers
+from .locks import OwnerLocks
+from .provision import Provisioner
+from .reconcile import Reconciled, Reconciler
+from .repair import Repairer
+from .routes import Routes
+from .speak import Speaker
+
+RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
+"""Seconds between attempts while the homeserver cannot be looked at; the last one repeats."""
+REREAD_AFTER: Final = (5, 15, 60, 300)
+"""Seconds between attempts to read rooms that could not be read."""
+PRUNE_EVERY: Final = 6 * 60 * 60
+"""Seconds."""
+RESTART_KEYS: Final = ("start_timeout", "concurrency", "parallel_turns", "platform")
+"""Settings that are only read at the start of the instance."""
+
+
+class Homeroom(Plugin):
+    settings: Settings
+    config_error: ConfigError | None
+    background: Background
+    homeserver: Homeserver
+    speaker: Speaker
+    store: Store
+    reconciler: Reconciler
+    repairer: Repairer
+    delivery: Delivery | None
+    handlers: Handlers
+
+    @classmethod
+    def get_config_class(cls) -> type[Config]:
+        return Config
+
+    @classmethod
+    def get_db_upgrade_table(cls) -> UpgradeTable:
+        return UPGRADES
+
+    async def start(self) -> None:
+        self.delivery = None
+        self.config_error = None
+        self.background = Background(log=self.log)
+        if not self._read_settings():
+            self._stay_idle()
+            return
+        await self._come_up()
+
+    async def pre_stop(self) -> None:
+        # Before maubot removes the handlers: whoever is about to register some must be gone.
+        await self.background.stop()
+
+    async def stop(self) -> None:
+        if self.delivery is not None:
+            try:
+                await self.delivery.save_position(now=True)
+            except StoreError as e:
+                self.log.warning("The place in the timeline was not saved: %s", e)
+
+    async def on_external_config_update(self) -> None:
+        was_idle = self.config_error is not None
+        before = None if was_idle else self.settings
+        if not self._read_settings():
+            return
+        if was_idle:
+            self.log.info("The settings can be used now")
+            await self._come_up()
+        elif changed := [
+            key for key in RESTART_KEYS if getattr(before, key) != getattr(self.settings, key)
+        ]:
+            self.log.info("Saved; restart the instance to apply: %s", ", ".join(changed))
+
+    # Settings
+
+    def _read_settings(self) -> bool:
+        """Take over the settings if they can be used; else keep the last good ones."""
+        assert isinstance(self.config, Config)
+        try:
+            self.config.load()
+            settings = read_settings(self.config.values)
+            self.config.update()
+        except ConfigError as e:
+            if not hasattr(self, "settings"):
+                self.config_error = e
+            for problem in e.problems:
+                self.log.error("Settings: %s", problem)
+            self.log.error(
+                "Homeroom %s",
+                "does nothing until the settings are mended"
+                if self.config_error
+                else "goes on with the last good settings",
+            )
+            return False
+        self.settings = settings
+        self.config_error = None
+        for key in self.config.unknown_keys():
+            self.log.warning("Settings: %s is not a key of Homeroom's; it is kept, not used", key)
+        return True
+
+    def _stay_idle(self) -> None:
+        assert isinstance(self.config, Config)
+        self.register_handler_class(
+            IdleHandlers(
+                bot=self.client.mxid,
+                speaker=Speaker(Homeserver(self.client, log=self.log, concurrency=1)),
+                admins=read_admins(self.config.values),
+                explanation=self._explain,
+                background=self.background,
+                log=self.log,
+            )
+        )
+
+    def _explain(self) -> str:
+        if self.config_error is None:
+            return replies.WORKING
+        return replies.bad_settings(self.config_error.problems)
+
+    # Coming up
+
+    def _build(self) -> None:
+        """Make the collaborators and give each what it uses."""
+        assert isinstance(self.database, Database)
+        routes, locks = Routes(), OwnerLocks()
+        self.homeserver = Homeserver(
+            self.client, log=self.log, concurrency=self.settings.concurrency
+        )
+        self.speaker = Speaker(self.homeserver)
+        self.store = Store(self.database, now=now)
+        self.reconciler = Reconciler(
+            observer=Observer(self.homeserver, log=self.log),
+            store=self.store,
+            mirror=StateMirror(self.client.state_store, log=self.log),
+            routes=routes,
+            adopt_unmarked=lambda: self.settings.adopt_unmarked,
+            log=self.log,
+        )
+        self.repairer = Repairer(
+            homeserver=self.homeserver,
+            reconciler=self.reconciler,
+            routes=routes,
+            locks=locks,
+            log=self.log,
+        )
+        provisioner = Provisioner(
+            homeserver=self.homeserver,
+            reconciler=self.reconciler,
+            repairer=self.repairer,
+            routes=routes,
+            store=self.store,
+            speaker=self.speaker,
+            locks=locks,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
+        commands = Commands(
+            homeserver=self.homeserver,
+            provisioner=provisioner,
+            reconciler=self.reconciler,
+            repairer=self.repairer,
+            routes=routes,
+            speaker=self.speaker,
+            background=self.background,
+            settings=lambda: self.settings,
+        )
+        self.delivery = Delivery(
+            homeserver=self.homeserver,
+            platform=EchoPlatform(),
+            store=self.store,
+            routes=routes,
+            provisioner=provisioner,
+            commands=commands,
+            speaker=self.speaker,
+            background=self.background,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
+        self.handlers = Handlers(
+            bot=self.client.mxid,
+            delivery=self.delivery,
+            provisioner=provisioner,
+            reconciler=self.reconciler,
+            repairer=self.repairer,
+            routes=routes,
+            background=self.background,
+            log=self.log,
+        )
+
+    async def _come_up(self) -> None:
+        """Reconcile, then open the doors; in the background if it takes longer than a moment."""
+        self._build()
+        ready = asyncio.Event()
+        self.background.start(self._reconcile_and_open(ready), name="starting")
+        try:
+            await asyncio.wait_for(ready.wait(), self.settings.start_timeout or None)
+        except asyncio.TimeoutError:
+            self.log.warning(
+                "The homeserver was not looked at within %d s; going on in the background,"
+                " nothing is answered until then",
+                self.settings.start_timeout,
+            )
+
+    async def _reconcile_and_open(self, ready: asyncio.Event) -> None:
+        try:
+            done = await self._reconcile_until_it_works()
+            self.register_handler_class(self.handlers)
+            await self._deliver_since(done)
+        finally:
+            ready.set()
+        for invite in done.topology.invites:
+            self.handlers.invited(invite)
+        self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
+        self.background.start(self._reread(done), name="reading the unreadable again")
+        self.background.start(self._prune(), name="pruning")
+
+    async def _reconcile_until_it_works(self) -> Reconciled:
+        attempt = 0
+        while True:
+            try:
+                return await self.reconciler.run()
+            except (HomeserverError, StoreError) as e:
+                seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                attempt += 1
+                self.log.warning("Could not reconcile: %s; trying again in %d s", e, seconds)
+            await asyncio.sleep(seconds)
+
+    async def _deliver_since(self, done: Reconciled) -> None:
+        """Deliver what happened since the last position that is known to be handled."""
+        assert self.delivery is not None
+        stored = await self.store.position()
+        max_age = self.settings.catch_up_max_age
+        known = stored is not None and stored.bot == self.client.mxid and max_age > 0
+        since = stored.token if known and stored else done.topology.position
+        attempt = 0
+        while True:
+            try:
+                response = await self.homeserver.sync(since=since)
+                break
+            except HomeserverError as e:
+                if since != done.topology.position:
+                    self.log.warning("Cannot catch up from the stored position: %s", e)
+                    since = done.topology.position
+                    continue
+                seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                attempt += 1
+                self.log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
+            await asyncio.sleep(seconds)
+        self.handlers.take_in(response, not_before=now() - max_age * 1000 if known else None)
+
+    async def _reread(self, done: Reconciled) -> None:
+        """Look again at rooms that could not be read, until they could."""
+        unreadable = done.plan.unreadable
+        attempt = 0
+        while unreadable:
+            await asyncio.sleep(REREAD_AFTER[min(attempt, len(REREAD_AFTER) - 1)])
+            attempt += 1
+            try:
+                again = await self.reconciler.look_again(room.room_id for room in unreadable)
+            except (HomeserverError, StoreError) as e:
+                self.log.warning("Could not read %d rooms again: %s", len(unreadable), e)
+                continue
+            unreadable = again.plan.unreadable
+            await self.repairer.run(again.plan.repairs)
+
+    async def _prune(self) -> None:
+        assert self.delivery is not None
+        while True:
+            try:
+                await self.delivery.prune(now=now())
+            except StoreError as e:
+                self.log.warning("Could not forget old events: %s", e)
+            await asyncio.sleep(PRUNE_EVERY)
+
+
+def now() -> int:
+    """Milliseconds since 1970, as Matrix counts."""
+    return int(time.time() * 1000)

@@ -1,0 +1,130 @@
+"""Commands: from what a person typed to a verb, and from its outcome to a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mautrix.types import UserID
+
+from . import replies
+from .adapters.errors import HomeserverError, Refused
+from .adapters.homeserver import Homeserver
+from .adapters.store import StoreError
+from .background import Background
+from .config import Settings
+from .domain.commands import (
+    ChatArchive,
+    ChatCommand,
+    ChatHelp,
+    ChatList,
+    ChatNew,
+    ChatRename,
+    Command,
+    Misused,
+    Reconcile,
+)
+from .domain.events import Message
+from .domain.model import Chat
+from .domain.never import assert_never
+from .provision import Denied, Provisioner
+from .reconcile import Reconciler
+from .repair import Repairer
+from .routes import Routes
+from .speak import Speaker
+
+
+class Commands:
+    def __init__(
+        self,
+        *,
+        homeserver: Homeserver,
+        provisioner: Provisioner,
+        reconciler: Reconciler,
+        repairer: Repairer,
+        routes: Routes,
+        speaker: Speaker,
+        background: Background,
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._homeserver = homeserver
+        self._provisioner = provisioner
+        self._reconciler = reconciler
+        self._repairer = repairer
+        self._routes = routes
+        self._speaker = speaker
+        self._background = background
+        self._settings = settings
+
+    async def run(self, command: Command, message: Message, chat: Chat | None) -> bool:
+        """Carry out a command and reply. False: this is nobody's business to react to."""
+        if not self._may_speak(message.sender, chat):
+            return False
+        try:
+            reply = await self._run(command, message.sender, chat)
+        except Denied as e:
+            reply = str(e)
+        except Refused as e:
+            reply = replies.refused(str(e))
+        except (HomeserverError, StoreError):
+            reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.OUTAGE
+        if reply is None:
+            return False
+        await self._speaker.notice(
+            message.room_id, reply, about=message.event_id, thread_root=message.thread_root
+        )
+        return True
+
+    def _may_speak(self, sender: UserID, chat: Chat | None) -> bool:
+        """Strangers in somebody's chat get no reaction, neither do people without access."""
+        if self._is_admin(sender):
+            return True
+        if chat is not None:
+            return sender == chat.matrix_user_id or self._settings().answer_members
+        return self._routes.home(sender) is not None and self._provisioner.allows(sender)
+
+    def _is_admin(self, user_id: UserID) -> bool:
+        return user_id in self._settings().admins
+
+    async def _run(self, command: Command, sender: UserID, chat: Chat | None) -> str | None:
+        match command:
+            case Reconcile(dry_run=dry_run):
+                if not self._is_admin(sender):
+                    return replies.ADMINS_ONLY if chat is not None else None
+                return await self._reconcile(dry_run=dry_run)
+            case Misused():
+                return replies.misused(command)
+            case _:
+                return await self._chat(command, sender, chat)
+
+    async def _chat(self, command: ChatCommand, sender: UserID, chat: Chat | None) -> str:
+        via = self._homeserver.server_name
+        match command:
+            case ChatHelp():
+                return replies.HELP
+            case ChatList():
+                return replies.chat_list(self._routes.chats_of(sender), via=via)
+            case ChatNew(name=name):
+                made = await self._provisioner.new_chat(sender, name=name)
+                return replies.new_chat(made, via=via)
+            case ChatRename(name=name):
+                await self._provisioner.rename(self._own(chat, sender), name=name)
+                return replies.renamed(name)
+            case ChatArchive(archive=archive):
+                own = self._own(chat, sender)
+                await self._provisioner.set_archived(own, archived=archive)
+                return replies.ARCHIVED_NOW if archive else replies.UNARCHIVED_NOW
+            case _:
+                assert_never(command)
+
+    def _own(self, chat: Chat | None, sender: UserID) -> Chat:
+        if chat is None:
+            raise Denied(replies.NOT_A_CHAT)
+        if chat.matrix_user_id != sender:
+            raise Denied(replies.OWNERS_ONLY)
+        return chat
+
+    async def _reconcile(self, *, dry_run: bool) -> str:
+        done = await self._reconciler.run(dry_run=dry_run)
+        if not dry_run:
+            self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
+        return replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)

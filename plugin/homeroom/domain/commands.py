@@ -1,0 +1,102 @@
+"""The words a person can type: from a message's text to a command, or to why it is none.
+
+A command is the first line's first word, exactly; what follows must be understood completely or
+nothing is done. Text that starts with another word is not a command, also if it starts with `!`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_CHAT_NAME: Final = 100
+
+CHAT_USAGE: Final = "!chat new [name] | list | rename NAME | archive | unarchive | help"
+RECONCILE_USAGE: Final = "!reconcile [--dry-run]"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatNew:
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatList:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRename:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatArchive:
+    archive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatHelp:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Misused:
+    """A command that is not understood: what is wrong with it, and how it is used."""
+
+    reason: str
+    usage: str
+
+
+ChatCommand = ChatNew | ChatList | ChatRename | ChatArchive | ChatHelp
+Command = ChatCommand | Reconcile | Misused
+
+
+def parse_command(text: str) -> Command | None:
+    """Read a message; None if it is not a command."""
+    word, _, rest = text.strip().partition(" ")
+    if "\n" in word:
+        return None
+    if word == "!chat":
+        return _parse_chat(rest.strip())
+    if word == "!reconcile":
+        return _parse_reconcile(rest.split())
+    return None
+
+
+def _parse_chat(text: str) -> Command:
+    verb, _, rest = text.partition(" ")
+    rest = " ".join(rest.split())
+    if len(rest) > MAX_CHAT_NAME:
+        return Misused(
+            f"that name has {len(rest)} characters, at most {MAX_CHAT_NAME} fit", CHAT_USAGE
+        )
+    if verb == "new":
+        return ChatNew(rest or None)
+    if verb == "rename":
+        return ChatRename(rest) if rest else Misused("the new name is missing", CHAT_USAGE)
+    plain: dict[str, ChatCommand] = {
+        "list": ChatList(),
+        "archive": ChatArchive(archive=True),
+        "unarchive": ChatArchive(archive=False),
+        "help": ChatHelp(),
+        "": ChatHelp(),
+    }
+    if verb not in plain:
+        return Misused(f"there is no “!chat {verb[:20]}”", CHAT_USAGE)
+    if rest:
+        return Misused(f"“!chat {verb}” takes nothing after it", CHAT_USAGE)
+    return plain[verb]
+
+
+def _parse_reconcile(words: list[str]) -> Command:
+    if not words:
+        return Reconcile(dry_run=False)
+    if words == ["--dry-run"]:
+        return Reconcile(dry_run=True)
+    return Misused(f"“{' '.join(words)[:40]}” is not understood", RECONCILE_USAGE)

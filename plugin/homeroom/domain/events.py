@@ -1,0 +1,154 @@
+"""What a sync response says, in Homeroom's words.
+
+`read_response` turns the raw answer of `/sync` into what there is to do: messages to take in,
+invites to answer, rooms to look at again. Raw, because the answer that maubot throws away after
+every start comes in the same form as every other one, and because events are partly written by
+hostile members: what is not a well-formed, new text message of somebody else is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mautrix.types import EventID, RoomID, UserID
+
+from .marker import MARKER_TYPE, is_user_id
+from .room_state import read_invite
+from .topology import Invite
+
+TOPOLOGY_TYPES: Final = frozenset(
+    {"m.room.name", "m.room.tombstone", "m.space.child", "m.space.parent", MARKER_TYPE}
+)
+"""State events of others that can change what a plan says about a room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A new text message. `sent_at` is `origin_server_ts`, in milliseconds."""
+
+    room_id: RoomID
+    event_id: EventID
+    sender: UserID
+    sent_at: int
+    text: str
+    thread_root: EventID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberChange:
+    """Somebody's membership changed: the bot's own, or another member's."""
+
+    room_id: RoomID
+    user_id: UserID
+    membership: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomChange:
+    """The room's name, links, marker or tombstone may have changed."""
+
+    room_id: RoomID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """The server left older events out (`limited: true`)."""
+
+    room_id: RoomID
+
+
+News = Message | MemberChange | RoomChange | Gap | Invite
+
+
+def read_response(response: object, *, bot: UserID) -> Iterator[News]:
+    """Everything in a sync response that concerns Homeroom, each room in the server's order."""
+    rooms = _dict(_dict(response).get("rooms"))
+    for room_id, entry in _dict(rooms.get("invite")).items():
+        events = _dict(_dict(entry).get("invite_state")).get("events")
+        if invite := read_invite(RoomID(room_id), events, bot=bot):
+            yield invite
+    for section in ("join", "leave"):
+        for room_id, entry in _dict(rooms.get(section)).items():
+            timeline = _dict(_dict(entry).get("timeline"))
+            if timeline.get("limited") is True and section == "join":
+                yield Gap(room_id=RoomID(room_id))
+            for event in _list(_dict(_dict(entry).get("state")).get("events")):
+                yield from _read_state(RoomID(room_id), event, bot=bot)
+            for event in _list(timeline.get("events")):
+                yield from _read_state(RoomID(room_id), event, bot=bot)
+                if section == "join" and (
+                    message := read_message(RoomID(room_id), event, bot=bot)
+                ):
+                    yield message
+
+
+def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News]:
+    if not isinstance(event, dict) or not isinstance(key := event.get("state_key"), str):
+        return
+    kind = event.get("type")
+    if kind == "m.room.member" and is_user_id(key):
+        membership = _dict(event.get("content")).get("membership")
+        if isinstance(membership, str):
+            yield MemberChange(room_id=room_id, user_id=UserID(key), membership=membership)
+    elif kind in TOPOLOGY_TYPES and event.get("sender") != bot:
+        yield RoomChange(room_id=room_id)
+
+
+def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | None:
+    """A new text message of somebody else; None for everything else, edits among it."""
+    event = _dict(event)
+    content = _dict(event.get("content"))
+    event_id, sender, body = event.get("event_id"), event.get("sender"), content.get("body")
+    sent_at = event.get("origin_server_ts")
+    relation = _dict(content.get("m.relates_to"))
+    if (
+        event.get("type") != "m.room.message"
+        or "state_key" in event
+        or content.get("msgtype") != "m.text"
+        or relation.get("rel_type") == "m.replace"
+        or not (isinstance(event_id, str) and event_id.startswith("$"))
+        or not (isinstance(sender, str) and is_user_id(sender) and sender != bot)
+        or not isinstance(body, str)
+        or type(sent_at) is not int
+    ):
+        return None
+    if "m.in_reply_to" in relation:
+        body = _without_reply_fallback(body)
+    root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
+    return Message(
+        room_id=room_id,
+        event_id=EventID(event_id),
+        sender=UserID(sender),
+        sent_at=sent_at,
+        text=body,
+        thread_root=EventID(root) if isinstance(root, str) else None,
+    )
+
+
+def next_batch(response: object) -> str | None:
+    """The position after this response."""
+    token = _dict(response).get("next_batch")
+    return token if isinstance(token, str) else None
+
+
+def _without_reply_fallback(body: str) -> str:
+    """Strip the quoted lines that older clients put before a reply.
+
+    https://spec.matrix.org/v1.12/client-server-api/#fallbacks-for-rich-replies
+    """
+    lines = body.split("\n")
+    while lines and lines[0].startswith("> "):
+        lines.pop(0)
+    if lines and not lines[0]:
+        lines.pop(0)
+    return "\n".join(lines)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,76 @@
+"""Where ids come from: pure functions of the room, so that a lost database costs nothing.
+
+The value is the same whether it was remembered or recomputed: no counter that a lost database
+could reset, nothing random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from itertools import count
+from typing import Final
+from uuid import UUID, uuid5
+
+from mautrix.types import RoomID
+
+from .model import ChatID, PlatformChatID
+
+NAMESPACE: Final = UUID("5f1a4a52-5b0e-5d0c-9d1b-6b7a3a1c2e47")
+"""Never change this: every conversation key of every unmarked room follows from it."""
+
+MAX_CHAT_NUMBER: Final = 999_999
+MAX_PLATFORM_CHAT_ID_LENGTH: Final = 255
+
+
+def derive_platform_chat_id(
+    room_id: RoomID, *, taken: Container[PlatformChatID] = frozenset()
+) -> PlatformChatID:
+    """Derive the key of a room's conversation: `uuid5(namespace, room_id)`.
+
+    If that very value is `taken` by another room, the next value of the same series is used.
+    """
+    for generation in count():
+        name = room_id if generation == 0 else f"{room_id}#{generation}"
+        value = PlatformChatID(str(uuid5(NAMESPACE, name)))
+        if value not in taken:
+            return value
+    raise AssertionError("count() does not end")
+
+
+def is_platform_chat_id(value: str) -> bool:
+    """Whether this can be a conversation's key: 1 to 255 printable characters, no blanks.
+
+    Markers and rows are held to the same rule: what a row says is stamped, and must be readable
+    ever after.
+    """
+    return (
+        1 <= len(value) <= MAX_PLATFORM_CHAT_ID_LENGTH and value.isprintable() and " " not in value
+    )
+
+
+def chat_number(chat_id: ChatID | None) -> int | None:
+    """The number in a chat id: 7 for `C7`; None for anything that is not a chat id."""
+    if chat_id is None or not chat_id.startswith("C"):
+        return None
+    digits = chat_id[1:]
+    if not (digits.isascii() and digits.isdigit()) or digits.startswith("0") or len(digits) > 6:
+        return None
+    return int(digits)
+
+
+def next_chat_id(taken: Container[ChatID]) -> ChatID:
+    """The owner's next free chat id: the smallest number that none of `taken` uses."""
+    return next(
+        chat_id
+        for number in range(1, MAX_CHAT_NUMBER + 1)
+        if (chat_id := ChatID(f"C{number}")) not in taken
+    )
+
+
+def child_order(chat_id: ChatID | None) -> str:
+    """The `order` of a chat in its Space, so that clients list C2 before C10.
+
+    At most 50 characters of \\x20 to \\x7E, compared as text:
+    https://spec.matrix.org/latest/client-server-api/#mspacechild
+    """
+    return f"{chat_number(chat_id) or MAX_CHAT_NUMBER:06d}"

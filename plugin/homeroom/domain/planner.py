@@ -1,0 +1,371 @@
+"""The decision of a reconcile: `make_plan(topology, records) -> Plan`.
+
+Pure: no await, no clock, no log. The same input gives the same plan, whatever the order of rooms
+and rows; a plan that was applied leaves nothing for the next one. The twenty cases that it
+decides are listed in DESIGN.md §3 and are the named tests of `tests/domain/test_plan_cases.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from mautrix.types import RoomID, UserID
+
+from .claims import Claim, Claims, confirmed_replacement, make_claims
+from .ids import child_order, derive_platform_chat_id
+from .marker import Marker, chat_marker
+from .model import ROUTED, Chat, Home, Records, RoomType, Status
+from .numbering import Ids, assign_ids
+from .plan import (
+    Change,
+    Finding,
+    FindingKind,
+    JoinReplacement,
+    LinkChild,
+    Plan,
+    Repair,
+    SetChat,
+    SetHome,
+    StampMarker,
+)
+from .topology import Topology
+
+
+def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = True) -> Plan:
+    """Decide what has to change so that the store agrees with what was observed.
+
+    Args:
+        topology: the look. A room of a row that is not in it counts as not joined, so a look at
+            a few rooms must have looked at every room of the `records` it is compared with.
+        records: the rows.
+        adopt_unmarked: whether Spaces and chats from before markers are taken in (DESIGN.md §2).
+    """
+    claims = make_claims(topology, records, adopt_unmarked=adopt_unmarked)
+    findings = list(claims.findings)
+    held = {
+        room_id: row
+        for room_id, row in records.chats.items()
+        if _is_unknown(room_id, claims, topology)
+    }
+    homes = _choose_homes(claims, topology, records, findings)
+    numbering = assign_ids(
+        claims.chats(),
+        held_back=[row for _, row in sorted(held.items()) if row.status in ROUTED],
+        retired=[row for row in records.chats.values() if not claims.is_current(row.room_id)],
+    )
+    findings += numbering.findings
+    spaces = _Spaces(claims, homes, topology)
+
+    chats = dict(held)
+    for room_id, claim in claims.of_room.items():
+        if claim.room_type is RoomType.CHAT and room_id not in chats:
+            space_id = spaces.of_chat(claim, records.chats.get(room_id))
+            chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id)
+    for room_id, row in records.chats.items():
+        if room_id not in chats:
+            chats[room_id] = _fate_of_chat(row, topology, findings)
+    home_rows = {owner: _home_row(claim) for owner, claim in homes.items()}
+    for owner, home in records.homes.items():
+        if owner not in home_rows:
+            home_rows[owner] = _fate_of_home(home, claims, topology, findings)
+
+    for claim in claims.of_room.values():
+        findings += _look_at_state(claim, topology)
+    repairs = [
+        *_joins(claims, topology),
+        *_stamps(claims, chats, numbering.contested),
+        *_links(claims, chats, homes, topology, findings),
+    ]
+    return Plan(
+        rooms=len(topology.rooms),
+        changes=(
+            *_changed_homes(home_rows, records),
+            *_changed_chats(chats, records),
+        ),
+        repairs=tuple(repairs),
+        findings=tuple(
+            sorted(
+                set(findings), key=lambda f: (f.kind.value, f.room_id, f.user_id or "", f.detail)
+            )
+        ),
+        unreadable=topology.unreadable,
+    )
+
+
+def _choose_homes(
+    claims: Claims, topology: Topology, records: Records, findings: list[Finding]
+) -> dict[UserID, Claim]:
+    """One Space per owner; of several, the one that is most lived in (DESIGN.md §3, case 10).
+
+    Owners whose stored home is unknown are left out: their row stays what it is. Where a linked
+    room is unknown the chats cannot be counted, and the row decides, if it names one of them.
+    """
+    chats_of: dict[UserID, set[RoomID]] = {}
+    for chat in claims.chats():
+        chats_of.setdefault(chat.owner, set()).add(chat.room.room_id)
+    linked = {
+        space.room.room_id: {child for child, link in space.room.children.items() if link.linked}
+        for space in claims.spaces()
+    }
+    uncounted = {
+        space.owner
+        for space in claims.spaces()
+        if any(_is_unknown(child, claims, topology) for child in linked[space.room.room_id])
+    }
+
+    def rank(space: Claim) -> tuple[bool, bool, int, tuple[int, RoomID]]:
+        row = records.homes.get(space.owner)
+        is_stored = row is not None and row.space_id == space.room.room_id
+        return (
+            space.owner in uncounted and not is_stored,
+            space.room.membership(space.owner) != "join",
+            -len(linked[space.room.room_id] & chats_of.get(space.owner, set())),
+            space.age,
+        )
+
+    homes: dict[UserID, Claim] = {}
+    for space in sorted(claims.spaces(), key=rank):
+        row = records.homes.get(space.owner)
+        if row is not None and _is_unknown(row.space_id, claims, topology):
+            continue
+        winner = homes.setdefault(space.owner, space)
+        if winner is not space:
+            findings.append(
+                Finding(
+                    kind=FindingKind.SECOND_SPACE,
+                    room_id=space.room.room_id,
+                    user_id=space.owner,
+                    detail=f"the home is {winner.room.room_id}",
+                )
+            )
+    return dict(sorted(homes.items()))
+
+
+class _Spaces:
+    """Which Space a chat is in."""
+
+    def __init__(self, claims: Claims, homes: dict[UserID, Claim], topology: Topology) -> None:
+        self._claims = claims
+        self._homes = homes
+        self._topology = topology
+        self._of_owner: dict[UserID, list[Claim]] = {}
+        for space in claims.spaces():
+            self._of_owner.setdefault(space.owner, []).append(space)
+
+    def of_chat(self, chat: Claim, row: Chat | None) -> RoomID | None:
+        """The owner's Space that links the chat, else one it names as parent, else the home.
+
+        A row that names an unknown Space keeps it; a chat that names one is not moved elsewhere.
+        """
+        remembered = row.space_id if row else None
+        if remembered is not None and self._is_unknown(remembered):
+            return remembered
+        home = self._homes.get(chat.owner)
+        candidates = [
+            *([home] if home else []),
+            *(space for space in self._of_owner.get(chat.owner, []) if space is not home),
+        ]
+        for space in candidates:
+            link = space.room.children.get(chat.room.room_id)
+            if link and link.linked:
+                return space.room.room_id
+        for space in candidates:
+            if space.room.room_id in chat.room.parents:
+                return space.room.room_id
+        unknown_parents = sorted(filter(self._is_unknown, chat.room.parents))
+        if unknown_parents:
+            return remembered or unknown_parents[0]
+        if home:
+            return home.room.room_id
+        return min(chat.room.parents, default=remembered)
+
+    def _is_unknown(self, space_id: RoomID) -> bool:
+        return _is_unknown(space_id, self._claims, self._topology)
+
+
+def _chat_row(claim: Claim, ids: Ids | None, space_id: RoomID | None) -> Chat:
+    if ids is None:  # upgraded or closed: a memory of what it was
+        status = Status.REPLACED
+        chat_id = claim.marked.chat_id or claim.stored.chat_id
+        platform_chat_id = (
+            claim.marked.platform_chat_id
+            or claim.stored.platform_chat_id
+            or derive_platform_chat_id(claim.origin)
+        )
+    else:
+        status = Status.ARCHIVED if claim.archived else Status.ACTIVE
+        chat_id, platform_chat_id = ids.chat_id, ids.platform_chat_id
+    return Chat(
+        room_id=claim.room.room_id,
+        matrix_user_id=claim.owner,
+        space_id=space_id,
+        chat_id=chat_id,
+        platform_chat_id=platform_chat_id,
+        name=claim.room.name,
+        status=status,
+    )
+
+
+def _home_row(claim: Claim) -> Home:
+    return Home(
+        matrix_user_id=claim.owner,
+        space_id=claim.room.room_id,
+        status=Status.ACTIVE,
+        initial_chats=claim.initial_chats,
+    )
+
+
+def _is_unknown(room_id: RoomID, claims: Claims, topology: Topology) -> bool:
+    """Nothing can be said about the room: it, or the room it was upgraded to, is a riddle."""
+    if topology.is_unreadable(room_id) or claims.is_riddle(room_id):
+        return True
+    room = topology.room(room_id)
+    if room is None or not room.is_tombstoned:
+        return False
+    successor = confirmed_replacement(room, topology)
+    return topology.is_unreadable(room.replacement) or (
+        successor is not None and claims.is_riddle(successor.room_id)
+    )
+
+
+def _fate_of_chat(row: Chat, topology: Topology, findings: list[Finding]) -> Chat:
+    """What becomes of a row whose room nobody claims."""
+    return replace(
+        row, status=_retire(row.status, row.room_id, row.matrix_user_id, topology, findings)
+    )
+
+
+def _fate_of_home(row: Home, claims: Claims, topology: Topology, findings: list[Finding]) -> Home:
+    """What becomes of a home whose Space is not the owner's any more."""
+    if _is_unknown(row.space_id, claims, topology):
+        return row
+    claim = claims.of_room.get(row.space_id)
+    if claim and not claim.is_current and claim.owner == row.matrix_user_id:
+        return replace(row, status=Status.REPLACED)
+    return replace(
+        row, status=_retire(row.status, row.space_id, row.matrix_user_id, topology, findings)
+    )
+
+
+def _retire(
+    status: Status | None,
+    room_id: RoomID,
+    owner: UserID,
+    topology: Topology,
+    findings: list[Finding],
+) -> Status:
+    if status in {Status.LEFT, Status.REPLACED}:
+        return status
+    if topology.room(room_id) is not None:
+        findings.append(
+            Finding(
+                kind=FindingKind.NOT_OURS,
+                room_id=room_id,
+                user_id=owner,
+                detail="the database called it a room of Homeroom's, the room itself does not",
+            )
+        )
+    return Status.LEFT
+
+
+def _look_at_state(claim: Claim, topology: Topology) -> Iterable[Finding]:
+    """What is to be reported about a claimed room, whatever its rows say."""
+    room = claim.room
+    if not room.is_tombstoned:
+        if room.membership(claim.owner) in {"leave", "ban"}:
+            yield Finding(
+                kind=FindingKind.OWNER_LEFT,
+                room_id=room.room_id,
+                user_id=claim.owner,
+                detail=claim.room_type.value,
+            )
+    elif room.replacement is None:
+        yield Finding(kind=FindingKind.CLOSED, room_id=room.room_id, user_id=claim.owner)
+    elif topology.room(room.replacement) is None:
+        if not topology.is_unreadable(room.replacement):
+            yield Finding(
+                kind=FindingKind.REPLACEMENT_NOT_JOINED,
+                room_id=room.room_id,
+                user_id=claim.owner,
+                detail=room.replacement,
+            )
+    elif confirmed_replacement(room, topology) is None:
+        yield Finding(
+            kind=FindingKind.REPLACEMENT_NOT_CONFIRMED,
+            room_id=room.room_id,
+            user_id=claim.owner,
+            detail=room.replacement,
+        )
+
+
+def _joins(claims: Claims, topology: Topology) -> Iterable[Repair]:
+    for room_id, claim in sorted(claims.of_room.items()):
+        replacement = claim.room.replacement
+        if claim.room.is_tombstoned and replacement and replacement not in topology.rooms:
+            yield JoinReplacement(room_id=room_id, replacement=replacement)
+
+
+def _stamps(
+    claims: Claims, chats: dict[RoomID, Chat], contested: frozenset[RoomID]
+) -> Iterable[Repair]:
+    for space in claims.spaces():
+        if space.room.marker is None:
+            yield StampMarker(
+                room_id=space.room.room_id,
+                marker=Marker(
+                    room_type=RoomType.SPACE,
+                    user_id=space.owner,
+                    initial_chats=space.initial_chats,
+                ),
+            )
+    for claim in claims.chats():
+        chat = chats[claim.room.room_id]
+        marker = chat_marker(chat)
+        if claim.room.marker != marker and chat.room_id not in contested:
+            yield StampMarker(room_id=chat.room_id, marker=marker)
+
+
+def _links(
+    claims: Claims,
+    chats: dict[RoomID, Chat],
+    homes: dict[UserID, Claim],
+    topology: Topology,
+    findings: list[Finding],
+) -> Iterable[Repair]:
+    """Links that were never made are made; links that somebody removed are reported."""
+    for claim in claims.chats():
+        chat = chats[claim.room.room_id]
+        home = homes.get(claim.owner)
+        if claim.archived or home is None or chat.space_id != home.room.room_id:
+            continue
+        link = home.room.children.get(chat.room_id)
+        if link is None:
+            yield LinkChild(
+                space_id=home.room.room_id,
+                room_id=chat.room_id,
+                order=child_order(chat.chat_id),
+            )
+        elif not link.linked:
+            findings.append(
+                Finding(
+                    kind=FindingKind.UNLINKED,
+                    room_id=chat.room_id,
+                    user_id=claim.owner,
+                    detail=home.room.room_id,
+                )
+            )
+
+
+def _changed_homes(rows: dict[UserID, Home], records: Records) -> Iterator[Change]:
+    for owner, after in sorted(rows.items()):
+        before = records.homes.get(owner)
+        if before != after:
+            yield SetHome(before=before, after=after)
+
+
+def _changed_chats(rows: dict[RoomID, Chat], records: Records) -> Iterator[Change]:
+    for room_id, after in sorted(rows.items()):
+        before = records.chats.get(room_id)
+        if before != after:
+            yield SetChat(before=before, after=after)

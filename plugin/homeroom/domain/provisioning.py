@@ -1,0 +1,177 @@
+"""What a home still lacks, and the requests that make its rooms.
+
+Provisioning is a loop of look, `next_step`, do it: every run begins with what exists, so a run
+that died anywhere is finished by the next one. Rooms are born marked, private, and with their
+final name; the chat's link from the Space and its full marker are repairs that the reconcile
+asks for, the same after a crash as after a birth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from mautrix.types import RoomID, UserID
+
+from .ids import chat_number, next_chat_id
+from .marker import MARKER_TYPE, Marker
+from .model import Chat, ChatID, Home, RoomType
+from .topology import Room
+
+OWNER_POWER: Final = 50
+"""The owner may rename, invite, remove and sort in their home; what makes it theirs stays."""
+BOT_POWER: Final = 100
+CREATORS_LISTED_UP_TO: Final = 11
+"""From room version 12 on the creator has all power and must not be listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSpace:
+    initial_chats: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateChat:
+    chat_id: ChatID
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InviteOwner:
+    room_id: RoomID
+
+
+Step = CreateSpace | CreateChat | InviteOwner
+
+
+def next_step(
+    *,
+    owner: UserID,
+    home: Home | None,
+    chats: Iterable[Chat],
+    rooms: Iterable[Room],
+    initial_chats: tuple[str, ...],
+    wanted_back: bool = False,
+) -> Step | None:
+    """What to do next so that the owner has a complete home; None if it is complete.
+
+    Args:
+        home: the owner's home; None only if it is certain that there is none.
+        chats: every chat of the owner that is remembered, whatever its status.
+        rooms: the home's Space and chats as they were just observed.
+        initial_chats: what a new home is promised; one that exists keeps its own promise.
+        wanted_back: the owner asked for their home just now. Only then somebody who left is
+            invited again; somebody who never was invited (a crash left it out) always is.
+    """
+    if home is None:
+        return CreateSpace(initial_chats=initial_chats)
+    existing = {chat.chat_id for chat in chats}
+    for number, name in enumerate(home.initial_chats, start=1):
+        chat_id = ChatID(f"C{number}")
+        if chat_id not in existing:
+            return CreateChat(chat_id=chat_id, name=name)
+    for room in sorted(rooms, key=lambda room: room.age_key):
+        membership = room.membership(owner)
+        if membership is None or (
+            wanted_back and membership == "leave" and room.room_id == home.space_id
+        ):
+            return InviteOwner(room_id=room.room_id)
+    return None
+
+
+def next_chat(chats: Iterable[Chat], *, name: str | None) -> CreateChat:
+    """One more chat for the owner of these; without a name it is called by its number."""
+    chat_id = next_chat_id({chat.chat_id for chat in chats if chat.chat_id})
+    return CreateChat(chat_id=chat_id, name=name or f"Chat {chat_number(chat_id)}")
+
+
+def is_allowed(user_id: UserID, *, allow: tuple[str, ...], bot: UserID) -> bool:
+    """Whether this user may have a home. Without globs: the users of the bot's own server."""
+    if user_id == bot:
+        return False
+    if not allow:
+        return user_id.split(":", 1)[1] == bot.split(":", 1)[1]
+    return any(fnmatchcase(user_id, glob) for glob in allow)
+
+
+def space_request(
+    *, bot: UserID, owner: UserID, name: str, initial_chats: tuple[str, ...], version: str | None
+) -> dict[str, Any]:
+    """The body of `POST /createRoom` for a home."""
+    marker = Marker(room_type=RoomType.SPACE, user_id=owner, initial_chats=initial_chats)
+    request = _room_request(bot=bot, owner=owner, name=name, version=version, marker=marker)
+    request["creation_content"] = {"type": "m.space"}
+    request["power_level_content_override"]["events_default"] = (
+        BOT_POWER  # nobody talks in a Space
+    )
+    return request
+
+
+def chat_request(
+    *, bot: UserID, owner: UserID, space_id: RoomID, step: CreateChat, version: str | None
+) -> dict[str, Any]:
+    """The body of `POST /createRoom` for a chat: whoever is in the Space may join it."""
+    marker = Marker(room_type=RoomType.CHAT, user_id=owner, chat_id=step.chat_id)
+    request = _room_request(bot=bot, owner=owner, name=step.name, version=version, marker=marker)
+    request["initial_state"] += [
+        {
+            "type": "m.space.parent",
+            "state_key": space_id,
+            "content": {"via": [_server(bot)], "canonical": True},
+        },
+        {
+            "type": "m.room.join_rules",
+            "state_key": "",
+            "content": {
+                "join_rule": "restricted",
+                "allow": [{"type": "m.room_membership", "room_id": space_id}],
+            },
+        },
+    ]
+    return request
+
+
+def child_content(*, bot: UserID, order: str) -> dict[str, Any]:
+    """The content of the `m.space.child` event that links a chat from its Space."""
+    return {"via": [_server(bot)], "order": order, "suggested": True}
+
+
+def _room_request(
+    *, bot: UserID, owner: UserID, name: str, version: str | None, marker: Marker
+) -> dict[str, Any]:
+    users = {owner: OWNER_POWER}
+    if _lists_creators(version):
+        users[bot] = BOT_POWER
+    request: dict[str, Any] = {
+        "preset": "private_chat",
+        "visibility": "private",
+        "name": name,
+        "invite": [owner],
+        "initial_state": [
+            {"type": MARKER_TYPE, "state_key": bot, "content": marker.to_content()},
+            {
+                "type": "m.room.guest_access",
+                "state_key": "",
+                "content": {"guest_access": "forbidden"},
+            },
+        ],
+        "power_level_content_override": {"users": users},
+    }
+    if version is not None:
+        request["room_version"] = version
+    return request
+
+
+def _lists_creators(version: str | None) -> bool:
+    return (
+        version is not None
+        and version.isascii()
+        and version.isdigit()
+        and int(version) <= CREATORS_LISTED_UP_TO
+    )
+
+
+def _server(user_id: UserID) -> str:
+    return user_id.split(":", 1)[1]

@@ -1,0 +1,211 @@
+"""From a room's raw state events to a `Room`.
+
+The events come from the network and partly from hostile members: nothing about their shape is
+taken for granted, nothing of theirs is kept that the planner does not need, and text that is
+kept is bounded. A state without a usable create event is not a state: it is unreadable.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from mautrix.types import RoomID, UserID
+
+from .marker import MARKER_TYPE, Marker, MarkerError, is_user_id, parse_marker
+from .topology import ChildLink, Invite, MarkerProblem, Member, Mirror, Room, Unreadable
+
+MAX_NAME: Final = 255
+MAX_PROBLEMS: Final = 5
+
+STATE_TYPES: Final = (
+    "m.room.create",
+    "m.room.name",
+    "m.room.tombstone",
+    "m.room.power_levels",
+    "m.room.encryption",
+    "m.space.parent",
+    "m.space.child",
+    MARKER_TYPE,
+    "m.room.member",
+)
+"""The state that an observation needs; everything else may be left out by the server."""
+
+Events = dict[str, dict[str, dict[str, Any]]]
+"""type -> state key -> event, each with a dict as content and a text as sender."""
+
+
+def read_room(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Room | Unreadable:
+    """Reduce a room's current state to a `Room`.
+
+    Events of types that are not in `STATE_TYPES`, and events without type, sender, state key or
+    content, are passed over; if an event comes twice the last one counts.
+    """
+    state = _index(events)
+    create = state["m.room.create"].get("")
+    if create is None:
+        return Unreadable(room_id=room_id, reason="the state has no m.room.create event")
+    created_at = create.get("origin_server_ts")
+    if type(created_at) is not int or created_at < 0:
+        created_at = 0
+    content = create["content"]
+    markers = state[MARKER_TYPE]
+    marker, problems = _read_markers(markers, bot=bot)
+    predecessor = content.get("predecessor")
+    tombstone = state["m.room.tombstone"].get("")
+    name = state["m.room.name"].get("", {}).get("content", {}).get("name")
+    room = Room(
+        room_id=room_id,
+        creator=UserID(create["sender"]),
+        created_at=created_at,
+        is_space=content.get("type") == "m.space",
+        room_version=_text(content.get("room_version")) or "1",
+        name=_text(name),
+        predecessor=_room_id(predecessor.get("room_id"))
+        if isinstance(predecessor, dict)
+        else None,
+        is_tombstoned=tombstone is not None,
+        replacement=_room_id(tombstone["content"].get("replacement_room")) if tombstone else None,
+        marker=marker,
+        marker_problems=problems,
+    )
+    if room.creator != bot and not markers and room.predecessor is None:
+        return room
+    return _with_details(room, state, bot=bot)
+
+
+def _with_details(room: Room, state: Events, *, bot: UserID) -> Room:
+    """Add what is only needed of rooms that may be Homeroom's."""
+    power_levels = state["m.room.power_levels"].get("")
+    encryption = state["m.room.encryption"].get("")
+    return replace(
+        room,
+        parents=frozenset(
+            RoomID(key)
+            for key, event in state["m.space.parent"].items()
+            if event["sender"] == bot and _room_id(key) and _has_via(event["content"])
+        ),
+        children={
+            RoomID(key): ChildLink(
+                sender=UserID(event["sender"]), linked=_has_via(event["content"])
+            )
+            for key, event in state["m.space.child"].items()
+            if room.is_space and _room_id(key)
+        },
+        members=_members(state),
+        mirror=Mirror(
+            create=state["m.room.create"][""],
+            power_levels=power_levels["content"] if power_levels else None,
+            encryption=encryption["content"] if encryption else None,
+        ),
+    )
+
+
+def add_members(room: Room, events: Iterable[object]) -> Room:
+    """The same room with the members that these `m.room.member` events tell of."""
+    return replace(room, members=_members(_index(events)))
+
+
+def read_invite(room_id: RoomID, events: object, *, bot: UserID) -> Invite | None:
+    """Read the stripped state of a pending invite; None if it does not say who invited."""
+    state = _index(events if isinstance(events, list) else ())
+    invite = state["m.room.member"].get(bot)
+    if invite is None or invite["content"].get("membership") != "invite":
+        return None
+    if not is_user_id(invite["sender"]):
+        return None
+    create = state["m.room.create"].get("", {}).get("content", {})
+    return Invite(
+        room_id=room_id,
+        inviter=UserID(invite["sender"]),
+        is_space=create.get("type") == "m.space",
+    )
+
+
+def _index(events: Iterable[object]) -> Events:
+    state: Events = defaultdict(dict)
+    for event in events:
+        if not isinstance(event, dict):
+            continue
+        kind, key, sender = event.get("type"), event.get("state_key"), event.get("sender")
+        if (
+            kind in STATE_TYPES
+            and isinstance(key, str)
+            and isinstance(event.get("content"), dict)
+            and isinstance(sender, str)
+        ):
+            state[kind][key] = event
+    return state
+
+
+def _read_markers(
+    markers: dict[str, dict[str, Any]], *, bot: UserID
+) -> tuple[Marker | None, tuple[MarkerProblem, ...]]:
+    """The trusted marker, if there is one, and what is wrong with all the others."""
+    trusted = None
+    problems = []
+    foreign = 0
+    for key, event in sorted(markers.items()):
+        if not event["content"]:  # a redacted marker is no marker
+            continue
+        if key != bot or event["sender"] != bot:
+            foreign += 1
+            continue
+        try:
+            trusted = parse_marker(event["content"])
+        except MarkerError as e:
+            problems.append(MarkerProblem(reason=str(e), own=True))
+    if foreign:
+        problems.append(
+            MarkerProblem(reason=f"{foreign} under a state key that is not the bot's", own=False)
+        )
+    return trusted, tuple(problems[:MAX_PROBLEMS])
+
+
+def _members(state: Events) -> dict[UserID, Member]:
+    return {
+        UserID(key): member
+        for key, event in state["m.room.member"].items()
+        if is_user_id(key) and (member := _read_member(event["content"]))
+    }
+
+
+def _read_member(content: dict[str, Any]) -> Member | None:
+    membership = content.get("membership")
+    if membership not in ("join", "invite", "leave", "ban", "knock"):  # it may be unhashable
+        return None
+    return Member(
+        membership=membership,
+        displayname=_text(content.get("displayname")),
+        avatar_url=_text(content.get("avatar_url")),
+    )
+
+
+def _text(value: object) -> str | None:
+    """Bounded text that any database takes; None if there is none.
+
+    PostgreSQL refuses NUL, and lone surrogates cannot be written as UTF-8: one room's name must
+    not make the whole transaction fail.
+    """
+    if not isinstance(value, str):
+        return None
+    return value[:MAX_NAME].replace("\0", "").encode("utf-8", "replace").decode() or None
+
+
+def _has_via(content: dict[str, Any]) -> bool:
+    via = content.get("via")
+    return isinstance(via, list) and any(isinstance(server, str) and server for server in via)
+
+
+def _room_id(value: object) -> RoomID | None:
+    if (
+        isinstance(value, str)
+        and value.startswith("!")
+        and 2 <= len(value.encode("utf-8", "replace")) <= 255
+        and value.isprintable()
+        and " " not in value
+    ):
+        return RoomID(value)
+    return None

@@ -1,0 +1,136 @@
+"""The door for events: what maubot's sync loop brings, handed on to the verbs.
+
+Homeroom reads every sync response raw (`SYNC_SUCCESSFUL`), the one that maubot throws away after
+each start among them, so all news come through one door in one form and in the server's order.
+The handlers live on classes of their own, because maubot registers what it finds on the plugin
+object before `start()`; these are registered when the first reconcile has gone through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maubot.handlers import event
+from mautrix.client import InternalEventType
+from mautrix.types import RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from .adapters.errors import HomeserverError
+from .adapters.store import StoreError
+from .background import Background
+from .deliver import Delivery
+from .domain.events import (
+    Gap,
+    MemberChange,
+    Message,
+    RoomChange,
+    next_batch,
+    read_response,
+)
+from .domain.never import assert_never
+from .domain.topology import Invite
+from .provision import Provisioner
+from .reconcile import Reconciler
+from .repair import Repairer
+from .routes import Routes
+
+
+class Handlers:
+    def __init__(
+        self,
+        *,
+        bot: UserID,
+        delivery: Delivery,
+        provisioner: Provisioner,
+        reconciler: Reconciler,
+        repairer: Repairer,
+        routes: Routes,
+        background: Background,
+        log: TraceLogger,
+    ) -> None:
+        self._bot = bot
+        self._delivery = delivery
+        self._provisioner = provisioner
+        self._reconciler = reconciler
+        self._repairer = repairer
+        self._routes = routes
+        self._background = background
+        self._log = log
+        self._to_look_at: set[RoomID] = set()
+        self._invited: set[RoomID] = set()
+
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[untyped-decorator]
+    async def on_sync(self, data: dict[str, Any]) -> None:
+        """A sync response came in. Takes it in without waiting for anything."""
+        self.take_in(data.get("data"), not_before=None)
+
+    def take_in(self, response: object, *, not_before: int | None) -> None:
+        """Take in everything that a sync response says.
+
+        Args:
+            response: as `/sync` answered it.
+            not_before: milliseconds; older messages are passed over. None: take all.
+        """
+        messages: list[Message] = []
+        for news in read_response(response, bot=self._bot):
+            match news:
+                case Message():
+                    if not_before is None or news.sent_at >= not_before:
+                        messages.append(news)
+                case Invite():
+                    self.invited(news)
+                case MemberChange():
+                    self._member_changed(news)
+                case RoomChange(room_id=room_id):
+                    if self._routes.owner_of(room_id) is not None:
+                        self._look_at(room_id)
+                case Gap(room_id=room_id):
+                    if self._routes.chat(room_id) is not None:
+                        self._log.warning("The homeserver left older events of %s out", room_id)
+                case _:
+                    assert_never(news)
+        self._delivery.take_in(messages, position=next_batch(response))
+
+    def invited(self, invite: Invite) -> None:
+        """The bot was invited; answered once, however often the server says so."""
+        if invite.room_id not in self._invited:
+            self._invited.add(invite.room_id)
+            self._background.start(self._answer(invite), name=f"answering {invite.inviter}")
+
+    async def _answer(self, invite: Invite) -> None:
+        try:
+            await self._provisioner.answer_invite(invite)
+        except HomeserverError as e:
+            self._log.warning("Could not answer the invite to %s: %s", invite.room_id, e)
+        finally:
+            self._invited.discard(invite.room_id)
+
+    def _member_changed(self, change: MemberChange) -> None:
+        owner = self._routes.owner_of(change.room_id)
+        if change.user_id == self._bot:
+            is_ours = owner is not None
+            if is_ours and (change.membership != "join" or not self._is_live(change.room_id)):
+                self._look_at(change.room_id)
+        elif change.user_id == owner:
+            self._look_at(change.room_id)
+            if change.membership == "join" and self._routes.is_space(change.room_id):
+                self._background.start(self._provisioner.complete(owner), name="finishing a home")
+
+    def _is_live(self, room_id: RoomID) -> bool:
+        return self._routes.chat(room_id) is not None or self._routes.is_space(room_id)
+
+    def _look_at(self, room_id: RoomID) -> None:
+        """Ask for another look; rooms named while one is under way are looked at together."""
+        if not self._to_look_at:
+            self._background.start(self._look(), name="looking again")
+        self._to_look_at.add(room_id)
+
+    async def _look(self) -> None:
+        room_ids = frozenset(self._to_look_at)
+        self._to_look_at.clear()
+        try:
+            done = await self._reconciler.look_again(room_ids)
+        except (HomeserverError, StoreError) as e:
+            self._log.warning("Could not look again at %s: %s", ", ".join(room_ids), e)
+        else:
+            await self._repairer.run(done.plan.repairs)

@@ -1,0 +1,59 @@
+"""The door while Homeroom can do nothing: it tells an administrator why.
+
+Registered in place of the real handlers when the settings cannot be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from maubot.handlers import event
+from mautrix.client import InternalEventType
+from mautrix.types import UserID
+from mautrix.util.logging import TraceLogger
+
+from .adapters.errors import HomeserverError
+from .background import Background
+from .domain.commands import Reconcile, parse_command
+from .domain.events import Message, read_response
+from .speak import Speaker
+
+
+class IdleHandlers:
+    """Answers `!reconcile` of these administrators with what is wrong, nobody else."""
+
+    def __init__(
+        self,
+        *,
+        bot: UserID,
+        speaker: Speaker,
+        admins: Collection[UserID],
+        explanation: Callable[[], str],
+        background: Background,
+        log: TraceLogger,
+    ) -> None:
+        self._bot = bot
+        self._speaker = speaker
+        self._admins = frozenset(admins)
+        self._explanation = explanation
+        self._background = background
+        self._log = log
+
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[untyped-decorator]
+    async def on_sync(self, data: dict[str, Any]) -> None:
+        for news in read_response(data.get("data"), bot=self._bot):
+            if (
+                isinstance(news, Message)
+                and news.sender in self._admins
+                and isinstance(parse_command(news.text), Reconcile)
+            ):
+                self._background.start(self._explain(news), name="explaining")
+
+    async def _explain(self, message: Message) -> None:
+        try:
+            await self._speaker.notice(
+                message.room_id, self._explanation(), about=message.event_id
+            )
+        except HomeserverError as e:
+            self._log.warning("Could not answer %s: %s", message.event_id, e)

@@ -1,0 +1,307 @@
+"""Provisioning: from an invite to a complete home, and what owners do with their chats.
+
+`ensure_home` is the whole of it: look, decide the next step, do it, look again, until nothing is
+missing. One at a time per owner. Only a definite "has no home" creates one; a request whose
+outcome is unknown is followed by looks, never by a second request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from mautrix.types import RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from . import replies
+from .adapters.errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
+from .adapters.homeserver import Homeserver
+from .adapters.store import Store
+from .config import Settings
+from .domain.ids import child_order
+from .domain.marker import MARKER_TYPE, chat_marker
+from .domain.model import Chat, Home, Status
+from .domain.never import assert_never
+from .domain.provisioning import (
+    CreateChat,
+    CreateSpace,
+    InviteOwner,
+    Step,
+    chat_request,
+    child_content,
+    is_allowed,
+    next_chat,
+    next_step,
+    space_request,
+)
+from .domain.topology import Invite
+from .locks import OwnerLocks
+from .reconcile import Reconciled, Reconciler
+from .repair import Repairer
+from .routes import Routes
+from .speak import Speaker
+
+MAX_STEPS: Final = 50
+"""More than any home needs; a loop that does not end is a bug, not a reason to make rooms."""
+SETTLE: Final = (0.5, 2.0, 5.0, 10.0)
+"""Seconds between the looks after a request whose outcome is unknown."""
+POINTER_EVERY: Final = 24 * 60 * 60 * 1000
+"""Milliseconds between two pointers to a home in one room."""
+
+
+class Denied(Exception):
+    """What was asked for is not to be had; the message is for the person who asked."""
+
+
+class Provisioner:
+    def __init__(
+        self,
+        *,
+        homeserver: Homeserver,
+        reconciler: Reconciler,
+        repairer: Repairer,
+        routes: Routes,
+        store: Store,
+        speaker: Speaker,
+        locks: OwnerLocks,
+        settings: Callable[[], Settings],
+        log: TraceLogger,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._homeserver = homeserver
+        self._reconciler = reconciler
+        self._repairer = repairer
+        self._routes = routes
+        self._store = store
+        self._speaker = speaker
+        self._locks = locks
+        self._settings = settings
+        self._log = log
+        self._sleep = sleep
+
+    # The doors
+
+    async def answer_invite(self, invite: Invite) -> None:
+        """Accept or reject an invite of the bot; who is accepted gets a home."""
+        if not self.allows(invite.inviter):
+            self._log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
+            await self._homeserver.leave(invite.room_id, reason=replies.NOT_ALLOWED)
+            return
+        try:
+            await self._homeserver.join(invite.room_id, via=[invite.inviter.split(":", 1)[1]])
+        except HomeserverError as e:
+            self._log.warning(
+                "Could not accept the invite of %s to %s: %s", invite.inviter, invite.room_id, e
+            )
+            return
+        await self._welcome(invite.inviter, room_id=invite.room_id, silent=invite.is_space)
+
+    async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
+        """Answer a message in a room that is nobody's chat.
+
+        Only in a room with nobody else in it: a person without a home, or with one that a crash
+        left incomplete, gets it; everybody else is told where theirs is, once a day at most.
+        """
+        if not self.allows(sender) or self._routes.owner_of(room_id) is not None:
+            return
+        others = await self._homeserver.joined_members(room_id) - {self._homeserver.bot}
+        if others != {sender}:
+            return
+        home = self._routes.home(sender)
+        if home is None or self.is_incomplete(sender):
+            await self._welcome(sender, room_id=room_id, silent=False)
+        elif await self._store.claim_notice(room_id, "pointer", every_ms=POINTER_EVERY):
+            text = replies.pointer(home, via=self._homeserver.server_name)
+            await self._speaker.notice(room_id, text, about=event_id)
+
+    async def complete(self, owner: UserID) -> None:
+        """A sign of life of an owner: finish what a crash left out of their home."""
+        if self._routes.home(owner) is not None and self.is_incomplete(owner):
+            try:
+                await self.ensure_home(owner)
+            except (HomeserverError, Denied) as e:
+                self._log.warning("Could not finish the home of %s: %s", owner, e)
+
+    def allows(self, user_id: UserID) -> bool:
+        return is_allowed(user_id, allow=self._settings().allow, bot=self._homeserver.bot)
+
+    def is_incomplete(self, owner: UserID) -> bool:
+        """Whether the home lacks a chat that it was promised at its birth."""
+        step = next_step(
+            owner=owner,
+            home=self._routes.home(owner),
+            chats=self._routes.chats_of(owner),
+            rooms=(),
+            initial_chats=(),
+        )
+        return step is not None
+
+    async def _welcome(self, owner: UserID, *, room_id: RoomID, silent: bool) -> None:
+        """Make sure of a home and say in this room where it is."""
+        via = self._homeserver.server_name
+        about = f"welcome {room_id} {owner}"
+        try:
+            home = await self.ensure_home(owner, wanted_back=True)
+            text = replies.welcome(home, via=via)
+            about = f"{about} {home.space_id}"
+        except Denied as e:
+            text = str(e)
+        except HomeserverError as e:
+            self._log.error("Could not make or finish the home of %s: %s", owner, e)
+            text = replies.refused(str(e)) if isinstance(e, Refused) else replies.OUTAGE
+        if not silent:
+            await self._speaker.notice(room_id, text, about=about)
+
+    # Homes
+
+    async def ensure_home(self, owner: UserID, *, wanted_back: bool = False) -> Home:
+        """Give the owner a complete home; one that is complete is left alone.
+
+        Raises:
+            Denied: there can be no home for this owner, with the reason.
+            HomeserverError: it could not be finished; trying again later goes on from there.
+        """
+        async with self._locks.of(owner):
+            for _ in range(MAX_STEPS):
+                seen = await self._look(owner)
+                await self._repairer.run_locked(seen.plan.repairs, owner=owner)
+                step = self._next_step(owner, seen, wanted_back=wanted_back)
+                if step is None:
+                    home = self._routes.home(owner)
+                    assert home is not None
+                    return home
+                if isinstance(step, InviteOwner) and wanted_back:
+                    wanted_back = False  # asked once; whether they come is up to them
+                await self._take(step, owner)
+        raise AssertionError(f"the home of {owner} is not complete after {MAX_STEPS} steps")
+
+    async def _look(self, owner: UserID) -> Reconciled:
+        """See what the owner has: a definite answer, or `Unavailable`."""
+        seen = await self._reconciler.look_for_new(owner)
+        if self._routes.home(owner) is not None:
+            return seen
+        unknown = self._routes.unknown
+        if unknown:
+            raise Unavailable(
+                f"{len(unknown)} rooms cannot be read, and one of them might be the home of"
+                f" {owner}: {sorted(unknown)[0]}"
+            )
+        return seen
+
+    def _next_step(self, owner: UserID, seen: Reconciled, *, wanted_back: bool) -> Step | None:
+        home = self._routes.home(owner)
+        chats = self._routes.chats_of(owner)
+        if home is None:
+            if self._routes.has_moved(owner):
+                raise Denied(replies.SPACE_MOVED)
+            if self._routes.homes() >= self._settings().homes:
+                raise Denied(replies.too_many_homes())
+        own = {chat.room_id for chat in chats if chat.status is Status.ACTIVE}
+        own |= {home.space_id} if home else set()
+        return next_step(
+            owner=owner,
+            home=home,
+            chats=chats,
+            rooms=[room for room in seen.topology.read() if room.room_id in own],
+            initial_chats=self._settings().initial_chats,
+            wanted_back=wanted_back,
+        )
+
+    async def _take(self, step: Step, owner: UserID) -> None:
+        match step:
+            case CreateSpace(initial_chats=initial_chats):
+                self._log.info("Making a home for %s", owner)
+                request = space_request(
+                    bot=self._homeserver.bot,
+                    owner=owner,
+                    name=self._settings().space_name,
+                    initial_chats=initial_chats,
+                    version=await self._room_version(),
+                )
+                await self._create(request, owner)
+            case CreateChat():
+                await self._create_chat(step, owner)
+            case InviteOwner(room_id=room_id):
+                await self._homeserver.invite(room_id, owner)
+            case _:
+                assert_never(step)
+
+    async def _create_chat(self, step: CreateChat, owner: UserID) -> RoomID | None:
+        home = self._routes.home(owner)
+        assert home is not None
+        self._log.info("Making chat %s for %s", step.chat_id, owner)
+        request = chat_request(
+            bot=self._homeserver.bot,
+            owner=owner,
+            space_id=home.space_id,
+            step=step,
+            version=await self._room_version(),
+        )
+        return await self._create(request, owner)
+
+    async def _create(self, request: dict[str, object], owner: UserID) -> RoomID | None:
+        """Send one `createRoom`. None: nobody knows, but a look found that there is a new room.
+
+        Raises:
+            OutcomeUnknown: and no look since has found a room. There may still be one soon.
+        """
+        before = self._routes.rooms_of(frozenset({owner}))
+        try:
+            return await self._homeserver.create_room(request)
+        except OutcomeUnknown as e:
+            self._log.warning("Was a room made for %s? Looking: %s", owner, e)
+            for seconds in SETTLE:
+                await self._sleep(seconds)
+                await self._reconciler.look_for_new(owner)
+                if self._routes.rooms_of(frozenset({owner})) - before:
+                    return None
+            raise
+
+    async def _room_version(self) -> str | None:
+        return self._settings().room_version or await self._homeserver.default_room_version()
+
+    # Chats, for their owners
+
+    async def new_chat(self, owner: UserID, *, name: str | None) -> Chat:
+        """Make one more chat.
+
+        Raises:
+            Denied: the owner has as many as the settings allow, or no home.
+            HomeserverError: it is not certain that there is a new chat.
+        """
+        async with self._locks.of(owner):
+            await self._reconciler.look_for_new(owner)
+            if self._routes.home(owner) is None:
+                raise Denied(replies.NO_HOME)
+            before = self._routes.chats_of(owner)
+            limit = self._settings().chats_per_owner
+            if sum(chat.is_routed for chat in before) >= limit:
+                raise Denied(replies.too_many_chats(limit))
+            step = next_chat(before, name=name)
+            await self._create_chat(step, owner)
+            seen = await self._reconciler.look_for_new(owner)
+            await self._repairer.run_locked(seen.plan.repairs, owner=owner)
+            for chat in self._routes.chats_of(owner):
+                if chat.chat_id == step.chat_id and chat.is_routed:
+                    return chat
+        raise Unavailable("the new chat was made, but is not to be seen yet")
+
+    async def rename(self, chat: Chat, *, name: str) -> None:
+        async with self._locks.of(chat.matrix_user_id):
+            await self._homeserver.put_state(chat.room_id, "m.room.name", {"name": name})
+            await self._reconciler.look_again({chat.room_id})
+
+    async def set_archived(self, chat: Chat, *, archived: bool) -> None:
+        """Set a chat aside, or take it up again: in its marker and in the Space's list."""
+        async with self._locks.of(chat.matrix_user_id):
+            bot = self._homeserver.bot
+            marker = chat_marker(chat, archived=archived).to_content()
+            await self._homeserver.put_state(chat.room_id, MARKER_TYPE, marker, state_key=bot)
+            if chat.space_id is not None:
+                order = child_order(chat.chat_id)
+                link = {} if archived else child_content(bot=bot, order=order)
+                await self._homeserver.put_state(
+                    chat.space_id, "m.space.child", link, state_key=chat.room_id
+                )
+            await self._reconciler.look_again({chat.room_id})

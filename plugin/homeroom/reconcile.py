@@ -1,0 +1,185 @@
+"""Reconcile: look, remember, decide, write.
+
+    topology = observer.look()          the homeserver, reads only
+    records  = store.snapshot()
+    plan     = make_plan(topology, records)
+    store.apply(plan.changes)
+    mirror.heal(topology), routes.load(...)
+
+The same five steps serve the start, `!reconcile`, its dry run, and every live event, which never
+edits a row but names the rooms to look at again. One reconcile at a time; nobody else writes
+rows, so what is in the store between the snapshot and the apply cannot change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from mautrix.types import RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from .adapters.observation import Observer
+from .adapters.state_mirror import StateMirror
+from .adapters.store import Store
+from .domain.model import Records
+from .domain.never import assert_never
+from .domain.plan import Plan, SetChat, SetHome
+from .domain.planner import make_plan
+from .domain.topology import Topology
+from .routes import Routes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """One reconcile that went through. `seconds` is how long it took."""
+
+    topology: Topology
+    plan: Plan
+    seconds: float
+
+
+class Reconciler:
+    """The only writer of homes and chats.
+
+    Args:
+        adopt_unmarked: asked at every reconcile, because the setting can change.
+    """
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        store: Store,
+        mirror: StateMirror,
+        routes: Routes,
+        adopt_unmarked: Callable[[], bool],
+        log: TraceLogger,
+    ) -> None:
+        self._observer = observer
+        self._store = store
+        self._mirror = mirror
+        self._routes = routes
+        self._adopt_unmarked = adopt_unmarked
+        self._log = log
+        self._one_at_a_time = asyncio.Lock()
+
+    async def run(self, *, dry_run: bool = False) -> Reconciled:
+        """Look at everything and make the store agree with it; a dry run only decides.
+
+        Raises:
+            HomeserverError: there is no complete look. Nothing was changed.
+            StoreError: the database failed. The transaction was rolled back.
+        """
+        async with self._one_at_a_time:
+            return await self._reconcile(self._observer.look, owners=None, dry_run=dry_run)
+
+    async def look_again(self, room_ids: Iterable[RoomID]) -> Reconciled:
+        """Look again at these rooms, and at everything else of the owners they belong to."""
+        room_ids = frozenset(room_ids)
+
+        async def look() -> Topology:
+            owners = self._routes.owners(room_ids)
+            return await self._observer.look_at(room_ids | self._routes.rooms_of(owners))
+
+        async with self._one_at_a_time:
+            return await self._reconcile_some(look, room_ids)
+
+    async def look_for_new(self, owner: UserID) -> Reconciled:
+        """Look at every joined room that was never read, and again at the owner's own."""
+
+        async def look() -> Topology:
+            return await self._observer.look_beyond(
+                self._routes.known - self._routes.rooms_of(frozenset({owner}))
+            )
+
+        async with self._one_at_a_time:
+            return await self._reconcile_some(look, frozenset(), also=frozenset({owner}))
+
+    async def _reconcile_some(
+        self,
+        look: Callable[[], Awaitable[Topology]],
+        room_ids: frozenset[RoomID],
+        *,
+        also: frozenset[UserID] = frozenset(),
+    ) -> Reconciled:
+        """A look at some rooms is only compared with rows whose rooms were all looked at."""
+        topology = await look()
+        owners = also | self._routes.owners(room_ids) | _owners_in(topology)
+        missing = self._routes.rooms_of(owners) - topology.rooms.keys() - room_ids
+        if missing:
+            more = await self._observer.look_at(missing)
+            topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
+
+        async def looked() -> Topology:
+            return topology
+
+        return await self._reconcile(looked, owners=owners, dry_run=False)
+
+    async def _reconcile(
+        self,
+        look: Callable[[], Awaitable[Topology]],
+        *,
+        owners: frozenset[UserID] | None,
+        dry_run: bool,
+    ) -> Reconciled:
+        started = time.monotonic()
+        topology = await look()
+        records = await self._store.snapshot()
+        plan = await asyncio.to_thread(
+            make_plan,
+            topology,
+            records if owners is None else records.of_owners(owners),
+            adopt_unmarked=self._adopt_unmarked(),
+        )
+        if not dry_run:
+            await self._store.apply(plan.changes)
+            await self._mirror.heal(topology)
+            self._routes.note_look(topology, whole=owners is None)
+            self._routes.load(_applied(records, plan))
+        done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+        self._report(done, whole=owners is None, dry_run=dry_run)
+        return done
+
+    def _report(self, done: Reconciled, *, whole: bool, dry_run: bool) -> None:
+        plan = done.plan
+        for change in plan.changes:
+            self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
+        for finding in plan.findings:
+            self._log.debug("Finding: %s", finding)
+        for room in plan.unreadable:
+            self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
+        if whole or plan.changes:
+            self._log.info(
+                "%s %d rooms: adopted %d, updated %d, backfilled %d, left %d, unreadable %d,"
+                " findings %d, in %.2f s",
+                "Would reconcile" if dry_run else "Reconciled",
+                plan.rooms,
+                plan.adopted,
+                plan.updated,
+                plan.backfilled,
+                plan.left,
+                len(plan.unreadable),
+                len(plan.findings),
+                done.seconds,
+            )
+
+
+def _owners_in(topology: Topology) -> frozenset[UserID]:
+    return frozenset(room.marker.user_id for room in topology.read() if room.marker)
+
+
+def _applied(records: Records, plan: Plan) -> Records:
+    """The rows as they are after the plan's changes."""
+    homes, chats = dict(records.homes), dict(records.chats)
+    for change in plan.changes:
+        match change:
+            case SetHome(after=home):
+                homes[home.matrix_user_id] = home
+            case SetChat(after=chat):
+                chats[chat.room_id] = chat
+            case _:
+                assert_never(change)
+    return Records(homes=homes, chats=chats)

@@ -1,0 +1,98 @@
+"""Finishing in Matrix what the bot left undone: markers to stamp, links to make, rooms to join.
+
+Repairs come from a plan and are carried out at the pace that the homeserver allows, long after
+the plan was made if need be. So each is checked once more against the routes, under the owner's
+lock, before anything is written. A failed one is logged; the next reconcile asks for it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mautrix.types import RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from .adapters.errors import HomeserverError
+from .adapters.homeserver import Homeserver
+from .domain.marker import MARKER_TYPE, chat_marker
+from .domain.model import RoomType
+from .domain.never import assert_never
+from .domain.plan import JoinReplacement, LinkChild, Repair, StampMarker
+from .domain.provisioning import child_content
+from .locks import OwnerLocks
+from .reconcile import Reconciler
+from .routes import Routes
+
+
+class Repairer:
+    def __init__(
+        self,
+        *,
+        homeserver: Homeserver,
+        reconciler: Reconciler,
+        routes: Routes,
+        locks: OwnerLocks,
+        log: TraceLogger,
+    ) -> None:
+        self._homeserver = homeserver
+        self._reconciler = reconciler
+        self._routes = routes
+        self._locks = locks
+        self._log = log
+
+    async def run(self, repairs: Iterable[Repair]) -> None:
+        """Carry out the repairs, one after the other, each under its owner's lock."""
+        for repair in repairs:
+            owner = self._routes.owner_of(repair.room_id)
+            if owner is not None:
+                async with self._locks.of(owner):
+                    await self.run_locked([repair], owner=owner)
+
+    async def run_locked(self, repairs: Iterable[Repair], *, owner: UserID) -> None:
+        """Carry out this owner's repairs; the caller holds the owner's lock."""
+        for repair in repairs:
+            if self._routes.owner_of(repair.room_id) != owner or not self._is_due(repair):
+                continue
+            try:
+                await self._carry_out(repair)
+            except HomeserverError as e:
+                self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
+
+    def _is_due(self, repair: Repair) -> bool:
+        match repair:
+            case StampMarker(room_id=room_id, marker=marker):
+                if marker.room_type is RoomType.SPACE:
+                    return self._routes.is_space(room_id)
+                chat = self._routes.chat(room_id)
+                return chat is not None and chat_marker(chat) == marker
+            case LinkChild(space_id=space_id, room_id=room_id):
+                chat = self._routes.chat(room_id)
+                return chat is not None and chat.space_id == space_id
+            case JoinReplacement():
+                return True
+            case _:
+                assert_never(repair)
+
+    async def _carry_out(self, repair: Repair) -> None:
+        bot = self._homeserver.bot
+        match repair:
+            case StampMarker(room_id=room_id, marker=marker):
+                await self._homeserver.put_state(
+                    room_id, MARKER_TYPE, marker.to_content(), state_key=bot
+                )
+            case LinkChild(space_id=space_id, room_id=room_id, order=order):
+                content = child_content(bot=bot, order=order)
+                await self._homeserver.put_state(
+                    space_id, "m.space.child", content, state_key=room_id
+                )
+            case JoinReplacement(room_id=room_id, replacement=replacement):
+                await self._homeserver.join(replacement, via=_servers(bot, room_id, replacement))
+                await self._reconciler.look_again({room_id, replacement})
+            case _:
+                assert_never(repair)
+
+
+def _servers(bot: UserID, *room_ids: RoomID) -> list[str]:
+    """Servers to join through: those in the room IDs (none from room version 12 on), our own."""
+    named = [room_id.split(":", 1)[1] for room_id in room_ids if ":" in room_id]
+    return [*reversed(named), bot.split(":", 1)[1]]

@@ -1,0 +1,62 @@
+"""Every store test runs on SQLite and, marked `postgres`, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from mautrix.util.async_db import Database
+
+from homeroom.adapters.store import Store
+from tests.adapters.store.databases import Backend, Clock, PostgresBackend, SqliteBackend
+from tests.stack.postgres import Postgres, find_binaries
+
+
+def pytest_report_header() -> str:
+    return f"SQLAlchemy {sqlalchemy.__version__} from {Path(sqlalchemy.__file__).parent.parent}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    try:
+        find_binaries()
+    except FileNotFoundError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    cluster = Postgres()
+    asyncio.run(cluster.__aenter__())
+    try:
+        yield cluster
+    finally:
+        asyncio.run(cluster.__aexit__(None, None, None))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Empty data, before any upgrade."""
+    if request.param == "sqlite":
+        return SqliteBackend(tmp_path / "instance.db")
+    cluster: Postgres = request.getfixturevalue("postgres")
+    return PostgresBackend(asyncio.run(cluster.create_database()))
+
+
+@pytest.fixture
+async def database(backend: Backend) -> AsyncIterator[Database]:
+    """An empty database of the latest version."""
+    async with backend.opened() as database:
+        yield database
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(database: Database, clock: Clock) -> Store:
+    return Store(database, now=clock)

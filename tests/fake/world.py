@@ -1,0 +1,753 @@
+"""The model: everything the fake homeserver knows, and every way to change it.
+
+Synchronous and without a network. What comes in is what a request says, what goes out is what
+Synapse answers, or a `MatrixError`. Deterministic: IDs and times depend only on what happened
+before. The HTTP door and the test's own `User` objects go through the same methods.
+
+Limits: one server; no guests, knocks, third-party invites, peeking or end-to-end keys; presence
+is stored but not sent; users of other servers can be invited and banned but never act.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from . import rules
+from .accounts import Account, Session
+from .clock import Clock
+from .errors import (
+    MatrixError,
+    bad_request,
+    bad_state,
+    forbidden,
+    internal,
+    missing_params,
+    not_found,
+)
+from .events import MAX_PDU_BYTES, Event, Json, StateKey, size_of, stripped
+from .rooms import Room
+from .versions import RoomVersion, room_version
+
+_PRESETS: dict[str, Json] = {
+    "private_chat": {"join_rule": "invite", "guests": True, "levels": {"invite": 0}},
+    "trusted_private_chat": {"join_rule": "invite", "guests": True, "levels": {"invite": 0}},
+    "public_chat": {"join_rule": "public", "guests": False, "levels": {}},
+}
+_INVITE_STATE = (
+    "m.room.create",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.avatar",
+    "m.room.encryption",
+    "m.room.name",
+    "m.room.topic",
+)
+_COPIED_ON_UPGRADE = (
+    "m.room.join_rules",
+    "m.room.name",
+    "m.room.topic",
+    "m.room.history_visibility",
+    "m.room.guest_access",
+    "m.room.avatar",
+    "m.room.encryption",
+    "m.room.server_acl",
+)
+_KEPT_BY_REDACTION: dict[str, tuple[str, ...]] = {
+    "m.room.member": ("membership", "join_authorised_via_users_server"),
+    "m.room.join_rules": ("join_rule", "allow"),
+    "m.room.history_visibility": ("history_visibility",),
+    "m.room.power_levels": (
+        "ban", "events", "events_default", "invite", "kick", "redact", "state_default", "users",
+        "users_default",
+    ),
+}  # fmt: skip
+_STRINGS = {
+    "m.room.message": ("body", "msgtype"),
+    "m.room.name": ("name",),
+    "m.room.topic": ("topic",),
+}
+_UPGRADE_REMEMBERED_MS = 5 * 60_000
+
+
+class World:
+    """Accounts, rooms and one stream of everything that happens."""
+
+    def __init__(
+        self,
+        server_name: str = "fake.test",
+        *,
+        default_room_version: str = "12",
+        clock: Clock | None = None,
+    ) -> None:
+        self.server_name = server_name
+        self.default_room_version = room_version(default_room_version).version
+        self.clock = clock or Clock()
+        self.stream = 1
+        self.accounts: dict[str, Account] = {}
+        self.sessions: dict[str, Session] = {}
+        self.rooms: dict[str, Room] = {}
+        self.events: dict[str, Event] = {}
+        self.aliases: dict[str, str] = {}
+        self.memberships: dict[str, dict[str, Event]] = {}
+        """User to room to the user's current member event."""
+        self.listeners: list[Callable[[], None]] = []
+        self._sent: dict[tuple[str, str, str, str], str] = {}
+        self._upgrades: dict[tuple[str, str], tuple[str, int]] = {}
+        self._ids = 0
+
+    # Accounts
+
+    def user_id(self, name: str) -> str:
+        """Make a user ID of a local part; a user ID stays as it is."""
+        return name if name.startswith("@") else f"@{name}:{self.server_name}"
+
+    def register(self, localpart: str, *, password: str = "password") -> Account:
+        """Make an account with its first session, or give the one that is there."""
+        user_id = self.user_id(localpart)
+        if user_id not in self.accounts:
+            name = user_id[1:].partition(":")[0]
+            self.accounts[user_id] = Account(user_id, password, displayname=name)
+        return self.accounts[user_id]
+
+    def login(self, user: str, password: str, *, device_id: str | None = None) -> Session:
+        """Make a session for somebody who knows the password."""
+        account = self.accounts.get(self.user_id(user))
+        if account is None or account.password != password:
+            raise forbidden("Invalid username or password")
+        return self.new_session(account, device_id=device_id)
+
+    def new_session(self, account: Account, *, device_id: str | None = None) -> Session:
+        """Make a session; the token tells whose it is."""
+        account.devices += 1
+        device = device_id or f"DEVICE{account.devices}"
+        token = f"syt_{account.user_id[1:].partition(':')[0]}_{account.devices}"
+        session = Session(account.user_id, device, token)
+        self.sessions[token] = session
+        return session
+
+    def session(self, token: str | None) -> Session:
+        """Give the session of an access token."""
+        if not token:
+            raise MatrixError(401, "M_MISSING_TOKEN", "Missing access token")
+        if token not in self.sessions:
+            raise MatrixError(
+                401, "M_UNKNOWN_TOKEN", "Invalid access token passed.", soft_logout=False
+            )
+        return self.sessions[token]
+
+    # Rooms: making
+
+    def create_room(self, user_id: str, spec: Json) -> Room:
+        """Create a room as `POST createRoom` does.
+
+        As in Synapse this is not atomic: the create event and the creator's membership are there
+        before the rest is checked, and the invites come last, each for itself. A refusal at that
+        point leaves the room behind with its creator in it.
+        """
+        version = room_version(spec.get("room_version", self.default_room_version))
+        preset_name, preset = _preset(spec)
+        invites = _list(spec, "invite")
+        alias = self._new_alias(spec)
+        for invited in invites:
+            if not _is_user_id(invited):
+                raise bad_request(f"Invalid user_id: {invited}")
+        override = spec.get("power_level_content_override") or {}
+        if not version.creators_have_all_power and user_id not in override.get("users", [user_id]):
+            raise bad_request(
+                f"Not a valid power_level_content_override: 'users' did not contain {user_id}"
+            )
+        creation: Json = {**spec.get("creation_content", {}), "room_version": version.version}
+        trusted = preset_name == "trusted_private_chat"
+        if trusted and invites and version.creators_have_all_power:
+            extra = creation.get("additional_creators", [])
+            creation["additional_creators"] = sorted({*extra, *invites})
+        initial = _initial_state(spec)
+        if ("m.room.power_levels", "") not in initial:
+            levels = _default_levels(version, user_id)
+            if trusted and not version.creators_have_all_power:
+                levels["users"].update(dict.fromkeys(invites, 100))
+            initial[("m.room.power_levels", "")] = {**levels, **preset["levels"], **override}
+        room = self._new_room(user_id, version, creation)
+        if alias:
+            self.aliases[alias] = room.room_id
+            initial.setdefault(("m.room.canonical_alias", ""), {"alias": alias})
+        self._fill_room(room, user_id, preset, initial, _named(spec))
+        for invited in invites:
+            direct = {"is_direct": True} if spec.get("is_direct") else {}
+            self.change_membership(user_id, room.room_id, invited, "invite", direct)
+        return room
+
+    def _new_room(self, user_id: str, version: RoomVersion, creation: Json) -> Room:
+        """Make a room with its create event and its creator in it."""
+        event_id = self._new_event_id()
+        if version.creator_in_content:
+            creation = {**creation, "creator": user_id}
+        if version.room_id_is_create_event:
+            room_id = "!" + event_id[1:]
+        else:
+            room_id = f"!{self._new_id(18)}:{self.server_name}"
+        room = Room(room_id, version)
+        create = self._draft(room, {}, user_id, "m.room.create", creation, "")
+        create.event_id = event_id
+        self.rooms[room_id] = room
+        self._commit(room, create)
+        content = {"membership": "join", **self._profile(user_id)}
+        join = self._draft(room, None, user_id, "m.room.member", content, user_id)
+        self._commit(room, join)
+        return room
+
+    def _fill_room(
+        self,
+        room: Room,
+        user_id: str,
+        preset: Json,
+        initial: dict[StateKey, Json],
+        named: dict[StateKey, Json],
+    ) -> None:
+        """Add the rest of a new room's state: all of it, or none."""
+        content = dict(initial)
+        levels = ("m.room.power_levels", "")
+        order: dict[StateKey, Json] = {levels: content.pop(levels)}
+        alias = content.pop(("m.room.canonical_alias", ""), None)
+        if alias is not None:
+            order["m.room.canonical_alias", ""] = alias
+        defaults = {
+            "m.room.join_rules": {"join_rule": preset["join_rule"]},
+            "m.room.history_visibility": {"history_visibility": "shared"},
+        }
+        if preset["guests"]:
+            defaults["m.room.guest_access"] = {"guest_access": "can_join"}
+        order.update({(t, ""): c for t, c in defaults.items() if (t, "") not in content})
+        order.update(content)
+        state = dict(room.state)
+        drafts: list[Event] = []
+        for (type_, state_key), value in [*order.items(), *named.items()]:
+            draft = self._draft(room, state, user_id, type_, value, state_key)
+            state[draft.key] = draft
+            drafts.append(draft)
+        for draft in drafts:
+            self._commit(room, draft)
+
+    def _new_alias(self, spec: Json) -> str | None:
+        name = spec.get("room_alias_name")
+        if name is None:
+            return None
+        alias = f"#{name}:{self.server_name}"
+        if alias in self.aliases:
+            raise bad_request("Room alias already taken", "M_ROOM_IN_USE")
+        return alias
+
+    # Rooms: membership
+
+    def change_membership(
+        self,
+        sender: str,
+        room_id: str,
+        target: str,
+        action: str,
+        content: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """Join, leave, invite, kick, ban or unban somebody; doing it twice changes nothing."""
+        room = self.rooms.get(room_id)
+        if room is None:
+            raise _no_such_room(action, sender, room_id)
+        if not _is_user_id(target):
+            raise bad_request("Expected UserID string to start with '@'", "M_INVALID_PARAM")
+        membership = "leave" if action in ("kick", "unban") else action
+        new: Json = {**(content or {}), "membership": membership}
+        new.pop("join_authorised_via_users_server", None)
+        if membership in ("join", "invite"):
+            new = {**self._profile(target), **new}
+        old = room.member(target)
+        was = old.membership if old else None
+        if was is not None and action == "unban" and was != "ban":
+            raise bad_state(f"Cannot unban user who was not banned (membership={was})")
+        if was == "ban" and action not in ("ban", "unban", "leave"):
+            raise bad_state(f"Cannot {action} user who was banned")
+        if action == "kick" and was in (None, "leave", "ban"):
+            raise forbidden("The target user is not in the room")
+        if membership == "join":
+            new.update(self._authorised_join(room, sender, was))
+        draft = self._draft(room, room.state, sender, "m.room.member", new, target)
+        if old is not None and old.sender == sender and old.content == draft.content:
+            return old
+        if membership == "invite":
+            draft.invite_room_state = _invite_state(room, sender)
+        return self._commit(room, draft)
+
+    def join(
+        self, user_id: str, room_id_or_alias: str, content: Mapping[str, Any] | None = None
+    ) -> str:
+        """Join by room ID or alias and give the room ID."""
+        room_id = room_id_or_alias
+        if room_id.startswith("#"):
+            room_id = self.resolve(room_id)
+        self.change_membership(user_id, room_id, user_id, "join", content)
+        return room_id
+
+    def resolve(self, alias: str) -> str:
+        """Give the room of an alias."""
+        if alias not in self.aliases:
+            raise not_found(f"Room alias {alias} not found")
+        return self.aliases[alias]
+
+    def forget(self, user_id: str, room_id: str) -> None:
+        """Forget a room; one that the user never was in is forgotten already."""
+        room = self.rooms.get(room_id)
+        if room is None:
+            return
+        if room.membership(user_id) not in (None, "leave", "ban"):
+            raise bad_request(f"User {user_id} in room {room_id}")
+        self.accounts[user_id].forgotten.add(room_id)
+
+    def _authorised_join(self, room: Room, user_id: str, was: str | None) -> Json:
+        """Vouch for somebody who joins a restricted room by being in an allowed one."""
+        if was in ("join", "invite") or rules.join_rule(room.state) not in rules.RESTRICTED_RULES:
+            return {}
+        allowed = (self.rooms.get(room_id) for room_id in rules.allowing_rooms(room.state))
+        if not any(other and other.membership(user_id) == "join" for other in allowed):
+            raise forbidden(
+                "You do not belong to any of the required rooms/spaces to join this room."
+            )
+        able = [u for u in room.joined() if rules.may_invite(room.state, room.version, u)]
+        return {"join_authorised_via_users_server": able[0]} if able else {}
+
+    # Rooms: events
+
+    def send(
+        self,
+        sender: str,
+        room_id: str,
+        type_: str,
+        content: Mapping[str, Any],
+        *,
+        transaction: tuple[str, str] | None = None,
+    ) -> Event:
+        """Send a message event; `transaction` is device and transaction ID.
+
+        The same transaction gives the same event again.
+        """
+        sent = (sender, room_id, *transaction) if transaction else None
+        if sent in self._sent:
+            return self.events[self._sent[sent]]
+        room = self._room_for(sender, room_id)
+        draft = self._draft(room, room.state, sender, type_, content, None)
+        if sent and transaction:
+            draft.transaction = (sender, *transaction)
+            self._sent[sent] = draft.event_id
+        return self._commit(room, draft)
+
+    def set_state(
+        self,
+        sender: str,
+        room_id: str,
+        type_: str,
+        content: Mapping[str, Any],
+        *,
+        state_key: str = "",
+    ) -> Event:
+        """Set a state event; the same content from the same sender changes nothing."""
+        if type_ == "m.room.member":
+            return self._set_member(sender, room_id, state_key, content)
+        room = self._room_for(sender, room_id)
+        old = room.state.get((type_, state_key))
+        draft = self._draft(room, room.state, sender, type_, content, state_key)
+        if old is not None and old.sender == sender and old.content == draft.content:
+            return old
+        return self._commit(room, draft)
+
+    def _set_member(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any]
+    ) -> Event:
+        membership = content.get("membership")
+        if membership is None:
+            raise bad_request("Content has not membership key")
+        rest = {name: value for name, value in content.items() if name != "membership"}
+        return self.change_membership(sender, room_id, target, str(membership), rest)
+
+    def redact(
+        self,
+        sender: str,
+        room_id: str,
+        event_id: str,
+        *,
+        reason: str | None = None,
+        transaction: tuple[str, str] | None = None,
+    ) -> Event:
+        """Redact an event: one's own, or any with the power to."""
+        room = self._room_for(sender, room_id)
+        target = self.events.get(event_id)
+        own = target is not None and target.sender == sender and target.room_id == room_id
+        needed = rules.named_level(room.state, "redact", 50)
+        if not own and rules.power_of(room.state, room.version, sender) < needed:
+            raise forbidden("You don't have permission to redact events")
+        content: Json = {} if reason is None else {"reason": reason}
+        if room.version.redacts_in_content:
+            content["redacts"] = event_id
+        known = transaction and self._sent.get((sender, room_id, *transaction))
+        redaction = self.send(
+            sender, room_id, "m.room.redaction", content, transaction=transaction
+        )
+        if not known:
+            redaction.redacts = event_id
+            if target is not None and target.room_id == room_id:
+                target.content = _pruned(target)
+                target.redacted_because = redaction
+        return redaction
+
+    def force(
+        self,
+        room_id: str,
+        type_: str,
+        content: Mapping[str, Any],
+        *,
+        sender: str,
+        state_key: str | None = "",
+    ) -> Event:
+        """Put an event into a room past every rule, as another server's bug might."""
+        room = self.rooms[room_id]
+        return self._commit(room, self._draft(room, None, sender, type_, content, state_key))
+
+    def upgrade(self, user_id: str, room_id: str, spec: Json) -> Room:
+        """Replace a room by one of another version, as `POST upgrade` does.
+
+        Members are not moved; asking again within five minutes gives the same room.
+        """
+        if "new_version" not in spec:
+            raise missing_params("new_version")
+        version = room_version(spec["new_version"])
+        if room_id not in self.rooms:
+            raise not_found(f"Unknown room id {room_id}")
+        old = self._room_for(user_id, room_id)
+        known, since = self._upgrades.get((room_id, user_id), ("", 0))
+        if known and self.clock.now_ms - since < _UPGRADE_REMEMBERED_MS:
+            return self.rooms[known]
+        probe = {"body": "This room has been replaced", "replacement_room": "!new"}
+        tombstone = self._draft(old, old.state, user_id, "m.room.tombstone", probe, "")
+        creation: Json = {"room_version": version.version, "predecessor": {"room_id": room_id}}
+        if not version.room_id_is_create_event:
+            creation["predecessor"]["event_id"] = tombstone.event_id
+        for copied in ("type", "m.federate"):
+            if copied in old.create.content:
+                creation[copied] = old.create.content[copied]
+        if version.creators_have_all_power and "additional_creators" in spec:
+            creation["additional_creators"] = spec["additional_creators"]
+        new = self._new_room(user_id, version, creation)
+        initial = _upgraded_state(old, new, user_id)
+        self._fill_room(new, user_id, _PRESETS["private_chat"], initial, {})
+        for (type_, state_key), event in list(old.state.items()):
+            if type_ == "m.room.member" and event.membership == "ban":
+                self.change_membership(user_id, new.room_id, state_key, "ban")
+        tombstone.content["replacement_room"] = new.room_id
+        self._commit(old, tombstone)
+        self._close_upgraded(old, new, user_id)
+        self._upgrades[room_id, user_id] = (new.room_id, self.clock.now_ms)
+        return new
+
+    def _close_upgraded(self, old: Room, new: Room, user_id: str) -> None:
+        """Quieten the old room, and give the new one the old one's power levels."""
+        levels = old.state.get(("m.room.power_levels", ""))
+        if levels is None:
+            return
+        before = copy.deepcopy(levels.content)
+        floor = max(int(before.get("users_default", 0)) + 1, 50)
+        quiet = {
+            name: floor for name in ("invite", "events_default") if before.get(name, 0) < floor
+        }
+        if quiet:
+            content = {**before, **quiet}
+            self.set_state(user_id, old.room_id, "m.room.power_levels", content)
+        if new.version.creators_have_all_power:
+            before["users"] = _without(before.get("users", {}), rules.creators(new.state))
+        self.set_state(user_id, new.room_id, "m.room.power_levels", before)
+
+    # Reading
+
+    def readable_state(self, user_id: str, room_id: str) -> Mapping[StateKey, Event]:
+        """Give the state a user may read: now, or as it was when they left."""
+        room, upto = self.readable(user_id, room_id)
+        return room.state if upto is None else room.state_at(upto)
+
+    def readable(self, user_id: str, room_id: str) -> tuple[Room, int | None]:
+        """Give the room and how far a user may read in it; None is to the end."""
+        room = self.rooms.get(room_id)
+        member = room.member(user_id) if room else None
+        if room is not None and member is not None:
+            if member.membership == "join":
+                return room, None
+            if member.membership == "leave" and room_id not in self.accounts[user_id].forgotten:
+                return room, member.stream
+        raise forbidden(f"User {user_id} not in room {room_id}, and room previews are disabled")
+
+    def readable_event(self, user_id: str, room_id: str, event_id: str) -> Event:
+        """Give one event that a user may read."""
+        event = self.events.get(event_id)
+        if event is None or event.room_id != room_id:
+            raise not_found()
+        room = self.rooms[room_id]
+        member = room.member(user_id)
+        left = member is not None and member.membership not in ("join", "invite")
+        if member is None or (left and event.stream > member.stream):
+            raise not_found()
+        if not room.visible_to(user_id, event):
+            raise not_found()
+        return event
+
+    def listed_memberships(self, user_id: str) -> dict[str, Event]:
+        """Give the user's member events by room, without the forgotten rooms."""
+        account = self.accounts.get(user_id)
+        forgotten = account.forgotten if account else set()
+        events = self.memberships.get(user_id, {})
+        return {room_id: event for room_id, event in events.items() if room_id not in forgotten}
+
+    def rooms_with(self, user_id: str, membership: str) -> list[str]:
+        """List the rooms in which the user has this membership."""
+        events = self.memberships.get(user_id, {})
+        return [room_id for room_id, event in events.items() if event.membership == membership]
+
+    # What is not an event
+
+    def set_typing(self, user_id: str, room_id: str, *, typing: bool) -> None:
+        """Say that somebody types, or does no longer."""
+        room = self._room_for(user_id, room_id)
+        rules.check_joined(room.state, user_id, room_id=room_id)
+        if typing == (user_id in room.typing):
+            return
+        (room.typing.add if typing else room.typing.discard)(user_id)
+        room.typing_stream = self._next()
+        self._tell()
+
+    def set_receipt(self, user_id: str, room_id: str, kind: str, event_id: str) -> None:
+        """Say how far somebody has read."""
+        room = self._room_for(user_id, room_id)
+        rules.check_joined(room.state, user_id, room_id=room_id)
+        room.receipts[user_id, kind] = (event_id, self.clock.now_ms, self._next())
+        self._tell()
+
+    def set_account_data(
+        self, user_id: str, type_: str, content: Json, *, room_id: str | None = None
+    ) -> None:
+        """Store account data, for the account or for one room of it."""
+        account = self.accounts[user_id]
+        place = account.account_data
+        if room_id is not None:
+            place = account.room_account_data.setdefault(room_id, {})
+        place[type_] = (copy.deepcopy(content), self._next())
+        self._tell()
+
+    def set_profile(self, user_id: str, field: str, value: str | None) -> None:
+        """Change the display name or the avatar, in every joined room too."""
+        setattr(self.accounts[user_id], field, value or None)
+        for room_id in self.rooms_with(user_id, "join"):
+            old = self.rooms[room_id].state["m.room.member", user_id].content
+            rest = _without(old, ("displayname", "avatar_url", "membership"))
+            self.change_membership(user_id, room_id, user_id, "join", rest)
+
+    # Inside
+
+    def _room_for(self, user_id: str, room_id: str) -> Room:
+        room = self.rooms.get(room_id)
+        if room is None:
+            raise forbidden(f"User {user_id} not in room {room_id}")
+        return room
+
+    def _profile(self, user_id: str) -> Json:
+        account = self.accounts.get(user_id)
+        return account.profile if account else {}
+
+    def _draft(
+        self,
+        room: Room,
+        state: Mapping[StateKey, Event] | None,
+        sender: str,
+        type_: str,
+        content: Mapping[str, Any],
+        state_key: str | None,
+    ) -> Event:
+        """Make an event that is allowed in `state`; None leaves the rules out."""
+        if not isinstance(content, Mapping):
+            raise bad_request("Content must be a JSON object.", "M_BAD_JSON")
+        copied: Json = copy.deepcopy(dict(content))
+        fields = {"type": type_, "sender": sender, "room_id": room.room_id, "state_key": state_key}
+        if state is not None:
+            _check_form(type_, copied, room.room_id)
+            if size_of(content=copied, **fields) > MAX_PDU_BYTES:
+                raise MatrixError(413, "M_TOO_LARGE", "event too large")
+            if len((state_key or "").encode()) > 255 or len(type_.encode()) > 255:
+                raise MatrixError(413, "M_TOO_LARGE", "'type' or 'state_key' too large")
+            if room.timeline:
+                proposal = rules.Proposal(
+                    room.room_id, room.version, type_, sender, state_key, copied
+                )
+                rules.check(state, proposal)
+        return Event(self._new_event_id(), room.room_id, type_, sender, state_key, copied, 0, 0, 0)
+
+    def _commit(self, room: Room, event: Event) -> Event:
+        event.origin_server_ts = self.clock.tick()
+        event.stream = self._next()
+        event.depth = len(room.timeline) + 1
+        room.append(event)
+        self.events[event.event_id] = event
+        if event.type == "m.room.member" and event.state_key is not None:
+            self.memberships.setdefault(event.state_key, {})[room.room_id] = event
+            account = self.accounts.get(event.state_key)
+            if account is not None and event.membership in ("join", "invite"):
+                account.forgotten.discard(room.room_id)
+        self._tell()
+        return event
+
+    def _next(self) -> int:
+        self.stream += 1
+        return self.stream
+
+    def _tell(self) -> None:
+        for listener in list(self.listeners):
+            listener()
+
+    def _new_id(self, length: int) -> str:
+        self._ids += 1
+        digest = hashlib.sha256(f"{self.server_name} {self._ids}".encode()).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")[:length]
+
+    def _new_event_id(self) -> str:
+        return "$" + self._new_id(43)
+
+
+def _preset(spec: Json) -> tuple[str, Json]:
+    public = spec.get("visibility", "private") == "public"
+    name = spec.get("preset", "public_chat" if public else "private_chat")
+    if name not in _PRESETS:
+        raise bad_request(f"'{name}' is not a valid preset", "M_BAD_JSON")
+    return name, _PRESETS[name]
+
+
+def _list(spec: Json, name: str) -> list[Any]:
+    value = spec.get(name, [])
+    if not isinstance(value, list):
+        raise internal()  # Synapse stumbles over null here, before anything is made
+    return value
+
+
+def _initial_state(spec: Json) -> dict[StateKey, Json]:
+    try:
+        return {
+            (entry["type"], entry.get("state_key", "")): entry["content"]
+            for entry in _list(spec, "initial_state")
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise internal() from error
+
+
+def _named(spec: Json) -> dict[StateKey, Json]:
+    named: dict[StateKey, Json] = {}
+    if "name" in spec:
+        named["m.room.name", ""] = {"name": spec["name"]}
+    if "topic" in spec:
+        text = {"m.text": [{"body": spec["topic"]}]}
+        named["m.room.topic", ""] = {"topic": spec["topic"], "m.topic": text}
+    return named
+
+
+def _default_levels(version: RoomVersion, creator: str) -> Json:
+    return {
+        "users": {} if version.creators_have_all_power else {creator: 100},
+        "users_default": 0,
+        "events": {
+            "m.room.name": 50,
+            "m.room.power_levels": 100,
+            "m.room.history_visibility": 100,
+            "m.room.canonical_alias": 50,
+            "m.room.avatar": 50,
+            "m.room.tombstone": 150 if version.creators_have_all_power else 100,
+            "m.room.server_acl": 100,
+            "m.room.encryption": 100,
+        },
+        "events_default": 0,
+        "state_default": 50,
+        "ban": 50,
+        "kick": 50,
+        "redact": 50,
+        "invite": 50,
+        "historical": 100,
+    }
+
+
+def _upgraded_state(old: Room, new: Room, user_id: str) -> dict[StateKey, Json]:
+    state = {(t, ""): old.state[t, ""].content for t in _COPIED_ON_UPGRADE if (t, "") in old.state}
+    if old.create.content.get("type") == "m.space":
+        state.update(
+            {k: e.content for k, e in old.state.items() if k[0] == "m.space.child" and e.content}
+        )
+    current = old.state.get(("m.room.power_levels", ""))
+    levels: Json = copy.deepcopy(current.content) if current else {}
+    needed = max(
+        int(levels.get("state_default", 50)),
+        int(levels.get("ban", 50)),
+        *(int(level) for level in levels.get("events", {}).values()),
+        0,
+    )
+    users = levels.setdefault("users", {})
+    if users.get(user_id, levels.get("users_default", 0)) < needed:
+        users[user_id] = needed
+    if new.version.creators_have_all_power:
+        levels["users"] = _without(users, rules.creators(new.state))
+    state["m.room.power_levels", ""] = levels
+    return state
+
+
+def _without(content: Json, names: Iterable[str]) -> Json:
+    left_out = set(names)
+    return {name: value for name, value in content.items() if name not in left_out}
+
+
+def _invite_state(room: Room, inviter: str) -> list[Json]:
+    keys = [*((type_, "") for type_ in _INVITE_STATE), ("m.room.member", inviter)]
+    return [stripped(room.state[key]) for key in keys if key in room.state]
+
+
+def _pruned(event: Event) -> Json:
+    if event.type == "m.room.create":
+        return event.content
+    kept = _KEPT_BY_REDACTION.get(event.type, ())
+    return {name: value for name, value in event.content.items() if name in kept}
+
+
+def _check_form(type_: str, content: Json, room_id: str) -> None:
+    """Check the few types whose content Synapse looks at."""
+    for name in _STRINGS.get(type_, ()):
+        if name not in content:
+            raise bad_request(f"'{name}' not in content")
+        if not isinstance(content[name], str):
+            raise bad_request(f"'{name}' not a string type")
+    if type_ == "m.room.member" and content.get("membership") not in (
+        "join",
+        "invite",
+        "leave",
+        "ban",
+        "knock",
+    ):
+        raise bad_request("Invalid membership key")
+    if type_ == "m.room.tombstone":
+        if "replacement_room" not in content:
+            raise bad_request("Content has no replacement_room key")
+        if content["replacement_room"] == room_id:
+            raise bad_request("Tombstone cannot reference the room it was sent in")
+
+
+def _is_user_id(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("@") and ":" in value
+
+
+def _no_such_room(action: str, sender: str, room_id: str) -> MatrixError:
+    if action == "join":
+        error = (
+            "Can't join remote room because no servers that are in the room have been provided."
+        )
+        return MatrixError(404, "M_UNKNOWN", error)
+    if action == "leave":
+        return MatrixError(404, "M_UNKNOWN", "Not a known room")
+    return forbidden(f"User {sender} not in room {room_id}")

@@ -1,0 +1,110 @@
+"""Servers for the integration tests.
+
+One Synapse and one PostgreSQL serve all tests of a worker; each test has a maubot, a bot and
+people of its own, whose names no other test uses. A test that stops Synapse, or wants other
+settings, makes its own with `make_synapse`. When a test fails, the ends of its servers' logs are
+part of the report.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import AsyncIterator, Generator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.stack.postgres import Postgres, find_binaries
+from tests.stack.process import tail
+from tests.stack.stack import MakeStack, MakeSynapse, Stack, build_plugin
+from tests.stack.synapse import Synapse
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.stack)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and _HERE in item.path.parents:
+        directory = getattr(item, "funcargs", {}).get("tmp_path")
+        logs = sorted(directory.rglob("*.log")) if directory else []
+        report.sections += [(f"end of {log}", tail(log, lines=40)) for log in logs]
+    return report
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def synapse(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Synapse]:
+    """The shared homeserver: rate limits lifted; do not stop it."""
+    async with Synapse(tmp_path_factory.mktemp("synapse")) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[Postgres]:
+    """The shared PostgreSQL; call `create_database` for a database of your own."""
+    try:
+        find_binaries()
+    except FileNotFoundError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    async with Postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def cluster(request: pytest.FixtureRequest) -> Postgres | None:
+    """Run the test twice: without a cluster (plugins store in SQLite) and with one."""
+    return request.getfixturevalue("postgres") if request.param == "postgres" else None
+
+
+@pytest.fixture(scope="session")
+def plugin() -> Path:
+    """The `.mbp` of this tree."""
+    return build_plugin()
+
+
+@pytest.fixture
+async def make_synapse(tmp_path: Path) -> AsyncIterator[MakeSynapse]:
+    """Make a homeserver for this test only; takes Synapse's arguments."""
+    async with AsyncExitStack() as exits:
+        numbers = itertools.count(1)
+
+        async def make(**options: Any) -> Synapse:
+            server = Synapse(tmp_path / f"synapse{next(numbers)}", **options)
+            return await exits.enter_async_context(server)
+
+        yield make
+
+
+@pytest.fixture
+async def make_stack(tmp_path: Path, synapse: Synapse) -> AsyncIterator[MakeStack]:
+    """Make a stack on the shared homeserver; takes Stack's arguments, `plugin` among them."""
+    async with AsyncExitStack() as exits:
+        numbers = itertools.count(1)
+
+        async def make(**options: Any) -> Stack:
+            options = {"synapse": synapse, "suffix": f"-{secrets.token_hex(4)}", **options}
+            stack = Stack(tmp_path / f"stack{next(numbers)}", **options)
+            return await exits.enter_async_context(stack)
+
+        yield make
+
+
+@pytest.fixture
+async def stack(make_stack: MakeStack, plugin: Path) -> Stack:
+    """A bot that runs this tree's plugin with the default configuration."""
+    return await make_stack(plugin=plugin)
