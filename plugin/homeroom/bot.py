@@ -249,9 +249,12 @@ class Homeroom(Plugin):
             try:
                 return await self.reconciler.run()
             except (HomeserverError, StoreError) as e:
-                seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
-                attempt += 1
-                self.log.warning("Could not reconcile: %s; trying again in %d s", e, seconds)
+                self.log.warning("Could not reconcile: %s", e)
+            except Exception:  # a bug must not leave the bot dead until a restart
+                self.log.exception("Error while reconciling")
+            seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+            attempt += 1
+            self.log.info("Reconciling again in %d s; nothing is answered until then", seconds)
             await asyncio.sleep(seconds)
 
     async def _deliver_since(self, done: Reconciled) -> None:

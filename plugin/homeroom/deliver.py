@@ -20,7 +20,7 @@ from mautrix.types import EventID, RoomID, SyncToken
 from mautrix.util.logging import TraceLogger
 
 from . import replies
-from .adapters.errors import HomeserverError
+from .adapters.errors import HomeserverError, Refused, Unavailable
 from .adapters.homeserver import Homeserver
 from .adapters.platforms import Platform, PlatformError, Turn
 from .adapters.store import Store, StoreError
@@ -112,7 +112,7 @@ class Delivery:
                         await self._handle(message)
                     self._finish(message)
                     await self.save_position()
-                except StoreError as e:
+                except (StoreError, Unavailable) as e:
                     # Left open: whether it was answered is not known for good, so the position
                     # stays before it and the next start is given it again.
                     self._log.error("%s is left open: %s", message.event_id, e)
@@ -131,7 +131,7 @@ class Delivery:
                     message.room_id, replies.TOO_MANY_WAITING, about=message.event_id
                 )
             await self._store.mark_handled(message.event_id, room_id=message.room_id)
-        except HomeserverError as e:
+        except (HomeserverError, StoreError) as e:
             self._log.warning("Could not say in %s that it is too much: %s", message.room_id, e)
         finally:
             self._finish(message)
@@ -151,9 +151,17 @@ class Delivery:
                 )
             elif self._is_answered(message, chat):
                 await self._take_turn(message, chat)
-        except HomeserverError as e:
+        except Refused as e:
             self._log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
-        except Exception:  # noqa: BLE001 (one bad message must not stop its room)
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ):
+            # A bug. One message that runs into it must not stop its room.
             self._log.exception("Error while answering %s", message.event_id)
         await self._store.mark_handled(message.event_id, room_id=message.room_id)
 

@@ -59,7 +59,7 @@ class Handlers:
         self._to_look_at: set[RoomID] = set()
         self._invited: set[RoomID] = set()
 
-    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[untyped-decorator]
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
         """A sync response came in. Takes it in without waiting for anything."""
         self.take_in(data.get("data"), not_before=None)

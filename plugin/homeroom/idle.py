@@ -40,7 +40,7 @@ class IdleHandlers:
         self._background = background
         self._log = log
 
-    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[untyped-decorator]
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
         for news in read_response(data.get("data"), bot=self._bot):
             if (

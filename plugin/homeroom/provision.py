@@ -17,7 +17,7 @@ from mautrix.util.logging import TraceLogger
 from . import replies
 from .adapters.errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
 from .adapters.homeserver import Homeserver
-from .adapters.store import Store
+from .adapters.store import Store, StoreError
 from .config import Settings
 from .domain.ids import child_order
 from .domain.marker import MARKER_TYPE, chat_marker
@@ -120,7 +120,7 @@ class Provisioner:
         if self._routes.home(owner) is not None and self.is_incomplete(owner):
             try:
                 await self.ensure_home(owner)
-            except (HomeserverError, Denied) as e:
+            except (HomeserverError, StoreError, Denied) as e:
                 self._log.warning("Could not finish the home of %s: %s", owner, e)
 
     def allows(self, user_id: UserID) -> bool:
@@ -147,7 +147,7 @@ class Provisioner:
             about = f"{about} {home.space_id}"
         except Denied as e:
             text = str(e)
-        except HomeserverError as e:
+        except (HomeserverError, StoreError) as e:
             self._log.error("Could not make or finish the home of %s: %s", owner, e)
             text = replies.refused(str(e)) if isinstance(e, Refused) else replies.OUTAGE
         if not silent:

@@ -140,9 +140,7 @@ def legacy_space(
     return space(room_id, owner=owner, links=links, marked=False)
 
 
-def legacy_chat(
-    room_id: RoomID = WORK, *, owner: UserID = ANNA, created_at: int = 200
-) -> Room:
+def legacy_chat(room_id: RoomID = WORK, *, owner: UserID = ANNA, created_at: int = 200) -> Room:
     """A chat from before markers, which also named no parents."""
     return chat(room_id, owner=owner, marked=False, parents=(), created_at=created_at)
 
@@ -173,9 +171,7 @@ def successor(
         replacement=None,
         marker=None,
         parents=frozenset(),
-        children={
-            child: replace(link, sender=creator) for child, link in of.children.items()
-        },
+        children={child: replace(link, sender=creator) for child, link in of.children.items()},
     )
 
 

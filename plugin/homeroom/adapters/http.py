@@ -68,11 +68,12 @@ class PatientAPI(HTTPAPI):
         self._patience = patience
         self._sleep = sleep
 
-    async def request(self, *args: Any, **kwargs: Any) -> Any:
+    async def request(self, method: Method, path: Any, *args: Any, **kwargs: Any) -> Any:
         self.base_url, self.token = self._shared.base_url, self._shared.token
         self.session = self._shared.session
-        kwargs["sensitive"] = True  # contents are people's words: not for the debug log
-        return await super().request(*args, **kwargs)
+        # Contents are people's words: not for the debug log.
+        kwargs["sensitive"] = method != Method.GET
+        return await super().request(method, path, *args, **kwargs)
 
     async def _send(
         self,

@@ -25,8 +25,7 @@ from mautrix.types import (
 from mautrix.util.logging import TraceLogger
 
 from ..domain.topology import Member, Room, Topology
-
-ALL_MEMBERSHIPS = tuple(Membership)
+from .store.errors import attempt
 
 
 class StateMirror:
@@ -41,23 +40,28 @@ class StateMirror:
         self._log = log
 
     async def heal(self, topology: Topology) -> int:
-        """Write what differs. Returns in how many rooms there was a difference."""
+        """Write what differs. Returns in how many rooms there was a difference.
+
+        Raises:
+            StoreError: the database of the state store failed.
+        """
         if self._store is None:
             return 0
         healed = 0
         for room in topology.read():
             if room.mirror is not None and topology.bot in room.members:
-                healed += await self._heal_room(self._store, room)
+                with attempt(f"bring the state store up to date for {room.room_id}"):
+                    healed += await self._heal_room(self._store, room)
         if healed:
             self._log.debug("The state store was out of date for %d rooms", healed)
         return healed
 
     async def _heal_room(self, store: StateStore, room: Room) -> bool:
         healed = False
-        members: dict[UserID, StoredMember | MemberStateEventContent] = {
-            user_id: _stored(member) for user_id, member in room.members.items()
-        }
-        if not await self._has_members(store, room.room_id, members):
+        if not await self._has_members(store, room):
+            members: dict[UserID, StoredMember | MemberStateEventContent] = {
+                user_id: _stored(member) for user_id, member in room.members.items()
+            }
             await store.set_members(room.room_id, members)
             healed = True
         mirror = room.mirror
@@ -76,15 +80,18 @@ class StateMirror:
                 await store.set_create(create)
         return healed
 
-    async def _has_members(
-        self, store: StateStore, room_id: RoomID, members: Mapping[UserID, Any]
-    ) -> bool:
-        if not await store.has_full_member_list(room_id):
+    async def _has_members(self, store: StateStore, room: Room) -> bool:
+        """Whether the store's list of members, which keys are shared by, is the room's.
+
+        Not by `get_member_profiles`: on SQLite it fails (mautrix 0.21.1).
+        """
+        if not await store.has_full_member_list(room.room_id):
             return False
-        known = await store.get_member_profiles(room_id, ALL_MEMBERSHIPS)
-        return {u: m.membership for u, m in known.items()} == {
-            u: m.membership for u, m in members.items()
-        }
+        for membership in (Membership.JOIN, Membership.INVITE):
+            known = await store.get_members(room.room_id, (membership,))
+            if set(known) != room.users(membership.value):
+                return False
+        return True
 
 
 def _stored(member: Member) -> StoredMember:

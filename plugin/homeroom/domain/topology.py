@@ -90,6 +90,12 @@ class Room:
         member = self.members.get(user_id)
         return None if member is None else member.membership
 
+    def users(self, membership: str) -> frozenset[UserID]:
+        """Everybody with this membership."""
+        return frozenset(
+            user_id for user_id, member in self.members.items() if member.membership == membership
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
