@@ -1,0 +1,65 @@
+"""Every word that a person reads from Homeroom: in rooms, and nowhere else.
+
+Plain functions from values to Markdown. Names come from rooms and may be hostile: `markdown.py`
+makes them harmless before they are put into a sentence.
+"""
+
+from .drift import report
+from .sentences import (
+    ADMINS_ONLY,
+    ARCHIVED,
+    ARCHIVED_NOW,
+    HELP,
+    NO_ANSWER,
+    NO_HOME,
+    NO_LOOK,
+    NOT_A_CHAT,
+    NOT_ALLOWED,
+    OUTAGE,
+    OWNERS_ONLY,
+    SPACE_MOVED,
+    TOO_MANY_WAITING,
+    TOOK_TOO_LONG,
+    UNARCHIVED_NOW,
+    WORKING,
+    bad_settings,
+    chat_list,
+    misused,
+    new_chat,
+    pointer,
+    refused,
+    renamed,
+    too_many_chats,
+    too_many_homes,
+    welcome,
+)
+
+__all__ = [
+    "ADMINS_ONLY",
+    "ARCHIVED",
+    "ARCHIVED_NOW",
+    "HELP",
+    "NOT_ALLOWED",
+    "NOT_A_CHAT",
+    "NO_ANSWER",
+    "NO_HOME",
+    "NO_LOOK",
+    "OUTAGE",
+    "OWNERS_ONLY",
+    "SPACE_MOVED",
+    "TOOK_TOO_LONG",
+    "TOO_MANY_WAITING",
+    "UNARCHIVED_NOW",
+    "WORKING",
+    "bad_settings",
+    "chat_list",
+    "misused",
+    "new_chat",
+    "pointer",
+    "refused",
+    "renamed",
+    "report",
+    "too_many_chats",
+    "too_many_homes",
+    "welcome",
+]
