@@ -12,7 +12,6 @@ on by itself.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final
 
 from maubot.plugin_base import Plugin
@@ -26,6 +25,7 @@ from .adapters.platforms.echo import EchoPlatform
 from .adapters.state_mirror import StateMirror
 from .adapters.store import UPGRADES, Store, StoreError
 from .background import Background
+from .clock import now
 from .commands import Commands
 from .config import Config, ConfigError, Settings, read_admins, read_settings
 from .deliver import Delivery
@@ -35,6 +35,7 @@ from .locks import OwnerLocks
 from .provision import Provisioner
 from .reconcile import Reconciled, Reconciler
 from .repair import Repairer
+from .reset import Resetter
 from .routes import Routes
 from .speak import Speaker
 
@@ -157,8 +158,9 @@ class Homeroom(Plugin):
         )
         self.speaker = Speaker(self.homeserver)
         self.store = Store(self.database, now=now)
+        observer = Observer(self.homeserver, log=self.log)
         self.reconciler = Reconciler(
-            observer=Observer(self.homeserver, log=self.log),
+            observer=observer,
             store=self.store,
             mirror=StateMirror(self.client.state_store, log=self.log),
             routes=routes,
@@ -183,6 +185,15 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
+        resetter = Resetter(
+            homeserver=self.homeserver,
+            observer=observer,
+            store=self.store,
+            reconciler=self.reconciler,
+            speaker=self.speaker,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
         commands = Commands(
             homeserver=self.homeserver,
             provisioner=provisioner,
@@ -192,6 +203,8 @@ class Homeroom(Plugin):
             speaker=self.speaker,
             background=self.background,
             settings=lambda: self.settings,
+            resetter=resetter,
+            log=self.log,
         )
         self.delivery = Delivery(
             homeserver=self.homeserver,
@@ -278,7 +291,8 @@ class Homeroom(Plugin):
                 attempt += 1
                 self.log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
             await asyncio.sleep(seconds)
-        self.handlers.take_in(response, not_before=now() - max_age * 1000 if known else None)
+        not_before = now() - max_age * 1000 if known else None
+        self.handlers.take_in(response, not_before=not_before, is_live=False)
 
     async def _reread(self, done: Reconciled) -> None:
         """Look again at rooms that could not be read, until they could."""
@@ -299,12 +313,7 @@ class Homeroom(Plugin):
         assert self.delivery is not None
         while True:
             try:
-                await self.delivery.prune(now=now())
+                await self.delivery.prune()
             except StoreError as e:
                 self.log.warning("Could not forget old events: %s", e)
             await asyncio.sleep(PRUNE_EVERY)
-
-
-def now() -> int:
-    """Milliseconds since 1970, as Matrix counts."""
-    return int(time.time() * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mautrix.types import UserID
+from mautrix.util.logging import TraceLogger
 
 from . import replies
 from .adapters.errors import HomeserverError, Refused
@@ -22,6 +23,7 @@ from .domain.commands import (
     Command,
     Misused,
     Reconcile,
+    ResetCommand,
 )
 from .domain.events import Message
 from .domain.model import Chat
@@ -29,6 +31,7 @@ from .domain.never import assert_never
 from .provision import Denied, Provisioner
 from .reconcile import Reconciler
 from .repair import Repairer
+from .reset import Resetter
 from .routes import Routes
 from .speak import Speaker
 
@@ -45,6 +48,8 @@ class Commands:
         speaker: Speaker,
         background: Background,
         settings: Callable[[], Settings],
+        resetter: Resetter,
+        log: TraceLogger,
     ) -> None:
         self._homeserver = homeserver
         self._provisioner = provisioner
@@ -54,9 +59,13 @@ class Commands:
         self._speaker = speaker
         self._background = background
         self._settings = settings
+        self._resetter = resetter
+        self._log = log
 
     async def run(self, command: Command, message: Message, chat: Chat | None) -> bool:
         """Carry out a command and reply. False: this is nobody's business to react to."""
+        if isinstance(command, ResetCommand):
+            return await self._reset(command, message)
         if not self._may_speak(message.sender, chat):
             return False
         try:
@@ -85,7 +94,9 @@ class Commands:
     def _is_admin(self, user_id: UserID) -> bool:
         return user_id in self._settings().admins
 
-    async def _run(self, command: Command, sender: UserID, chat: Chat | None) -> str | None:
+    async def _run(
+        self, command: ChatCommand | Reconcile | Misused, sender: UserID, chat: Chat | None
+    ) -> str | None:
         match command:
             case Reconcile(dry_run=dry_run):
                 if not self._is_admin(sender):
@@ -95,6 +106,17 @@ class Commands:
                 return replies.misused(command)
             case _:
                 return await self._chat(command, sender, chat)
+
+    async def _reset(self, command: ResetCommand, message: Message) -> bool:
+        """Whoever it was: no `!reset` ever reaches the platform."""
+        try:
+            await self._resetter.run(command, message)
+        except (HomeserverError, StoreError) as e:
+            self._log.error("!reset of %s did not go through: %s", message.sender, e)
+            await self._speaker.notice(
+                message.room_id, replies.refused(str(e)), about=f"failed {message.event_id}"
+            )
+        return True
 
     async def _chat(self, command: ChatCommand, sender: UserID, chat: Chat | None) -> str:
         via = self._homeserver.server_name
@@ -127,4 +149,8 @@ class Commands:
         done = await self._reconciler.run(dry_run=dry_run)
         if not dry_run:
             self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
+            for invite in done.topology.invites:
+                self._background.start(
+                    self._provisioner.answer_invite(invite), name="answering an invite"
+                )
         return replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)

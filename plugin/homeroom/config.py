@@ -44,6 +44,7 @@ class Settings:
     catch_up_max_age: int = 3600
     concurrency: int = 10
     platform: str = "echo"
+    dev_reset: bool = False
 
 
 DEFAULTS: Final = Settings()
@@ -136,6 +137,7 @@ def read_settings(data: Mapping[Any, Any]) -> Settings:
         catch_up_max_age=reader.number("catch_up.max_age", DEFAULTS.catch_up_max_age, 0, 604_800),
         concurrency=reader.number("homeserver.concurrency", DEFAULTS.concurrency, 1, 100),
         platform=reader.choice("platform.kind", DEFAULTS.platform, ("echo",)),
+        dev_reset=reader.flag("dev.reset", DEFAULTS.dev_reset),
     )
     if reader.problems:
         raise ConfigError(tuple(reader.problems))

@@ -73,6 +73,7 @@ class Delivery:
         self._waiting: dict[RoomID, deque[Message]] = {}
         self._in_hand: set[EventID] = set()
         self._turns = asyncio.Semaphore(settings().parallel_turns)
+        self._told_paused: set[RoomID] = set()
         self._saved: str | None = None
         self._saved_at = 0.0
 
@@ -145,6 +146,8 @@ class Delivery:
             command = parse_command(message.text)
             if command is not None and await self._commands.run(command, message, chat):
                 pass
+            elif self._routes.is_paused:
+                await self._say_paused(message)
             elif chat is None:
                 await self._provisioner.answer_stray(
                     message.sender, room_id=message.room_id, event_id=message.event_id
@@ -164,6 +167,12 @@ class Delivery:
             # A bug. One message that runs into it must not stop its room.
             self._log.exception("Error while answering %s", message.event_id)
         await self._store.mark_handled(message.event_id, room_id=message.room_id)
+
+    async def _say_paused(self, message: Message) -> None:
+        """After a reset: once in each room that was a chat."""
+        if self._routes.was_chat(message.room_id) and message.room_id not in self._told_paused:
+            self._told_paused.add(message.room_id)
+            await self._notice(message, replies.RESET_PAUSED)
 
     def _is_answered(self, message: Message, chat: Chat) -> bool:
         return self._settings().answer_members or message.sender == chat.matrix_user_id
@@ -238,6 +247,6 @@ class Delivery:
         self._saved, self._saved_at = position, time.monotonic()
         await self._store.save_position(SyncToken(position), bot=self._homeserver.bot)
 
-    async def prune(self, *, now: int) -> None:
+    async def prune(self) -> None:
         """Forget handled events that cannot come again."""
-        await self._store.prune(older_than=now - KEEP_HANDLED, keep=KEEP_AT_MOST)
+        await self._store.prune(older_than=KEEP_HANDLED, keep=KEEP_AT_MOST)

@@ -8,7 +8,8 @@ object before `start()`; these are registered when the first reconcile has gone 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from maubot.handlers import event
 from mautrix.client import InternalEventType
@@ -18,12 +19,14 @@ from mautrix.util.logging import TraceLogger
 from .adapters.errors import HomeserverError
 from .adapters.store import StoreError
 from .background import Background
+from .clock import now
 from .deliver import Delivery
 from .domain.events import (
     Gap,
     MemberChange,
     Message,
     RoomChange,
+    is_first,
     next_batch,
     read_response,
 )
@@ -33,6 +36,9 @@ from .provision import Provisioner
 from .reconcile import Reconciler
 from .repair import Repairer
 from .routes import Routes
+
+LIVE_FOR: Final = 5 * 60 * 1000
+"""Milliseconds after which even a message of a live response is not news any more."""
 
 
 class Handlers:
@@ -62,21 +68,24 @@ class Handlers:
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
         """A sync response came in. Takes it in without waiting for anything."""
-        self.take_in(data.get("data"), not_before=None)
+        response = data.get("data")
+        self.take_in(response, not_before=None, is_live=not is_first(response))
 
-    def take_in(self, response: object, *, not_before: int | None) -> None:
+    def take_in(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in everything that a sync response says.
 
         Args:
             response: as `/sync` answered it.
             not_before: milliseconds; older messages are passed over. None: take all.
+            is_live: whether it is news of this moment, and not what happened meanwhile.
         """
         messages: list[Message] = []
         for news in read_response(response, bot=self._bot):
             match news:
                 case Message():
                     if not_before is None or news.sent_at >= not_before:
-                        messages.append(news)
+                        is_new = is_live and news.sent_at > now() - LIVE_FOR
+                        messages.append(replace(news, is_live=is_new))
                 case Invite():
                     self.invited(news)
                 case MemberChange():

@@ -84,6 +84,8 @@ class Provisioner:
 
     async def answer_invite(self, invite: Invite) -> None:
         """Accept or reject an invite of the bot; who is accepted gets a home."""
+        if self._routes.is_paused:
+            return  # it stays pending: the next start, or `!reconcile`, comes back to it
         if not self.allows(invite.inviter):
             self._log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
             await self._homeserver.leave(invite.room_id, reason=replies.NOT_ALLOWED)
@@ -249,9 +251,10 @@ class Provisioner:
         before = self._routes.rooms_of(frozenset({owner}))
         try:
             return await self._homeserver.create_room(request)
-        except OutcomeUnknown as e:
+        except (OutcomeUnknown, Refused) as e:
+            # Refused, too: Synapse keeps the room if it was the invite that was refused.
             self._log.warning("Was a room made for %s? Looking: %s", owner, e)
-            for seconds in SETTLE:
+            for seconds in SETTLE if isinstance(e, OutcomeUnknown) else (0.0,):
                 await self._sleep(seconds)
                 await self._reconciler.look_for_new(owner)
                 if self._routes.rooms_of(frozenset({owner})) - before:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
+from .adapters.errors import Unavailable
 from .adapters.observation import Observer
 from .adapters.state_mirror import StateMirror
 from .adapters.store import Store
@@ -98,6 +100,20 @@ class Reconciler:
         async with self._one_at_a_time:
             return await self._reconcile_some(look, frozenset(), also=frozenset({owner}))
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Forget all routes and look at nothing more until the next `run`.
+
+        Inside the block no reconcile is under way, so that rows may be deleted.
+        """
+        async with self._one_at_a_time:
+            self._routes.pause()
+            yield
+
+    def _refuse_while_paused(self) -> None:
+        if self._routes.is_paused:
+            raise Unavailable("paused by !reset until !reconcile or a restart")
+
     async def _reconcile_some(
         self,
         look: Callable[[], Awaitable[Topology]],
@@ -106,8 +122,10 @@ class Reconciler:
         also: frozenset[UserID] = frozenset(),
     ) -> Reconciled:
         """A look at some rooms is only compared with rows whose rooms were all looked at."""
+        self._refuse_while_paused()
         topology = await look()
-        owners = also | self._routes.owners(room_ids) | _owners_in(topology)
+        owners = also | self._routes.owners(room_ids | topology.rooms.keys())
+        owners |= _owners_in(topology)
         missing = self._routes.rooms_of(owners) - topology.rooms.keys() - room_ids
         if missing:
             more = await self._observer.look_at(missing)
@@ -168,7 +186,14 @@ class Reconciler:
 
 
 def _owners_in(topology: Topology) -> frozenset[UserID]:
-    return frozenset(room.marker.user_id for room in topology.read() if room.marker)
+    """Whose these rooms are by their markers, and whose a Space without one may turn out to be."""
+    marked = {room.marker.user_id for room in topology.read() if room.marker}
+    companions = (
+        (room.users("join") | room.users("invite")) - {topology.bot}
+        for room in topology.read()
+        if room.marker is None and room.is_space and room.creator == topology.bot
+    )
+    return frozenset(marked).union(*(users for users in companions if len(users) == 1))
 
 
 def _applied(records: Records, plan: Plan) -> Records:

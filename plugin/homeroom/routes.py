@@ -21,10 +21,28 @@ class Routes:
         self._chats: dict[RoomID, Chat] = {}
         self._owners_of_space: dict[RoomID, UserID] = {}
         self._read: frozenset[RoomID] = frozenset()
+        self._unmarked: frozenset[RoomID] = frozenset()
         self._unreadable: frozenset[RoomID] = frozenset()
+        self._paused: frozenset[RoomID] | None = None
+
+    def pause(self) -> None:
+        """Forget every route until the next `load`; only remember which rooms were chats."""
+        if self._paused is None:
+            self._paused = frozenset(room_id for room_id in self._chats if self.chat(room_id))
+        self._homes, self._chats, self._owners_of_space = {}, {}, {}
+        self._read = self._unreadable = frozenset()
+
+    @property
+    def is_paused(self) -> bool:
+        return self._paused is not None
+
+    def was_chat(self, room_id: RoomID) -> bool:
+        """Whether the room was a chat before the pause."""
+        return self._paused is not None and room_id in self._paused
 
     def load(self, records: Records) -> None:
         """Take over the rows of a store that a reconcile has just made true."""
+        self._paused = None
         self._homes = dict(records.homes)
         self._chats = dict(records.chats)
         self._owners_of_space = {home.space_id: owner for owner, home in records.homes.items()}
@@ -37,11 +55,22 @@ class Routes:
         read = topology.rooms.keys() - unreadable
         self._read = frozenset(read if whole else self._read - unreadable | read)
         self._unreadable = unreadable if whole else self._unreadable - read | unreadable
+        unmarked = frozenset(
+            room.room_id
+            for room in topology.read()
+            if room.marker is None and room.creator == topology.bot
+        )
+        self._unmarked = unmarked if whole else self._unmarked - read | unmarked
 
     @property
     def known(self) -> frozenset[RoomID]:
-        """Rooms whose state was read."""
-        return self._read
+        """Rooms whose state was read, and that cannot turn out to be somebody's any more.
+
+        A room of the bot's own without a marker may have been seen while the homeserver was
+        making it (the bot is in it before its marker is): it is read again until it is marked
+        or a row names it.
+        """
+        return self._read - (self._unmarked - self._chats.keys() - self._owners_of_space.keys())
 
     @property
     def unknown(self) -> frozenset[RoomID]:

@@ -10,7 +10,15 @@ import hashlib
 from typing import Final
 
 from maubot.matrix import parse_formatted
-from mautrix.types import EventID, Format, MessageType, RoomID, TextMessageEventContent
+from mautrix.types import (
+    EventID,
+    FileInfo,
+    Format,
+    MediaMessageEventContent,
+    MessageType,
+    RoomID,
+    TextMessageEventContent,
+)
 
 from .adapters.homeserver import Homeserver
 
@@ -25,9 +33,28 @@ class Speaker:
 
     async def notice(
         self, room_id: RoomID, markdown: str, *, about: str, thread_root: EventID | None = None
-    ) -> None:
-        """Say something of Homeroom's own, as a notice."""
-        await self._say(room_id, markdown, MessageType.NOTICE, about, thread_root)
+    ) -> EventID:
+        """Say something of Homeroom's own, as a notice. Returns the (first) event."""
+        return await self._say(room_id, markdown, MessageType.NOTICE, about, thread_root)
+
+    async def edit(self, room_id: RoomID, event_id: EventID, markdown: str, *, about: str) -> None:
+        """Replace a notice by another text of one event's length."""
+        content = await _content(markdown, MessageType.NOTICE)
+        content.set_edit(event_id)
+        await self._homeserver.send(room_id, content, txn_id=_txn_id(about, 0))
+
+    async def attach(self, room_id: RoomID, filename: str, text: str, *, about: str) -> None:
+        """Attach a text file; in encrypted rooms the text is sent as messages instead."""
+        if await self._homeserver.is_encrypted(room_id):
+            await self.notice(room_id, f"```\n{text}\n```", about=about)
+            return
+        content = MediaMessageEventContent(
+            msgtype=MessageType.FILE,
+            body=filename,
+            url=await self._homeserver.upload(text, filename=filename),
+            info=FileInfo(mimetype="text/plain", size=len(text.encode())),
+        )
+        await self._homeserver.send(room_id, content, txn_id=_txn_id(about, 0))
 
     async def answer(
         self, room_id: RoomID, markdown: str, *, about: str, thread_root: EventID | None = None
@@ -42,15 +69,23 @@ class Speaker:
         msgtype: MessageType,
         about: str,
         thread_root: EventID | None,
-    ) -> None:
+    ) -> EventID:
+        first = None
         for number, part in enumerate(split(markdown, limit=MAX_TEXT)):
-            body, html = await parse_formatted(part)
-            content = TextMessageEventContent(
-                msgtype=msgtype, body=body, format=Format.HTML, formatted_body=html
-            )
+            content = await _content(part, msgtype)
             if thread_root is not None:
                 content.set_thread_parent(thread_root, disable_reply_fallback=True)
-            await self._homeserver.send(room_id, content, txn_id=_txn_id(about, number))
+            sent = await self._homeserver.send(room_id, content, txn_id=_txn_id(about, number))
+            first = first or sent
+        assert first is not None
+        return first
+
+
+async def _content(markdown: str, msgtype: MessageType) -> TextMessageEventContent:
+    body, html = await parse_formatted(markdown)
+    return TextMessageEventContent(
+        msgtype=msgtype, body=body, format=Format.HTML, formatted_body=html
+    )
 
 
 def split(text: str, *, limit: int) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.stack.maubot import Maubot
 from tests.stack.postgres import Postgres, find_binaries
 from tests.stack.process import tail
 from tests.stack.stack import MakeStack, MakeSynapse, Stack, build_plugin
@@ -41,6 +42,8 @@ def pytest_runtest_makereport(
     if report.failed and _HERE in item.path.parents:
         directory = getattr(item, "funcargs", {}).get("tmp_path")
         logs = sorted(directory.rglob("*.log")) if directory else []
+        shared = getattr(item, "funcargs", {}).get("shared_maubot")
+        logs += [shared.log_file] if shared else []
         report.sections += [(f"end of {log}", tail(log, lines=40)) for log in logs]
     return report
 
@@ -102,6 +105,40 @@ async def make_stack(tmp_path: Path, synapse: Synapse) -> AsyncIterator[MakeStac
             return await exits.enter_async_context(stack)
 
         yield make
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_maubot(
+    tmp_path_factory: pytest.TempPathFactory, plugin: Path
+) -> AsyncIterator[Maubot]:
+    """A maubot with this tree's plugin, for bots made with `make_bot`; do not stop it."""
+    async with Maubot(tmp_path_factory.mktemp("maubot")) as server:
+        await server.upload_plugin(plugin)
+        yield server
+
+
+@pytest.fixture
+async def make_bot(
+    make_stack: MakeStack, shared_maubot: Maubot
+) -> AsyncIterator[MakeStack]:
+    """Make a bot with an instance of its own on a maubot that runs already.
+
+    Takes Stack's arguments; `maubot` is the shared one unless another is handed in. Much quicker
+    than a stack with a maubot of its own, for tests that do not stop maubot.
+    """
+    bots: list[Stack] = []
+
+    async def make(**options: Any) -> Stack:
+        instance = f"homeroom-{secrets.token_hex(4)}"
+        options = {"maubot": shared_maubot, "instance": instance, **options}
+        bots.append(await make_stack(plugin=None, **options))
+        return bots[-1]
+
+    yield make
+    for bot in bots:
+        if bot.maubot is shared_maubot:
+            await bot.maubot.delete_instance(bot.instance)
+            await bot.maubot.delete_client(bot.bot.user_id)
 
 
 @pytest.fixture

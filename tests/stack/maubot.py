@@ -144,6 +144,10 @@ class Maubot:
     async def get_client(self, user_id: str) -> Json:
         return await self._api.request("GET", f"/client/{user_id}")
 
+    async def delete_client(self, user_id: str) -> None:
+        """Forget a bot account; its instances must be deleted before."""
+        await self._api.request("DELETE", f"/client/{user_id}")
+
     async def set_client_started(self, user_id: str, *, started: bool) -> Json:
         """Start or stop a bot account and with it its instances."""
         return await self._api.request("PUT", f"/client/{user_id}", {"started": started})

@@ -53,7 +53,7 @@ class Stack:
         self,
         directory: Path,
         *,
-        plugin: Path,
+        plugin: Path | None,
         plugin_id: str = PLUGIN_ID,
         instance: str = "homeroom",
         config: Mapping[str, Any] | str = DEFAULT_CONFIG,
@@ -67,6 +67,7 @@ class Stack:
         """`proxy` puts a FaultProxy between maubot (not the people) and the homeserver.
 
         `suffix` ends the names of bot and people, which must be new on a shared homeserver.
+        `plugin` is None where the maubot that is handed in has it already.
         """
         self.directory = directory
         self.instance = instance
@@ -140,7 +141,8 @@ class Stack:
 
         An instance that a kept maubot has already keeps its configuration.
         """
-        await self.maubot.upload_plugin(self._plugin)
+        if self._plugin is not None:
+            await self.maubot.upload_plugin(self._plugin)
         homeserver = self._proxy.url if self._proxy is not None else self.synapse.url
         await self.maubot.create_client(self.bot, homeserver=homeserver)
         if self.instance in {instance["id"] for instance in await self.maubot.instances()}:

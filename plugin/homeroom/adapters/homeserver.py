@@ -1,8 +1,9 @@
 """The homeserver as Homeroom sees it: the only caller of the Matrix client-server API.
 
-Reads give up after half a minute, so that nobody waits for an outage to end; writes are worth a
-quarter of an hour, because that is what default rate limits can ask for. What comes in is plain
-JSON that was checked for its outer shape only; `domain/room_state.py` reads what is inside.
+Reads give up after half a minute, so that nobody waits for an outage to end. Writes are worth a
+quarter of an hour, because that is what default rate limits can ask for. Leaving a room is worth
+some seconds of failures only, because there are more rooms to leave. What comes in is plain JSON
+that was checked for its outer shape; `domain/room_state.py` reads what is inside.
 
 Raises `Refused`, `Unavailable` or `OutcomeUnknown` (`errors.py`), nothing of mautrix's.
 """
@@ -15,9 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from maubot.matrix import MaubotMatrixClient
-from mautrix.api import Method, Path
+from mautrix.api import MediaPath, Method, Path
 from mautrix.client.encryption_manager import EncryptingAPI
-from mautrix.types import EventID, EventType, MessageEventContent, RoomID, UserID
+from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from .errors import Refused, Unavailable
@@ -26,12 +27,13 @@ from .http import Patience, PatientAPI
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
 
-READING: Final = Patience(call=30, attempt=30)
-LOOKING: Final = Patience(call=120, attempt=120)
-WRITING: Final = Patience(call=900, attempt=120)
+READING: Final = Patience(call=30, failing=30, attempt=30)
+LOOKING: Final = Patience(call=120, failing=60, attempt=120)
+WRITING: Final = Patience(call=900, failing=300, attempt=120)
+LEAVING: Final = Patience(call=900, failing=20, attempt=30)
 
 NOTHING: Final[dict[str, Any]] = {"types": []}
-ROOMS_WITHOUT_EVENTS: Final = {
+ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
     "room": {
         "timeline": {"types": [], "limit": 1},
         "state": NOTHING,
@@ -68,7 +70,8 @@ class Homeserver:
                 client.api, slots=slots, patience=patience, log=log.getChild("http"), sleep=sleep
             )
 
-        self._reading, self._looking, self._writing = api(READING), api(LOOKING), api(WRITING)
+        self._reading, self._looking = api(READING), api(LOOKING)
+        self._writing, self._leaving = api(WRITING), api(LEAVING)
         self._client = client
         self._versions: dict[str, Any] | None = None
         self._capabilities: dict[str, Any] | None = None
@@ -124,6 +127,13 @@ class Homeserver:
             raise Unavailable("sync: the answer has no next_batch")
         return token
 
+    async def left_rooms(self) -> frozenset[RoomID]:
+        """Rooms that the bot is no longer in, and has not forgotten."""
+        filter_ = {**ROOMS_WITHOUT_EVENTS, "room": {**ROOMS_WITHOUT_EVENTS["room"]}}
+        filter_["room"]["include_leave"] = True
+        rooms = (await self.sync(filter_=filter_)).get("rooms", {})
+        return frozenset(RoomID(room_id) for room_id in _object(_object(rooms).get("leave", {})))
+
     async def sync(
         self, *, since: str | None = None, filter_: dict[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -164,7 +174,27 @@ class Homeserver:
         await self._writing.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
 
     async def leave(self, room_id: RoomID, *, reason: str) -> None:
-        await self._writing.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
+        await self._leaving.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
+
+    async def forget(self, room_id: RoomID) -> None:
+        """Take a room that was left out of the bot's own view of the server."""
+        await self._leaving.request(Method.POST, Path.v3.rooms[room_id].forget, {})
+
+    async def upload(self, text: str, *, filename: str) -> ContentURI:
+        """Upload a text file, as it is: for rooms that are not encrypted."""
+        answer = await self._writing.request(
+            Method.POST,
+            MediaPath.v3.upload,
+            text.encode(),
+            headers={"Content-Type": "text/plain; charset=utf-8"},
+            query_params={"filename": filename},
+        )
+        return ContentURI(_text(_object(answer), "content_uri"))
+
+    async def is_encrypted(self, room_id: RoomID) -> bool:
+        """Whether the room is encrypted, as far as mautrix's state store knows."""
+        store = self._client.state_store
+        return store is not None and bool(await store.is_encrypted(room_id))
 
     async def invite(self, room_id: RoomID, user_id: UserID) -> None:
         """Invite a user; one who is invited or joined already is fine."""

@@ -35,10 +35,14 @@ MAX_WAIT_MS: Final = 2**53
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long one call may take, waiting and repeating included, and one attempt of it."""
+    """How long, in seconds, a call is worth going on with."""
 
     call: float
+    """In all, waiting for rate limits and repeating included."""
+    failing: float
+    """While it fails for other reasons than rate limits."""
     attempt: float
+    """For one attempt."""
 
 
 class PatientAPI(HTTPAPI):
@@ -84,6 +88,7 @@ class PatientAPI(HTTPAPI):
         headers: dict[str, str],
     ) -> tuple[Any, ClientResponse]:
         deadline = time.monotonic() + self._patience.call
+        failing_since: float | None = None
         once = method == Method.POST and url.path.endswith("/createRoom")
         what = f"{method} {url.path}"
         attempt = 0
@@ -96,7 +101,13 @@ class PatientAPI(HTTPAPI):
                 if once and later.may_have_happened:
                     raise OutcomeUnknown(f"{what}: {later}") from later
                 delay = later.seconds or _backoff(attempt)
-                if time.monotonic() + delay > deadline:
+                now = time.monotonic()
+                if later.is_rate_limit:
+                    failing_since, give_up_at = None, deadline
+                else:
+                    failing_since = now if failing_since is None else failing_since
+                    give_up_at = min(deadline, failing_since + self._patience.failing)
+                if now + delay > give_up_at:
                     raise Unavailable(f"{what}: {later} (attempt {attempt})") from later
                 self.log.debug(
                     "%s: %s; trying again in %.1f s (attempt %d)", what, later, delay, attempt
@@ -138,10 +149,16 @@ class _Later(Exception):
     """A passing failure of one attempt."""
 
     def __init__(
-        self, reason: str, *, may_have_happened: bool, seconds: float | None = None
+        self,
+        reason: str,
+        *,
+        may_have_happened: bool,
+        is_rate_limit: bool = False,
+        seconds: float | None = None,
     ) -> None:
         super().__init__(reason)
         self.may_have_happened = may_have_happened
+        self.is_rate_limit = is_rate_limit
         self.seconds = seconds
 
 
@@ -176,7 +193,10 @@ def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
     errcode = answer.get("errcode") if isinstance(answer, dict) else None
     if response.status == 429 or errcode == "M_LIMIT_EXCEEDED":
         return _Later(
-            "rate limited", may_have_happened=False, seconds=_retry_after(response, answer)
+            "rate limited",
+            may_have_happened=False,
+            is_rate_limit=True,
+            seconds=_retry_after(response, answer),
         )
     if isinstance(errcode, str) and 400 <= response.status < 500 and response.status != 408:
         message = answer.get("error")

@@ -73,6 +73,13 @@ class Observer:
             position=position,
         )
 
+    async def look_gently(self) -> Topology:
+        """Look at every joined room with GET requests only, room by room; no invites."""
+        joined = await self._homeserver.joined_rooms()
+        rooms: Rooms = {}
+        await self._read_each(joined, rooms)
+        return Topology(bot=self._homeserver.bot, rooms=rooms)
+
     async def look_at(self, room_ids: Iterable[RoomID]) -> Topology:
         """Look at these rooms only, and whether the bot is in them."""
         joined = await self._homeserver.joined_rooms()

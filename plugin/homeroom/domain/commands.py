@@ -9,10 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from .reset import Scope
+
 MAX_CHAT_NAME: Final = 100
 
 CHAT_USAGE: Final = "!chat new [name] | list | rename NAME | archive | unarchive | help"
 RECONCILE_USAGE: Final = "!reconcile [--dry-run]"
+RESET_USAGE: Final = (
+    "!reset local [--dry-run]"
+    " | leave-forget [--scope managed|joined] [--dry-run] [--confirm CODE]"
+    " | help"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,32 @@ class Reconcile:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetHelp:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLocal:
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResetLeave:
+    """Without a code, or as a dry run, it only shows the plan."""
+
+    scope: Scope
+    dry_run: bool
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMisused:
+    """A `!reset` that is not understood: only those who may reset are told."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Misused:
     """A command that is not understood: what is wrong with it, and how it is used."""
 
@@ -54,18 +87,20 @@ class Misused:
 
 
 ChatCommand = ChatNew | ChatList | ChatRename | ChatArchive | ChatHelp
-Command = ChatCommand | Reconcile | Misused
+ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
+Command = ChatCommand | Reconcile | ResetCommand | Misused
 
 
 def parse_command(text: str) -> Command | None:
     """Read a message; None if it is not a command."""
     word, _, rest = text.strip().partition(" ")
-    if "\n" in word:
-        return None
-    if word == "!chat":
-        return _parse_chat(rest.strip())
-    if word == "!reconcile":
-        return _parse_reconcile(rest.split())
+    match word:
+        case "!chat":
+            return _parse_chat(rest.strip())
+        case "!reconcile":
+            return _parse_reconcile(rest.split())
+        case "!reset":
+            return _parse_reset(rest.split())
     return None
 
 
@@ -100,3 +135,35 @@ def _parse_reconcile(words: list[str]) -> Command:
     if words == ["--dry-run"]:
         return Reconcile(dry_run=True)
     return Misused(f"“{' '.join(words)[:40]}” is not understood", RECONCILE_USAGE)
+
+
+def _parse_reset(words: list[str]) -> ResetCommand:
+    mode, *options = words or ["help"]
+    if mode == "help" and not options:
+        return ResetHelp()
+    if mode == "local" and options in ([], ["--dry-run"]):
+        return ResetLocal(dry_run=bool(options))
+    if mode == "leave-forget":
+        return _parse_leave(options)
+    wrong = options[0] if mode in {"help", "local"} else mode
+    return ResetMisused(f"“{wrong[:40]}” is not understood")
+
+
+def _parse_leave(options: list[str]) -> ResetCommand:
+    values: dict[str, str] = {}
+    rest = iter(options)
+    for option in rest:
+        if option in values or option not in {"--scope", "--dry-run", "--confirm"}:
+            return ResetMisused(f"“{option[:40]}” is not understood, or stands there twice")
+        value = "" if option == "--dry-run" else next(rest, None)
+        if value is None:
+            return ResetMisused(f"something is missing after {option}")
+        values[option] = value
+    scope = values.get("--scope", Scope.MANAGED.value)
+    if scope not in {Scope.MANAGED.value, Scope.JOINED.value}:
+        return ResetMisused(f"there is no scope “{scope[:40]}”")
+    if "--dry-run" in values and "--confirm" in values:
+        return ResetMisused("--dry-run and --confirm do not go together")
+    return ResetLeave(
+        scope=Scope(scope), dry_run="--dry-run" in values, code=values.get("--confirm")
+    )

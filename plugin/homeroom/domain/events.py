@@ -34,6 +34,9 @@ class Message:
     sent_at: int
     text: str
     thread_root: EventID | None = None
+    is_reply: bool = False
+    is_live: bool = False
+    """Whether it came in as it was sent, and not by catching up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,7 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         sent_at=sent_at,
         text=body,
         thread_root=EventID(root) if isinstance(root, str) else None,
+        is_reply="m.in_reply_to" in relation,
     )
 
 
@@ -131,6 +135,11 @@ def next_batch(response: object) -> str | None:
     """The position after this response."""
     token = _dict(response).get("next_batch")
     return token if isinstance(token, str) else None
+
+
+def is_first(response: object) -> bool:
+    """Whether mautrix's sync loop marked this as the first response after a start."""
+    return _dict(_dict(response).get("net.maunium.mautrix")).get("is_first") is True
 
 
 def _without_reply_fallback(body: str) -> str:

@@ -67,11 +67,10 @@ def next_step(
     """
     if home is None:
         return CreateSpace(initial_chats=initial_chats)
-    existing = {chat.chat_id for chat in chats}
-    for number, name in enumerate(home.initial_chats, start=1):
-        chat_id = ChatID(f"C{number}")
-        if chat_id not in existing:
-            return CreateChat(chat_id=chat_id, name=name)
+    chats = tuple(chats)
+    made = sum(chat.space_id == home.space_id for chat in chats)
+    if made < len(home.initial_chats):
+        return next_chat(chats, name=home.initial_chats[made])
     for room in sorted(rooms, key=lambda room: room.age_key):
         membership = room.membership(owner)
         if membership is None or (

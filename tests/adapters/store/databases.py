@@ -74,6 +74,5 @@ class PostgresBackend:
 def steps(*wanted: int) -> UpgradeTable:
     """An upgrade table of only these steps of ours, counted from 1."""
     table = UpgradeTable()
-    for step in wanted:
-        table.register(UPGRADES.upgrades[step - 1])
+    table.upgrades += [UPGRADES.upgrades[step - 1] for step in wanted]
     return table

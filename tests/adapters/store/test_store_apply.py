@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,8 +139,9 @@ async def test_ten_thousand_rows(store: Store) -> None:
     assert await store.snapshot() == Records(chats=by_room(*archived))
 
 
-async def test_nothing_is_written_for_no_changes(store: Store, database: Database) -> None:
-    await database.stop()
+async def test_no_changes_do_not_even_ask_the_database(store: Store, database: Database) -> None:
+    await database.execute("DROP TABLE homes")
+    await database.execute("DROP TABLE chats")
     await store.apply([])
 
 
@@ -162,7 +164,7 @@ async def test_two_that_write_at_once_wait_for_each_other(backend: Backend, cloc
 
 
 async def test_a_store_uses_its_own_database_inside_anothers_transaction(
-    store: Store, database: Database, tmp_path: Any
+    store: Store, database: Database, tmp_path: Path
 ) -> None:
     async with (
         SqliteBackend(tmp_path / "another.db").opened() as another,
@@ -245,13 +247,12 @@ async def test_an_error_names_what_was_attempted(store: Store, database: Databas
     await store.apply(changes(home()))  # the connection is usable
 
 
-async def test_a_stopped_database_is_a_store_error(backend: Backend, clock: Clock) -> None:
-    async with backend.opened() as database:
-        pass
-    with pytest.raises(
-        StoreError, match=r"could not count rows: (RuntimeError|InterfaceError): .*pool"
-    ):
-        await Store(database, now=clock).counts()
+async def test_a_stopped_database_is_a_store_error(tmp_path: Path, clock: Clock) -> None:
+    # SQLite only: on PostgreSQL maubot's proxy lets whoever comes after its end wait for ever.
+    async with SqliteBackend(tmp_path / "instance.db").opened() as database:
+        store = Store(database, now=clock)
+    with pytest.raises(StoreError, match=r"could not count rows: RuntimeError: .*stopped"):
+        await store.counts()
 
 
 # --- any sequence of changes is a dict -----------------------------------------------------

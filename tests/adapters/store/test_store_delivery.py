@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
 
-from homeroom.adapters.store import Store, StoreError
+from homeroom.adapters.store import Store
 from tests.adapters.store.databases import Backend, Clock
 from tests.adapters.store.rows import rows_of
 
@@ -106,8 +106,3 @@ async def test_of_many_who_claim_a_notice_at_once_one_gets_it(
             ]
             assert sum(await asyncio.gather(*claims)) == 1
             clock.time += 100
-
-
-async def test_a_driver_that_refuses_a_value_is_a_store_error(store: Store) -> None:
-    with pytest.raises(StoreError, match="could not claim a notice"):
-        await store.claim_notice(ROOM, "pointer", every_ms=2**70)

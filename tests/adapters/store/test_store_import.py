@@ -1,4 +1,4 @@
-"""What an administrator reads whose maubot has no SQLAlchemy, and what the statements look like."""
+"""What the statements look like, and what is read by an administrator without SQLAlchemy."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ async def test_sqlite_may_hold_anything_in_any_column(
 ) -> None:
     async with SqliteBackend(tmp_path / "instance.db").opened() as database:
         await insert(database, "chats", **{**CHAT, column: value})
-        await insert(database, "chats", **{**CHAT, "room_id": b"\xff", "chat_id": None})
+        await insert(database, "chats", **{**CHAT, "room_id": b"\xff", "status": None})
         (read,) = (await Store(database, now=lambda: 1).snapshot()).chats.values()
         # Numbers become text in a TEXT column, and so may mean something.
         assert getattr(read, column) in (None, str(value))

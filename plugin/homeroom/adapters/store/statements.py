@@ -92,6 +92,8 @@ COUNT: Final = {
     for name, table in METADATA.tables.items()
 }
 
+CLEAR: Final = {name: _compile(table.delete()) for name, table in METADATA.tables.items()}
+
 READ_HOMES: Final = _compile(HOMES.select())
 READ_CHATS: Final = _compile(CHATS.select())
 WRITE_HOME: Final = _upsert(HOMES, kept=("created_at",))

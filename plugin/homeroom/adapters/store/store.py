@@ -177,6 +177,15 @@ class Store:
                     for table, statement in statements.COUNT.items()
                 }
 
+    async def clear(self) -> dict[str, int]:
+        """Delete every row of every table, all or nothing; return how many each had."""
+        with attempt("delete all rows"):
+            async with transaction(self._database) as writing:
+                return {
+                    table: _affected(await writing.execute(*statement()))
+                    for table, statement in statements.CLEAR.items()
+                }
+
 
 async def _for_each(
     writing: Connection, statement: statements.Statement, rows: list[dict[str, object]]

@@ -1,0 +1,469 @@
+"""From an invite to a home, what its owner can do with it, and who cannot.
+
+Issue 2, "Must be seen", 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.integration.homes import (
+    Home,
+    ask,
+    configure,
+    finished,
+    invite_bot,
+    make_admin,
+    marked,
+    marker,
+    move_in,
+    onboard,
+    room_state,
+    said_by_bot,
+    say_and_hear,
+    start,
+    tables,
+    writes_of_bot,
+)
+from tests.stack.http import ApiError
+from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, MakeStack, MakeSynapse, Stack
+from tests.stack.user import MatrixUser
+from tests.stack.waiting import eventually
+
+THREE_CHATS = ("General", "Ideas & drafts", "Über *alles*")
+
+
+async def homes_of(stack: Stack, user: MatrixUser) -> set[str]:
+    """Ask the homeserver for every Space of the bot's that says it is this person's."""
+    found = set()
+    for room_id in await stack.bot_rooms():
+        content = await marker(stack, room_id)
+        if content and (content["room_type"], content["user_id"]) == ("space", user.user_id):
+            found.add(room_id)
+    return found
+
+
+@pytest.mark.parametrize("version", ["11", "12"])
+async def test_an_invite_makes_a_home_with_every_property_that_it_needs(
+    make_stack: MakeStack, plugin: Path, version: str
+) -> None:
+    config = {
+        **DEFAULT_CONFIG,
+        "rooms": {
+            "space_name": "Alice & bot",
+            "initial_chats": list(THREE_CHATS),
+            "version": version,
+        },
+    }
+    stack = await make_stack(plugin=plugin, config=config)
+    bot, server = stack.bot.user_id, stack.synapse.server_name
+    alice = await stack.user("alice")
+    direct = await invite_bot(stack, alice)
+    space = await alice.wait_for_invite(name="Alice & bot", space=True)
+    chats = [await alice.wait_for_invite(name=name, space=False) for name in THREE_CHATS]
+    home = Home(
+        user=alice, direct=direct, space=space, chats=dict(zip(THREE_CHATS, chats, strict=True))
+    )
+    await finished(stack, home)
+    assert await stack.bot_rooms() == {direct, space, *chats}
+
+    state = await room_state(stack, space)
+    create = state["m.room.create", ""]
+    assert create["sender"] == bot
+    assert create["content"]["type"] == "m.space"
+    assert create["content"]["room_version"] == version
+    assert [key for kind, key in state if kind == MARKER_TYPE] == [bot]
+    assert state[MARKER_TYPE, bot]["sender"] == bot
+    assert state[MARKER_TYPE, bot]["content"] == {
+        "version": 1,
+        "room_type": "space",
+        "user_id": alice.user_id,
+        "initial_chats": list(THREE_CHATS),
+    }
+    assert state["m.room.join_rules", ""]["content"]["join_rule"] == "invite"
+    assert _memberships(state) == {bot: "join", alice.user_id: "invite"}
+    links = {key: e["content"] for (kind, key), e in state.items() if kind == "m.space.child"}
+    assert links == {
+        room_id: {"via": [server], "order": f"{number:06d}", "suggested": True}
+        for number, room_id in enumerate(chats, start=1)
+    }
+
+    rows = await tables(stack)
+    assert rows.homes == {
+        alice.user_id: {
+            "matrix_user_id": alice.user_id,
+            "space_id": space,
+            "status": "active",
+            "initial_chats": list(THREE_CHATS),
+        }
+    }
+    for number, (name, room_id) in enumerate(home.chats.items(), start=1):
+        state = await room_state(stack, room_id)
+        create = state["m.room.create", ""]
+        assert create["sender"] == bot
+        assert "type" not in create["content"]
+        assert create["content"]["room_version"] == version
+        key = state[MARKER_TYPE, bot]["content"].pop("platform_chat_id")
+        assert [key for kind, key in state if kind == MARKER_TYPE] == [bot]
+        assert state[MARKER_TYPE, bot]["content"] == {
+            "version": 1,
+            "room_type": "chat",
+            "user_id": alice.user_id,
+            "chat_id": f"C{number}",
+        }
+        assert [key for kind, key in state if kind == "m.space.parent"] == [space]
+        assert state["m.space.parent", space]["content"] == {"via": [server], "canonical": True}
+        assert state["m.room.join_rules", ""]["content"] == {
+            "join_rule": "restricted",
+            "allow": [{"type": "m.room_membership", "room_id": space}],
+        }
+        assert state["m.room.guest_access", ""]["content"] == {"guest_access": "forbidden"}
+        assert state["m.room.name", ""]["content"] == {"name": name}
+        assert _memberships(state) == {bot: "join", alice.user_id: "invite"}
+        powers = state["m.room.power_levels", ""]["content"]["users"]
+        # From version 12 on the creator has all power and is not listed.
+        assert powers == {alice.user_id: 50} | ({bot: 100} if version == "11" else {})
+        assert rows.chats[room_id] == {
+            "room_id": room_id,
+            "room_type": "chat",
+            "matrix_user_id": alice.user_id,
+            "space_id": space,
+            "chat_id": f"C{number}",
+            "platform_chat_id": key,
+            "name": name,
+            "status": "active",
+        }
+    assert rows.chats.keys() == set(chats)
+    assert len(set(rows.keys().values())) == len(chats)
+
+    await alice.join(space)
+    assert await alice.space_children(space) == chats
+    for room_id in chats:
+        await alice.join(room_id)
+        assert await say_and_hear(stack, alice, room_id, "Hello!") == rows.keys()[room_id]
+    welcome = await alice.wait_for_message(direct, sender=bot)
+    assert quote(space) in welcome.body
+    assert welcome.msgtype == "m.notice"
+
+
+def _memberships(state: dict[tuple[str, str], dict[str, Any]]) -> dict[str, str]:
+    return {
+        key: event["content"]["membership"]
+        for (kind, key), event in state.items()
+        if kind == "m.room.member"
+    }
+
+
+async def test_the_homeservers_default_room_version_is_used(
+    make_synapse: MakeSynapse, make_stack: MakeStack, plugin: Path
+) -> None:
+    synapse = await make_synapse(default_room_version="11")
+    stack = await make_stack(plugin=plugin, synapse=synapse)
+    home = await onboard(stack, "alice")
+    for room_id in home.rooms:
+        state = await room_state(stack, room_id)
+        assert state["m.room.create", ""]["content"]["room_version"] == "11"
+        assert state["m.room.power_levels", ""]["content"]["users"] == {
+            home.user.user_id: 50,
+            stack.bot.user_id: 100,
+        }
+
+
+async def test_who_is_in_the_space_can_join_its_chats_and_nobody_else(stack: Stack) -> None:
+    alice, bob = await stack.user("alice"), await stack.user("bob")
+    await invite_bot(stack, alice)
+    space = await alice.wait_for_invite(space=True)
+    chat = await alice.wait_for_invite(name="General")
+    with pytest.raises(ApiError, match="M_FORBIDDEN"):
+        await bob.join(chat)
+
+    await alice.leave(chat)  # declines: from here on only the Space can let her in
+    with pytest.raises(ApiError, match="M_FORBIDDEN"):
+        await alice.join(chat)
+    await alice.join(space)
+    await alice.join(chat)
+    key = (await marked(stack, chat))["platform_chat_id"]
+    assert await say_and_hear(stack, alice, chat, "Here I am") == key
+
+
+async def test_a_second_invite_gets_a_pointer_to_the_first_home(stack: Stack) -> None:
+    home = await onboard(stack, "alice")
+    before, rooms = await tables(stack), await stack.bot_rooms()
+    second = await invite_bot(stack, home.user)
+    pointer = await home.user.wait_for_message(second, sender=stack.bot.user_id)
+    assert quote(home.space) in pointer.body
+    await home.user.send_text(second, "Are you there?")
+    assert await say_and_hear(stack, home.user, home.chat, "Yes?") == before.keys()[home.chat]
+    assert await tables(stack) == before
+    assert await stack.bot_rooms() == rooms | {second}
+    assert await homes_of(stack, home.user) == {home.space}
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["live", "while-down"])
+async def test_invites_at_the_same_moment_make_one_home(stack: Stack, *, down: bool) -> None:
+    alice = await stack.user("alice")
+    if down:
+        await stack.maubot.stop()
+    directs = await asyncio.gather(*(alice.start_dm(stack.bot.user_id) for _ in range(4)))
+    if down:
+        await start(stack)
+    home = await move_in(stack, alice)
+    for direct in directs:
+        message = await alice.wait_for_message(direct, sender=stack.bot.user_id)
+        assert quote(home.space) in message.body
+    assert await stack.bot_rooms() == home.rooms | set(directs)
+    assert await homes_of(stack, alice) == {home.space}
+    assert alice.invites() == {}
+
+
+async def test_several_people_at_once_get_a_home_each(stack: Stack) -> None:
+    names = ["ann", "ben", "cleo", "dan", "eve", "finn"]
+    homes = await asyncio.gather(*(onboard(stack, name) for name in names))
+    rows = await tables(stack)
+    assert {owner: row["space_id"] for owner, row in rows.homes.items()} == {
+        home.user.user_id: home.space for home in homes
+    }
+    assert {(row["matrix_user_id"], row["space_id"], room) for room, row in rows.chats.items()} == {
+        (home.user.user_id, home.space, home.chat) for home in homes
+    }
+    assert {row["chat_id"] for row in rows.chats.values()} == {"C1"}
+    keys = await asyncio.gather(
+        *(say_and_hear(stack, home.user, home.chat, "Hi") for home in homes)
+    )
+    assert keys == [rows.keys()[home.chat] for home in homes]
+    assert len(set(keys)) == len(homes)
+    assert await stack.bot_rooms() == {
+        room for home in homes for room in (*home.rooms, home.direct)
+    }
+
+
+async def test_who_is_not_allowed_is_rejected_with_a_reason(
+    make_stack: MakeStack, plugin: Path
+) -> None:
+    config = {**DEFAULT_CONFIG, "access": {"allow": ["@alice-*:homeroom.test"]}}
+    stack = await make_stack(plugin=plugin, config=config)
+    mallory = await stack.user("mallory")
+    direct = await mallory.start_dm(stack.bot.user_id)
+
+    async def rejected() -> dict[str, Any] | None:
+        member = (await mallory.state(direct))["m.room.member", stack.bot.user_id]["content"]
+        return member if member["membership"] == "leave" else None
+
+    member = await eventually("the bot rejects the invite", rejected)
+    assert member["reason"] == "You are not among the people this bot works for."
+    home = await onboard(stack, "alice")
+    assert await stack.bot_rooms() == home.rooms | {home.direct}
+    assert (await tables(stack)).homes.keys() == {home.user.user_id}
+    assert mallory.invites() == {}
+
+
+async def test_an_invite_that_came_while_maubot_was_down_is_accepted(stack: Stack) -> None:
+    alice = await stack.user("alice")
+    await stack.maubot.stop()
+    direct = await alice.start_dm(stack.bot.user_id)
+    await start(stack)
+    home = await move_in(stack, alice, direct=direct)
+    assert await stack.bot_rooms() == home.rooms | {direct}
+    assert await say_and_hear(stack, alice, home.chat, "Good morning")
+
+
+async def test_an_owner_who_left_is_invited_again_when_they_ask(stack: Stack) -> None:
+    home = await onboard(stack, "alice")
+    before = await tables(stack)
+    await home.user.leave(home.space)
+    await invite_bot(stack, home.user)
+    assert await home.user.wait_for_invite(space=True) == home.space
+    await home.user.join(home.space)
+    assert await homes_of(stack, home.user) == {home.space}
+    assert await tables(stack) == before
+
+
+# Commands
+
+
+async def test_chat_commands_of_an_owner(stack: Stack) -> None:
+    home = await onboard(stack, "alice")
+    alice, bot, server = home.user, stack.bot.user_id, stack.synapse.server_name
+
+    made = await ask(stack, alice, home.chat, "!chat new Trip to *Rome* [now]")
+    assert "(C2)" in made.body
+    rome = await alice.wait_for_invite(name="Trip to *Rome* [now]", space=False)
+    await alice.join(rome)
+    assert quote(rome) in made.body
+    content = await marked(stack, rome)
+    assert (content["chat_id"], content["user_id"]) == ("C2", alice.user_id)
+    assert await alice.space_children(home.space) == [home.chat, rome]
+    assert await say_and_hear(stack, alice, rome, "Ciao") == content["platform_chat_id"]
+
+    await ask(stack, alice, rome, "!chat new")
+    third = await alice.wait_for_invite(name="Chat 3", space=False)
+    await alice.join(third)
+
+    listed = await ask(stack, alice, home.chat, "!chat list")
+    positions = [listed.body.index(quote(room)) for room in (home.chat, rome, third)]
+    assert positions == sorted(positions)
+    assert re.findall(r"\bC\d+\b", listed.body) == ["C1", "C2", "C3"]
+    assert "archived" not in listed.body
+
+    renamed = await ask(stack, alice, rome, "!chat rename  Rome  2027 ")
+    assert "Rome 2027" in renamed.body
+    state = await room_state(stack, rome)
+    assert state["m.room.name", ""]["content"] == {"name": "Rome 2027"}
+    assert (await tables(stack)).chats[rome]["name"] == "Rome 2027"
+
+    archived = await ask(stack, alice, rome, "!chat archive")
+    assert "!chat unarchive" in archived.body
+    assert await marker(stack, rome) == content | {"archived": True}
+    assert await alice.space_children(home.space) == [home.chat, third]
+    assert (await tables(stack)).chats[rome]["status"] == "archived"
+    refused = await ask(stack, alice, rome, "Are you still there?")
+    assert "archived" in refused.body
+    listed = await ask(stack, alice, home.chat, "!chat list")
+    assert [line for line in listed.body.splitlines() if "archived" in line] == [
+        line for line in listed.body.splitlines() if quote(rome) in line
+    ]
+
+    await ask(stack, alice, rome, "!chat unarchive")
+    assert await marker(stack, rome) == content
+    assert await alice.space_children(home.space) == [home.chat, rome, third]
+    link = (await room_state(stack, home.space))["m.space.child", rome]["content"]
+    assert link == {"via": [server], "order": "000002", "suggested": True}
+    assert await say_and_hear(stack, alice, rome, "Back") == content["platform_chat_id"]
+
+    for command in ("!chat help", "!chat"):
+        help_ = await ask(stack, alice, home.chat, command)
+        for word in ("new", "list", "rename", "archive", "unarchive"):
+            assert f"!chat {word}" in help_.body
+    assert "the new name is missing" in (await ask(stack, alice, rome, "!chat rename")).body
+    assert "Usage" in (await ask(stack, alice, rome, "!chat nwe")).body
+    rows = await tables(stack)
+    assert {row["chat_id"]: row["status"] for row in rows.chats.values()} == dict.fromkeys(
+        ("C1", "C2", "C3"), "active"
+    )
+    assert await stack.bot_rooms() == {home.direct, home.space, home.chat, rome, third}
+    state = await room_state(stack, third)
+    assert state["m.room.create", ""]["sender"] == bot
+
+
+async def test_a_chat_stays_archived_without_its_row(stack: Stack) -> None:
+    home = await onboard(stack, "alice")
+    await ask(stack, home.user, home.chat, "!chat archive")
+    before = await tables(stack)
+    await stack.maubot.stop()
+    await stack.database.delete()
+    await start(stack)
+    assert await tables(stack) == before
+    assert before.chats[home.chat]["status"] == "archived"
+    assert await home.user.space_children(home.space) == []
+    await ask(stack, home.user, home.chat, "!chat unarchive")
+    assert await home.user.space_children(home.space) == [home.chat]
+    key = await say_and_hear(stack, home.user, home.chat, "Again")
+    assert key == before.keys()[home.chat]
+
+
+async def test_there_are_no_more_chats_than_the_limit(make_stack: MakeStack, plugin: Path) -> None:
+    config = {**DEFAULT_CONFIG, "limits": {"chats_per_owner": 2}}
+    stack = await make_stack(plugin=plugin, config=config)
+    home = await onboard(stack, "alice")
+    await ask(stack, home.user, home.chat, "!chat new")
+    assert "You have 2 chats" in (await ask(stack, home.user, home.chat, "!chat new")).body
+    assert len((await tables(stack)).chats) == 2
+    assert len(await stack.bot_rooms()) == 4
+
+
+async def test_only_the_owner_is_answered_unless_the_settings_say_members(stack: Stack) -> None:
+    home = await onboard(stack, "alice")
+    bob = await stack.user("bob")
+    await home.user.invite(home.chat, bob.user_id)
+    assert await bob.wait_for_invite() == home.chat
+    await bob.join(home.chat)
+    before, rooms = await tables(stack), await stack.bot_rooms()
+
+    for text in ("Hello?", "!chat list", "!chat rename Mine", "!chat archive", "!reconcile"):
+        await bob.send_text(home.chat, text)
+    key = await say_and_hear(stack, home.user, home.chat, "It is me")
+    # One message at a time and in order: what was to be said to Bob would have come before.
+    assert said_by_bot(stack, home.user, home.chat) == [f"It is me\n\n({key})"]
+
+    await configure(stack, {"access": {"allow": ["*"], "answer": "members"}})
+    assert await say_and_hear(stack, bob, home.chat, "And now?") == key
+    reply = await ask(stack, bob, home.chat, "!chat archive")
+    assert reply.body == "That is for the person whose chat this is."
+    assert await tables(stack) == before
+    assert await stack.bot_rooms() == rooms
+
+
+async def test_an_administrator_reads_the_drift_and_reconciles_it(stack: Stack) -> None:
+    home = await onboard(stack, "alice")
+    admin, office = await make_admin(stack)
+    before = await tables(stack)
+    calm = await ask(stack, admin, office, "!reconcile")
+    assert "Rows: no changes." in calm.body
+    assert "repaired" not in calm.body
+
+    key, wrong = before.keys()[home.chat], "wrong-key"
+    lost = await ask(stack, home.user, home.chat, "!chat new Lost")
+    lost_room = await home.user.wait_for_invite(name="Lost")
+    assert quote(lost_room) in lost.body
+    before = await tables(stack)
+    await stack.database.execute(
+        "UPDATE chats SET platform_chat_id = $1, name = $2 WHERE room_id = $3",
+        wrong,
+        "Wrong name",
+        home.chat,
+    )
+    await stack.database.execute("DELETE FROM chats WHERE room_id = $1", lost_room)
+    ghost = f"!ghost{secrets.token_hex(8)}:homeroom.test"
+    await stack.database.execute(
+        "INSERT INTO chats (room_id, room_type, matrix_user_id, space_id, chat_id,"
+        " platform_chat_id, name, status, created_at, updated_at)"
+        " VALUES ($1, 'chat', $2, $3, 'C9', 'ghost-key', 'Ghost', 'active', 1, 1)",
+        ghost,
+        home.user.user_id,
+        home.space,
+    )
+    damaged = await tables(stack)
+    mark = await stack.synapse.mark()
+
+    dry = await ask(stack, admin, office, "!reconcile --dry-run")
+    assert "Dry run, nothing was changed" in dry.body
+    lines = _report_lines(dry.body)
+    changed = next(line for line in lines if home.chat in line)
+    assert f"platform_chat_id {wrong} → {key}" in changed
+    assert "name Wrong name → General" in changed
+    assert "~" in changed
+    added = next(line for line in lines if lost_room in line)
+    assert "+" in added
+    assert before.keys()[lost_room] in added
+    gone = next(line for line in lines if ghost in line)
+    assert "status active → left" in gone
+    assert await tables(stack) == damaged
+    writes = await writes_of_bot(stack, since=mark)
+    assert [entry.path for entry in writes if "/send/m.room.message/" not in entry.path] == []
+
+    real = await ask(stack, admin, office, "!reconcile")
+    assert "Reconciled" in real.body
+    assert _report_lines(real.body) >= {changed, added, gone}
+    after = await tables(stack)
+    assert {room: row for room, row in after.chats.items() if room != ghost} == before.chats
+    assert after.chats[ghost] == damaged.chats[ghost] | {"status": "left"}
+    assert after.homes == before.homes
+    again = await ask(stack, admin, office, "!reconcile --dry-run")
+    assert "Rows: no changes." in again.body
+    assert await say_and_hear(stack, home.user, home.chat, "Still me?") == key
+
+    no = await ask(stack, home.user, home.chat, "!reconcile")
+    assert no.body.replace("`", "") == "!reconcile is for the administrators of this bot."
+    assert "is not understood" in (await ask(stack, admin, office, "!reconcile --force")).body
+
+
+def _report_lines(body: str) -> set[str]:
+    """The lines of a report, without its Markdown."""
+    return {line.replace("`", "").strip() for line in body.splitlines()}

@@ -1,0 +1,46 @@
+"""What every test of the whole plugin has: a homeserver, short waits, and a log without bugs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from homeroom import bot, deliver, provision
+from homeroom.adapters import homeserver
+from homeroom.adapters.http import Patience
+from tests.fake import FakeHomeserver
+
+
+@pytest.fixture
+async def hs() -> AsyncIterator[FakeHomeserver]:
+    async with FakeHomeserver() as server:
+        # The plugin's clock is the real one, and messages have an age.
+        server.clock.advance(int(time.time() * 1000) - server.clock.now_ms)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One failure is enough to give up; what comes again comes at once.
+
+    Patience itself is tested in `tests/adapters/test_http.py`.
+    """
+    impatient = Patience(call=0.2, failing=0.2, attempt=10)
+    for name in ("READING", "LOOKING", "WRITING", "LEAVING"):
+        monkeypatch.setattr(homeserver, name, impatient)
+    monkeypatch.setattr(bot, "RETRY_AFTER", (0.01,))
+    monkeypatch.setattr(bot, "REREAD_AFTER", (0.01,))
+    monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))
+    monkeypatch.setattr(deliver, "SAVE_EVERY", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A traceback in the log is a bug of the plugin, whatever the test was about."""
+    caplog.set_level(logging.DEBUG, logger="maubot.instance.homeroom")
+    yield
+    bugs = [record for record in caplog.get_records("call") if record.exc_info]
+    assert not [bug.getMessage() for bug in bugs]
