@@ -292,7 +292,7 @@ class Homeroom(Plugin):
                 self.log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
             await asyncio.sleep(seconds)
         not_before = now() - max_age * 1000 if known else None
-        self.handlers.take_in(response, not_before=not_before, is_live=False)
+        self.handlers.catch_up(response, not_before=not_before)
 
     async def _reread(self, done: Reconciled) -> None:
         """Look again at rooms that could not be read, until they could."""

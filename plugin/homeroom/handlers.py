@@ -64,12 +64,27 @@ class Handlers:
         self._log = log
         self._to_look_at: set[RoomID] = set()
         self._invited: set[RoomID] = set()
+        self._early: list[object] | None = []
+        """Responses that came in before what is older than they are; None from then on."""
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
         """A sync response came in. Takes it in without waiting for anything."""
         response = data.get("data")
-        self.take_in(response, not_before=None, is_live=not is_first(response))
+        if self._early is None:
+            self.take_in(response, not_before=None, is_live=not is_first(response))
+        else:
+            self._early.append(response)
+
+    def catch_up(self, response: object, *, not_before: int | None) -> None:
+        """Take in what happened before the handlers were on, then what has come in since.
+
+        In this order, because the messages of a room are answered in theirs.
+        """
+        self.take_in(response, not_before=not_before, is_live=False)
+        early, self._early = self._early or [], None
+        for later in early:
+            self.take_in(later, not_before=None, is_live=not is_first(later))
 
     def take_in(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in everything that a sync response says.

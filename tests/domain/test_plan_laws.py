@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
+from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +34,9 @@ from tests.domain.worlds import (
     home_rows,
     worlds,
 )
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @given(worlds())
@@ -62,23 +68,19 @@ def test_every_world_settles_and_only_hopeless_joins_are_left(world: World) -> N
 
 
 @given(worlds(), st.randoms(use_true_random=False))
-def test_the_order_of_rooms_and_rows_does_not_matter(world: World, random: object) -> None:
-    def shuffled(mapping: dict) -> dict:
+def test_the_order_of_rooms_and_rows_does_not_matter(world: World, random: Random) -> None:
+    def shuffled(mapping: Mapping[K, V]) -> dict[K, V]:
         items = list(mapping.items())
-        random.shuffle(items)  # type: ignore[attr-defined]
+        random.shuffle(items)
         return dict(items)
 
     rooms = {
-        room_id: replace(
-            room, children=shuffled(dict(room.children)), members=shuffled(dict(room.members))
-        )
+        room_id: replace(room, children=shuffled(room.children), members=shuffled(room.members))
         if isinstance(room, Room)
         else room
-        for room_id, room in shuffled(dict(world.topology.rooms)).items()
+        for room_id, room in shuffled(world.topology.rooms).items()
     }
-    records = Records(
-        homes=shuffled(dict(world.records.homes)), chats=shuffled(dict(world.records.chats))
-    )
+    records = Records(homes=shuffled(world.records.homes), chats=shuffled(world.records.chats))
     assert make_plan(replace(world.topology, rooms=rooms), records) == world.plan()
 
 

@@ -269,6 +269,20 @@ def test_strange_values_anywhere_do_no_harm(value: object) -> None:
     _assert_harmless(room)
 
 
+FIELDS = [
+    "type",
+    "room_version",
+    "predecessor",
+    "replacement_room",
+    "name",
+    "via",
+    "membership",
+    "displayname",
+    "avatar_url",
+    "version",
+    "user_id",
+    "room_id",
+]
 json_events = st.fixed_dictionaries(
     {},
     optional={
@@ -276,10 +290,7 @@ json_events = st.fixed_dictionaries(
         "state_key": st.sampled_from(["", BOT, ANNA, WORK, HOME]) | hostile.json,
         "sender": st.sampled_from([BOT, ANNA]) | hostile.json,
         "content": st.dictionaries(
-            st.sampled_from(
-                ["type", "room_version", "predecessor", "replacement_room", "name", "via"]
-                + ["membership", "displayname", "avatar_url", "version", "user_id", "room_id"]
-            ),
+            st.sampled_from(FIELDS),
             st.sampled_from(["m.space", "join", WORK, ANNA]) | hostile.json,
             max_size=4,
         )

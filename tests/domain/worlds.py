@@ -6,7 +6,7 @@ bot is not in. The rooms are few and so are the ids, so that they collide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 from hypothesis import strategies as st
@@ -48,8 +48,6 @@ CHATS = tuple(RoomID(f"!c{number}:example.org") for number in range(4))
 OUTSIDE = RoomID("!outside:example.org")
 ROOM_IDS = (*SPACES, *CHATS)
 PEOPLE = (ANNA, BERT, MALLORY)
-
-Draw = Callable[[st.SearchStrategy], object]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -118,9 +118,7 @@ async def shared_maubot(
 
 
 @pytest.fixture
-async def make_bot(
-    make_stack: MakeStack, shared_maubot: Maubot
-) -> AsyncIterator[MakeStack]:
+async def make_bot(make_stack: MakeStack, shared_maubot: Maubot) -> AsyncIterator[MakeStack]:
     """Make a bot with an instance of its own on a maubot that runs already.
 
     Takes Stack's arguments; `maubot` is the shared one unless another is handed in. Much quicker

@@ -18,7 +18,7 @@ from tests.stack.database import Row
 from tests.stack.http import ApiError
 from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, Stack
 from tests.stack.synapse import AccessLogEntry
-from tests.stack.user import Message, MatrixUser, StateKey
+from tests.stack.user import MatrixUser, Message, StateKey
 from tests.stack.waiting import eventually
 
 _ROOMS = "/_matrix/client/v3/rooms"

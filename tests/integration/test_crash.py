@@ -182,9 +182,7 @@ async def test_an_answer_that_is_lost_at_any_write_makes_nothing_twice(
 
     async def lose(number: int) -> None:
         case = await make(make_bot, maubot)
-        rule = case.bot.proxy.rule(
-            DropAfter(), where=changes_something, skip=number - 1, times=1
-        )
+        rule = case.bot.proxy.rule(DropAfter(), where=changes_something, skip=number - 1, times=1)
         await case.owner.invite(case.direct, case.bot.bot.user_id)
         await case.owner.wait_for_message(
             case.direct, sender=case.bot.bot.user_id, body="your home", timeout=60

@@ -230,9 +230,9 @@ async def test_several_people_at_once_get_a_home_each(stack: Stack) -> None:
     assert {owner: row["space_id"] for owner, row in rows.homes.items()} == {
         home.user.user_id: home.space for home in homes
     }
-    assert {(row["matrix_user_id"], row["space_id"], room) for room, row in rows.chats.items()} == {
-        (home.user.user_id, home.space, home.chat) for home in homes
-    }
+    assert {
+        (row["matrix_user_id"], row["space_id"], room) for room, row in rows.chats.items()
+    } == {(home.user.user_id, home.space, home.chat) for home in homes}
     assert {row["chat_id"] for row in rows.chats.values()} == {"C1"}
     keys = await asyncio.gather(
         *(say_and_hear(stack, home.user, home.chat, "Hi") for home in homes)

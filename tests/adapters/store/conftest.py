@@ -21,7 +21,8 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres_url() -> Iterator[str]:
+    """A database on a throw-away server; skips where there is none, except on CI."""
     try:
         find_binaries()
     except FileNotFoundError as error:
@@ -31,7 +32,7 @@ def postgres() -> Iterator[Postgres]:
     cluster = Postgres()
     asyncio.run(cluster.__aenter__())
     try:
-        yield cluster
+        yield asyncio.run(cluster.create_database())
     finally:
         asyncio.run(cluster.__aexit__(None, None, None))
 
@@ -41,8 +42,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Empty data, before any upgrade."""
     if request.param == "sqlite":
         return SqliteBackend(tmp_path / "instance.db")
-    cluster: Postgres = request.getfixturevalue("postgres")
-    return PostgresBackend(asyncio.run(cluster.create_database()))
+    return PostgresBackend(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

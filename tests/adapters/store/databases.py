@@ -6,6 +6,7 @@ instance outlives maubot.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -47,8 +48,13 @@ class SqliteBackend:
 
 
 class PostgresBackend:
+    """A schema of its own, which is quicker to make than a database."""
+
+    _instances = itertools.count(1)
+
     def __init__(self, url: str) -> None:
         self.url = url
+        self.instance = f'instance "{next(self._instances)}"'
 
     @asynccontextmanager
     async def opened(self, upgrades: UpgradeTable = UPGRADES) -> AsyncIterator[Database]:
@@ -59,7 +65,7 @@ class PostgresBackend:
         try:
             database = ProxyPostgresDatabase(
                 pool=pool,
-                instance_id='my"instance',
+                instance_id=self.instance,
                 max_conns=3,
                 upgrade_table=upgrades,
                 log=pool.log,
