@@ -25,11 +25,12 @@ from .adapters.platforms.echo import EchoPlatform
 from .adapters.state_mirror import StateMirror
 from .adapters.store import UPGRADES, Store, StoreError
 from .background import Background
+from .catch_up import RETRY_AFTER, CatchUp
 from .clock import now
 from .commands import Commands
 from .config import Config, ConfigError, Settings, read_admins, read_settings
 from .deliver import Delivery
-from .handlers import Handlers
+from .handlers import Doors, FirstResponse, SyncHandlers
 from .idle import IdleHandlers
 from .locks import OwnerLocks
 from .provision import Provisioner
@@ -39,8 +40,6 @@ from .reset import Resetter
 from .routes import Routes
 from .speak import Speaker
 
-RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
-"""Seconds between attempts while the homeserver cannot be looked at; the last one repeats."""
 REREAD_AFTER: Final = (5, 15, 60, 300)
 """Seconds between attempts to read rooms that could not be read."""
 PRUNE_EVERY: Final = 6 * 60 * 60
@@ -52,6 +51,7 @@ RESTART_KEYS: Final = ("start_timeout", "concurrency", "parallel_turns", "platfo
 class Homeroom(Plugin):
     settings: Settings
     config_error: ConfigError | None
+    idle: IdleHandlers
     background: Background
     homeserver: Homeserver
     speaker: Speaker
@@ -59,7 +59,8 @@ class Homeroom(Plugin):
     reconciler: Reconciler
     repairer: Repairer
     delivery: Delivery | None
-    handlers: Handlers
+    doors: Doors
+    catch_up: CatchUp
 
     @classmethod
     def get_config_class(cls) -> type[Config]:
@@ -96,6 +97,7 @@ class Homeroom(Plugin):
             return
         if was_idle:
             self.log.info("The settings can be used now")
+            self.idle.close()
             await self._come_up()
         elif changed := [
             key for key in RESTART_KEYS if getattr(before, key) != getattr(self.settings, key)
@@ -114,13 +116,12 @@ class Homeroom(Plugin):
         except ConfigError as e:
             if not hasattr(self, "settings"):
                 self.config_error = e
-            for problem in e.problems:
-                self.log.error("Settings: %s", problem)
             self.log.error(
-                "Homeroom %s",
-                "does nothing until the settings are mended"
+                "The settings cannot be used, so Homeroom %s:%s",
+                "does nothing until they are mended"
                 if self.config_error
                 else "goes on with the last good settings",
+                "".join(f"\n- {problem}" for problem in e.problems),
             )
             return False
         self.settings = settings
@@ -131,20 +132,19 @@ class Homeroom(Plugin):
 
     def _stay_idle(self) -> None:
         assert isinstance(self.config, Config)
-        self.register_handler_class(
-            IdleHandlers(
-                bot=self.client.mxid,
-                speaker=Speaker(Homeserver(self.client, log=self.log, concurrency=1)),
-                admins=read_admins(self.config.values),
-                explanation=self._explain,
-                background=self.background,
-                log=self.log,
-            )
+        config = self.config
+        self.idle = IdleHandlers(
+            bot=self.client.mxid,
+            speaker=Speaker(Homeserver(self.client, log=self.log, concurrency=1)),
+            admins=lambda: read_admins(config.values),
+            explanation=self._explain,
+            background=self.background,
+            log=self.log,
         )
+        self.register_handler_class(self.idle)
 
     def _explain(self) -> str:
-        if self.config_error is None:
-            return replies.WORKING
+        assert self.config_error is not None
         return replies.bad_settings(self.config_error.problems)
 
     # Coming up
@@ -218,7 +218,7 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
-        self.handlers = Handlers(
+        self.doors = Doors(
             bot=self.client.mxid,
             delivery=self.delivery,
             provisioner=provisioner,
@@ -228,6 +228,9 @@ class Homeroom(Plugin):
             background=self.background,
             log=self.log,
         )
+        self.catch_up = CatchUp(
+            homeserver=self.homeserver, routes=routes, take_in=self.doors.take_in, log=self.log
+        )
 
     async def _come_up(self) -> None:
         """Reconcile, then open the doors; in the background if it takes longer than a moment."""
@@ -235,7 +238,7 @@ class Homeroom(Plugin):
         ready = asyncio.Event()
         self.background.start(self._reconcile_and_open(ready), name="starting")
         try:
-            await asyncio.wait_for(ready.wait(), self.settings.start_timeout or None)
+            await asyncio.wait_for(ready.wait(), self.settings.start_timeout)
         except asyncio.TimeoutError:
             self.log.warning(
                 "The homeserver was not looked at within %d s; going on in the background,"
@@ -245,13 +248,16 @@ class Homeroom(Plugin):
 
     async def _reconcile_and_open(self, ready: asyncio.Event) -> None:
         try:
+            first = FirstResponse()
+            self.register_handler_class(first)
             done = await self._reconcile_until_it_works()
-            self.register_handler_class(self.handlers)
-            await self._deliver_since(done)
+            self.register_handler_class(SyncHandlers(self.catch_up))
+            await self._deliver_since(done, first=first)
         finally:
             ready.set()
+        self.background.start(self.catch_up.run(), name="taking in responses")
         for invite in done.topology.invites:
-            self.handlers.invited(invite)
+            self.doors.invited(invite)
         self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
         self.background.start(self._reread(done), name="reading the unreadable again")
         self.background.start(self._prune(), name="pruning")
@@ -270,29 +276,22 @@ class Homeroom(Plugin):
             self.log.info("Reconciling again in %d s; nothing is answered until then", seconds)
             await asyncio.sleep(seconds)
 
-    async def _deliver_since(self, done: Reconciled) -> None:
-        """Deliver what happened since the last position that is known to be handled."""
-        assert self.delivery is not None
+    async def _deliver_since(self, done: Reconciled, *, first: FirstResponse) -> None:
+        """Deliver what happened since the last position that is known to be handled.
+
+        Without one, what maubot was told and threw away says what came while the bot was down.
+        """
         stored = await self.store.position()
         max_age = self.settings.catch_up_max_age
-        known = stored is not None and stored.bot == self.client.mxid and max_age > 0
-        since = stored.token if known and stored else done.topology.position
-        attempt = 0
-        while True:
-            try:
-                response = await self.homeserver.sync(since=since)
-                break
-            except HomeserverError as e:
-                if since != done.topology.position:
-                    self.log.warning("Cannot catch up from the stored position: %s", e)
-                    since = done.topology.position
-                    continue
-                seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
-                attempt += 1
-                self.log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
-            await asyncio.sleep(seconds)
-        not_before = now() - max_age * 1000 if known else None
-        self.handlers.catch_up(response, not_before=not_before)
+        observed = done.topology.position
+        assert observed is not None
+        not_before = now() - max_age * 1000
+        if stored is not None and stored.bot == self.client.mxid and max_age > 0:
+            await self.catch_up.since(stored.token, or_else=observed, not_before=not_before)
+            return
+        if first.response is not None and max_age > 0:
+            await self.catch_up.take(first.response, not_before=not_before, is_live=False)
+        await self.catch_up.since(observed, or_else=observed, not_before=None)
 
     async def _reread(self, done: Reconciled) -> None:
         """Look again at rooms that could not be read, until they could."""
@@ -307,6 +306,8 @@ class Homeroom(Plugin):
                 self.log.warning("Could not read %d rooms again: %s", len(unreadable), e)
                 continue
             unreadable = again.plan.unreadable
+            if not unreadable:
+                self.log.info("Every room could be read now")
             await self.repairer.run(again.plan.repairs)
 
     async def _prune(self) -> None:

@@ -14,10 +14,12 @@ from typing import Any, Final, cast
 from mautrix.types import UserID
 from mautrix.util.config import BaseProxyConfig, ConfigUpdateHelper
 from ruamel.yaml.comments import Comment, CommentedBase, CommentedMap
+from ruamel.yaml.error import YAMLError
 
 from .domain.marker import MAX_INITIAL_CHATS, is_user_id
 
 MAX_NAME: Final = 100
+MAX_YAML_ERROR: Final = 200
 OLDEST_RESTRICTED_VERSION: Final = 8
 """https://spec.matrix.org/latest/rooms/v8/: the first version with restricted join rules."""
 
@@ -74,11 +76,23 @@ class Config(BaseProxyConfig):
     """maubot's side: the user's text over base-config.yaml, so that new keys get a default."""
 
     def load(self) -> None:
-        super().load()
+        """Read the user's text.
+
+        Raises:
+            ConfigError: it is not YAML, or not keys and values. The values are empty then.
+        """
+        expected = "keys and values, as in base-config.yaml"
+        try:
+            super().load()
+        except YAMLError as e:
+            self._data = CommentedMap()
+            found = f"what is not YAML ({' '.join(str(e).split())[:MAX_YAML_ERROR]})"
+            raise ConfigError(
+                (Problem(key="the whole text", found=found, expected=expected),)
+            ) from e
         if not isinstance(self._data, dict):
             found = _show(self._data)
             self._data = CommentedMap()
-            expected = "keys and values, as in base-config.yaml"
             raise ConfigError((Problem(key="the whole text", found=found, expected=expected),))
 
     @property

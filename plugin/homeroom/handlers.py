@@ -19,10 +19,10 @@ from mautrix.util.logging import TraceLogger
 from .adapters.errors import HomeserverError
 from .adapters.store import StoreError
 from .background import Background
+from .catch_up import CatchUp
 from .clock import now
 from .deliver import Delivery
 from .domain.events import (
-    Gap,
     MemberChange,
     Message,
     RoomChange,
@@ -41,7 +41,39 @@ LIVE_FOR: Final = 5 * 60 * 1000
 """Milliseconds after which even a message of a live response is not news any more."""
 
 
-class Handlers:
+class FirstResponse:
+    """Keeps the response that maubot throws away after the client's start, until it is read.
+
+    It begins where maubot itself stopped listening, so it knows of messages that came while the
+    bot was down even if the plugin's database is gone. Registered before the first reconcile: it
+    handles nothing.
+    """
+
+    def __init__(self) -> None:
+        self.response: object = None
+
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
+    async def on_sync(self, data: dict[str, Any]) -> None:
+        response = data.get("data")
+        if is_first(response):
+            self.response = response
+
+
+class SyncHandlers:
+    """Puts what maubot's sync loop brings in line."""
+
+    def __init__(self, catch_up: CatchUp) -> None:
+        self._catch_up = catch_up
+
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
+    async def on_sync(self, data: dict[str, Any]) -> None:
+        response = data.get("data")
+        self._catch_up.put(response, is_live=not is_first(response))
+
+
+class Doors:
+    """What a sync response says, and who is to do something about it."""
+
     def __init__(
         self,
         *,
@@ -64,27 +96,6 @@ class Handlers:
         self._log = log
         self._to_look_at: set[RoomID] = set()
         self._invited: set[RoomID] = set()
-        self._early: list[object] | None = []
-        """Responses that came in before what is older than they are; None from then on."""
-
-    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
-    async def on_sync(self, data: dict[str, Any]) -> None:
-        """A sync response came in. Takes it in without waiting for anything."""
-        response = data.get("data")
-        if self._early is None:
-            self.take_in(response, not_before=None, is_live=not is_first(response))
-        else:
-            self._early.append(response)
-
-    def catch_up(self, response: object, *, not_before: int | None) -> None:
-        """Take in what happened before the handlers were on, then what has come in since.
-
-        In this order, because the messages of a room are answered in theirs.
-        """
-        self.take_in(response, not_before=not_before, is_live=False)
-        early, self._early = self._early or [], None
-        for later in early:
-            self.take_in(later, not_before=None, is_live=not is_first(later))
 
     def take_in(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in everything that a sync response says.
@@ -108,9 +119,6 @@ class Handlers:
                 case RoomChange(room_id=room_id):
                     if self._routes.owner_of(room_id) is not None:
                         self._look_at(room_id)
-                case Gap(room_id=room_id):
-                    if self._routes.chat(room_id) is not None:
-                        self._log.warning("The homeserver left older events of %s out", room_id)
                 case _:
                     assert_never(news)
         self._delivery.take_in(messages, position=next_batch(response))

@@ -28,32 +28,37 @@ class IdleHandlers:
         *,
         bot: UserID,
         speaker: Speaker,
-        admins: Collection[UserID],
+        admins: Callable[[], Collection[UserID]],
         explanation: Callable[[], str],
         background: Background,
         log: TraceLogger,
     ) -> None:
         self._bot = bot
         self._speaker = speaker
-        self._admins = frozenset(admins)
+        self._admins = admins
         self._explanation = explanation
         self._background = background
         self._log = log
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Say nothing more. The handlers themselves go when the instance stops."""
+        self._is_closed = True
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
+        if self._is_closed:
+            return
         for news in read_response(data.get("data"), bot=self._bot):
             if (
                 isinstance(news, Message)
-                and news.sender in self._admins
+                and news.sender in self._admins()
                 and isinstance(parse_command(news.text), Reconcile)
             ):
-                self._background.start(self._explain(news), name="explaining")
+                self._background.start(self._explain(news, self._explanation()), name="explaining")
 
-    async def _explain(self, message: Message) -> None:
+    async def _explain(self, message: Message, explanation: str) -> None:
         try:
-            await self._speaker.notice(
-                message.room_id, self._explanation(), about=message.event_id
-            )
+            await self._speaker.notice(message.room_id, explanation, about=message.event_id)
         except HomeserverError as e:
             self._log.warning("Could not answer %s: %s", message.event_id, e)

@@ -27,8 +27,7 @@ from .adapters.observation import Observer
 from .adapters.state_mirror import StateMirror
 from .adapters.store import Store
 from .domain.model import Records
-from .domain.never import assert_never
-from .domain.plan import Plan, SetChat, SetHome
+from .domain.plan import Plan
 from .domain.planner import make_plan
 from .domain.topology import Topology
 from .routes import Routes
@@ -76,7 +75,19 @@ class Reconciler:
             StoreError: the database failed. The transaction was rolled back.
         """
         async with self._one_at_a_time:
-            return await self._reconcile(self._observer.look, owners=None, dry_run=dry_run)
+            started = time.monotonic()
+            topology = await self._observer.look()
+            records = await self._store.snapshot()
+            plan = await self._plan(topology, records)
+            if not dry_run:
+                await self._store.apply(plan.changes)
+                await self._mirror.heal(topology)
+                self._routes.note_look(topology, whole=True)
+                self._routes.load(records)
+                self._routes.apply(plan.changes)
+            done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+            self._report(done, title="Would reconcile" if dry_run else "Reconciled")
+            return done
 
     async def look_again(self, room_ids: Iterable[RoomID]) -> Reconciled:
         """Look again at these rooms, and at everything else of the owners they belong to."""
@@ -121,8 +132,13 @@ class Reconciler:
         *,
         also: frozenset[UserID] = frozenset(),
     ) -> Reconciled:
-        """A look at some rooms is only compared with rows whose rooms were all looked at."""
+        """A look at some rooms is only compared with rows whose rooms were all looked at.
+
+        The rows are the routes' own, which are what the store was last made to say: a row that
+        somebody put into the database meanwhile was not looked at, and has to wait for `run`.
+        """
         self._refuse_while_paused()
+        started = time.monotonic()
         topology = await look()
         owners = also | self._routes.owners(room_ids | topology.rooms.keys())
         owners |= _owners_in(topology)
@@ -131,37 +147,23 @@ class Reconciler:
             more = await self._observer.look_at(missing)
             topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
 
-        async def looked() -> Topology:
-            return topology
-
-        return await self._reconcile(looked, owners=owners, dry_run=False)
-
-    async def _reconcile(
-        self,
-        look: Callable[[], Awaitable[Topology]],
-        *,
-        owners: frozenset[UserID] | None,
-        dry_run: bool,
-    ) -> Reconciled:
-        started = time.monotonic()
-        topology = await look()
-        records = await self._store.snapshot()
-        plan = await asyncio.to_thread(
-            make_plan,
-            topology,
-            records if owners is None else records.of_owners(owners),
-            adopt_unmarked=self._adopt_unmarked(),
-        )
-        if not dry_run:
-            await self._store.apply(plan.changes)
-            await self._mirror.heal(topology)
-            self._routes.note_look(topology, whole=owners is None)
-            self._routes.load(_applied(records, plan))
+        plan = await self._plan(topology, self._routes.records_of(owners))
+        await self._store.apply(plan.changes)
+        await self._mirror.heal(topology)
+        self._routes.note_look(topology, whole=False)
+        self._routes.apply(plan.changes)
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
-        self._report(done, whole=owners is None, dry_run=dry_run)
+        self._report(done, title="Looked again at" if plan.changes else None)
         return done
 
-    def _report(self, done: Reconciled, *, whole: bool, dry_run: bool) -> None:
+    async def _plan(self, topology: Topology, records: Records) -> Plan:
+        """Decide, in a thread: other plugins live in this event loop."""
+        return await asyncio.to_thread(
+            make_plan, topology, records, adopt_unmarked=self._adopt_unmarked()
+        )
+
+    def _report(self, done: Reconciled, *, title: str | None) -> None:
+        """Log what was decided; the summary only under a title."""
         plan = done.plan
         for change in plan.changes:
             self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
@@ -169,11 +171,11 @@ class Reconciler:
             self._log.debug("Finding: %s", finding)
         for room in plan.unreadable:
             self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
-        if whole or plan.changes:
+        if title is not None:
             self._log.info(
                 "%s %d rooms: adopted %d, updated %d, backfilled %d, left %d, unreadable %d,"
                 " findings %d, in %.2f s",
-                "Would reconcile" if dry_run else "Reconciled",
+                title,
                 plan.rooms,
                 plan.adopted,
                 plan.updated,
@@ -194,17 +196,3 @@ def _owners_in(topology: Topology) -> frozenset[UserID]:
         if room.marker is None and room.is_space and room.creator == topology.bot
     )
     return frozenset(marked).union(*(users for users in companions if len(users) == 1))
-
-
-def _applied(records: Records, plan: Plan) -> Records:
-    """The rows as they are after the plan's changes."""
-    homes, chats = dict(records.homes), dict(records.chats)
-    for change in plan.changes:
-        match change:
-            case SetHome(after=home):
-                homes[home.matrix_user_id] = home
-            case SetChat(after=chat):
-                chats[chat.room_id] = chat
-            case _:
-                assert_never(change)
-    return Records(homes=homes, chats=chats)

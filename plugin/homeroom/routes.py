@@ -1,8 +1,8 @@
 """Where a message goes: room ID -> chat, owner -> home, in memory.
 
-The routes are what the last reconcile wrote into the store, nothing else: they are replaced, not
-edited. `known` are the rooms that were looked at, Homeroom's or not, so that a room that was
-never seen can be told from one that is somebody else's.
+The routes are the rows as the last reconcile made them, nothing else: `load` takes over a whole
+store, `apply` the changes of a plan. `known` are the rooms that were looked at, Homeroom's or
+not, so that a room that was never seen can be told from one that is somebody else's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from mautrix.types import RoomID, UserID
 
 from .domain.model import Chat, Home, Records, Status
+from .domain.never import assert_never
+from .domain.plan import Change, SetChat, SetHome
 from .domain.topology import Topology, Unreadable
 
 
@@ -19,18 +21,69 @@ class Routes:
     def __init__(self) -> None:
         self._homes: dict[UserID, Home] = {}
         self._chats: dict[RoomID, Chat] = {}
+        self._chats_of: dict[UserID, set[RoomID]] = {}
         self._owners_of_space: dict[RoomID, UserID] = {}
-        self._read: frozenset[RoomID] = frozenset()
-        self._unmarked: frozenset[RoomID] = frozenset()
-        self._unreadable: frozenset[RoomID] = frozenset()
+        self._read: set[RoomID] = set()
+        self._unreadable: set[RoomID] = set()
         self._paused: frozenset[RoomID] | None = None
+
+    # Written by the reconciler
+
+    def load(self, records: Records) -> None:
+        """Take over the rows of a store."""
+        self._paused = None
+        self._forget_rows()
+        for home in records.homes.values():
+            self._set_home(home)
+        for chat in records.chats.values():
+            self._set_chat(chat)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Take over rows that were just written."""
+        for change in changes:
+            match change:
+                case SetHome(after=home):
+                    self._set_home(home)
+                case SetChat(after=chat):
+                    self._set_chat(chat)
+                case _:
+                    assert_never(change)
+
+    def note_look(self, topology: Topology, *, whole: bool) -> None:
+        """Remember which rooms were looked at; `whole`: there are no others."""
+        if whole:
+            self._read, self._unreadable = set(), set()
+        for room_id, room in topology.rooms.items():
+            unreadable = isinstance(room, Unreadable)
+            (self._unreadable if unreadable else self._read).add(room_id)
+            (self._read if unreadable else self._unreadable).discard(room_id)
 
     def pause(self) -> None:
         """Forget every route until the next `load`; only remember which rooms were chats."""
         if self._paused is None:
             self._paused = frozenset(room_id for room_id in self._chats if self.chat(room_id))
-        self._homes, self._chats, self._owners_of_space = {}, {}, {}
-        self._read = self._unreadable = frozenset()
+        self._forget_rows()
+        self._read, self._unreadable = set(), set()
+
+    def _forget_rows(self) -> None:
+        self._homes, self._chats = {}, {}
+        self._chats_of, self._owners_of_space = {}, {}
+
+    def _set_home(self, home: Home) -> None:
+        before = self._homes.get(home.matrix_user_id)
+        if before is not None:
+            self._owners_of_space.pop(before.space_id, None)
+        self._homes[home.matrix_user_id] = home
+        self._owners_of_space[home.space_id] = home.matrix_user_id
+
+    def _set_chat(self, chat: Chat) -> None:
+        before = self._chats.get(chat.room_id)
+        if before is not None:
+            self._chats_of[before.matrix_user_id].discard(chat.room_id)
+        self._chats[chat.room_id] = chat
+        self._chats_of.setdefault(chat.matrix_user_id, set()).add(chat.room_id)
+
+    # Read by everybody
 
     @property
     def is_paused(self) -> bool:
@@ -40,42 +93,15 @@ class Routes:
         """Whether the room was a chat before the pause."""
         return self._paused is not None and room_id in self._paused
 
-    def load(self, records: Records) -> None:
-        """Take over the rows of a store that a reconcile has just made true."""
-        self._paused = None
-        self._homes = dict(records.homes)
-        self._chats = dict(records.chats)
-        self._owners_of_space = {home.space_id: owner for owner, home in records.homes.items()}
-
-    def note_look(self, topology: Topology, *, whole: bool) -> None:
-        """Remember which rooms were looked at; `whole`: there are no others."""
-        unreadable = frozenset(
-            room_id for room_id, room in topology.rooms.items() if isinstance(room, Unreadable)
-        )
-        read = topology.rooms.keys() - unreadable
-        self._read = frozenset(read if whole else self._read - unreadable | read)
-        self._unreadable = unreadable if whole else self._unreadable - read | unreadable
-        unmarked = frozenset(
-            room.room_id
-            for room in topology.read()
-            if room.marker is None and room.creator == topology.bot
-        )
-        self._unmarked = unmarked if whole else self._unmarked - read | unmarked
-
     @property
     def known(self) -> frozenset[RoomID]:
-        """Rooms whose state was read, and that cannot turn out to be somebody's any more.
-
-        A room of the bot's own without a marker may have been seen while the homeserver was
-        making it (the bot is in it before its marker is): it is read again until it is marked
-        or a row names it.
-        """
-        return self._read - (self._unmarked - self._chats.keys() - self._owners_of_space.keys())
+        """Rooms whose state was read."""
+        return frozenset(self._read)
 
     @property
     def unknown(self) -> frozenset[RoomID]:
         """Rooms that could not be read and of which no row says whose they are."""
-        return self._unreadable - self._chats.keys() - self._owners_of_space.keys()
+        return frozenset(self._unreadable) - self._chats.keys() - self._owners_of_space.keys()
 
     def chat(self, room_id: RoomID) -> Chat | None:
         """The chat that messages in this room belong to."""
@@ -101,17 +127,24 @@ class Routes:
 
     def chats_of(self, owner: UserID) -> tuple[Chat, ...]:
         """Every chat of the owner that is remembered, whatever its status."""
-        return tuple(chat for chat in self._chats.values() if chat.matrix_user_id == owner)
+        return tuple(self._chats[room_id] for room_id in self._chats_of.get(owner, ()))
 
     def owners(self, room_ids: Iterable[RoomID]) -> frozenset[UserID]:
         owners = (self.owner_of(room_id) for room_id in room_ids)
         return frozenset(owner for owner in owners if owner is not None)
 
-    def rooms_of(self, owners: frozenset[UserID]) -> frozenset[RoomID]:
+    def rooms_of(self, owners: Iterable[UserID]) -> frozenset[RoomID]:
         """Every room that a row of these owners names."""
-        rooms = {chat.room_id for chat in self._chats.values() if chat.matrix_user_id in owners}
-        rooms |= {home.space_id for home in self._homes.values() if home.matrix_user_id in owners}
-        return frozenset(rooms)
+        records = self.records_of(owners)
+        return frozenset(records.chats) | {home.space_id for home in records.homes.values()}
+
+    def records_of(self, owners: Iterable[UserID]) -> Records:
+        """The rows of these owners."""
+        owners = frozenset(owners)
+        return Records(
+            homes={owner: self._homes[owner] for owner in owners if owner in self._homes},
+            chats={chat.room_id: chat for owner in owners for chat in self.chats_of(owner)},
+        )
 
     def homes(self) -> int:
         """How many homes there are."""

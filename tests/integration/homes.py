@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from tests.stack.database import Row
 from tests.stack.http import ApiError
@@ -254,8 +254,9 @@ async def writes_of_bot(stack: Stack, *, since: int) -> list[AccessLogEntry]:
 
 
 def shown(entries: Sequence[AccessLogEntry]) -> list[str]:
-    """Requests as short lines, for comparing."""
-    return [f"{entry.method} {entry.path.removeprefix('/_matrix/client')}" for entry in entries]
+    """Requests as short lines, decoded, for comparing."""
+    paths = [unquote(entry.path).removeprefix("/_matrix/client") for entry in entries]
+    return [f"{entry.method} {path}" for entry, path in zip(entries, paths, strict=True)]
 
 
 def _without_times(row: Row) -> Row:

@@ -37,6 +37,7 @@ from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, MakeStack, MakeSynaps
 from tests.stack.user import MatrixUser
 from tests.stack.waiting import eventually
 
+CLIENT = "/_matrix/client/v3"
 THREE_CHATS = ("General", "Ideas & drafts", "Über *alles*")
 
 
@@ -242,6 +243,21 @@ async def test_several_people_at_once_get_a_home_each(stack: Stack) -> None:
     assert await stack.bot_rooms() == {
         room for home in homes for room in (*home.rooms, home.direct)
     }
+
+
+async def test_a_room_that_was_seen_half_made_is_seen_again(stack: Stack) -> None:
+    """The bot is in a new room before its marker is: somebody else's look may come between."""
+    home = await onboard(stack, "alice")
+    bot, content = stack.bot, {"name": "Half", "preset": "private_chat"}
+    half = (await stack.bot_api.request("POST", f"{CLIENT}/createRoom", content))["room_id"]
+    await onboard(stack, "bob")  # looks at every room that it has not seen
+    assert half not in (await tables(stack)).chats
+    whole = {"version": 1, "room_type": "chat", "user_id": home.user.user_id, "chat_id": "C2"}
+    path = f"{CLIENT}/rooms/{quote(half)}/state/{MARKER_TYPE}/{quote(bot.user_id)}"
+    await stack.bot_api.request("PUT", path, whole)
+    assert "(C3)" in (await ask(stack, home.user, home.chat, "!chat new")).body
+    rows = (await tables(stack)).chats
+    assert (rows[half]["chat_id"], rows[half]["matrix_user_id"]) == ("C2", home.user.user_id)
 
 
 async def test_who_is_not_allowed_is_rejected_with_a_reason(

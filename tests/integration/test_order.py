@@ -26,7 +26,7 @@ from tests.integration.homes import (
     writes_of_bot,
 )
 from tests.stack.maubot import Maubot
-from tests.stack.proxy import Answer, Hold, Rule
+from tests.stack.proxy import Action, Answer, Hold, Rule
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 from tests.stack.user import MatrixUser
 
@@ -78,11 +78,11 @@ async def prepare(bot: Stack) -> Case:
     )
 
 
-def hold(case: Case, *, path: str) -> Rule:
+def hold(case: Case, *, path: str, action: Action | None = None) -> Rule:
     """Hold up the bot's next look at requests of this path, until its proxy is healed."""
     if path == ROOM_STATE:
         case.bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)
-    return case.bot.proxy.rule(Hold(), path=path)
+    return case.bot.proxy.rule(action or Hold(), path=path)
 
 
 async def live_on(case: Case) -> None:
@@ -124,7 +124,10 @@ async def say_and_hear_last(bot: Stack, user: MatrixUser, room_id: str, text: st
     """Say something, wait for its echo, whatever comes before it; return the echo's key."""
     await user.send_text(room_id, text)
     message = await user.wait_for_message(
-        room_id, sender=bot.bot.user_id, body=lambda body: body.startswith(f"{text}\n")
+        room_id,
+        sender=bot.bot.user_id,
+        body=lambda body: body.startswith(f"{text}\n"),
+        timeout=60,
     )
     return message.body.split("(")[1].rstrip(")")
 
@@ -133,11 +136,19 @@ async def say_and_hear_last(bot: Stack, user: MatrixUser, room_id: str, text: st
 async def test_while_the_first_look_is_held_up_nothing_happens_and_maubot_answers(
     make_bot: MakeStack, maubot: Maubot, wiped: bool
 ) -> None:
-    paths = [JOINED_ROOMS, SLIDING_SYNC, ROOM_STATE]
-    bots = [await make_bot(maubot=maubot, proxy=True, config=CONFIG) for _ in paths]
+    ways = [
+        (JOINED_ROOMS, Hold()),
+        (JOINED_ROOMS, Answer(500)),
+        (SLIDING_SYNC, Hold()),
+        (ROOM_STATE, Hold()),
+    ]
+    bots = [await make_bot(maubot=maubot, proxy=True, config=CONFIG) for _ in ways]
     cases = await asyncio.gather(*(prepare(bot) for bot in bots))
     await maubot.stop()
-    holds = [hold(case, path=path) for case, path in zip(cases, paths, strict=True)]
+    holds = [
+        hold(case, path=path, action=action)
+        for case, (path, action) in zip(cases, ways, strict=True)
+    ]
     for case in cases:
         await case.say("while maubot was down")
         if wiped:

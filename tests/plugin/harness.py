@@ -270,22 +270,26 @@ class Bot:
         return space_id
 
     def space_of(self, user: User) -> RoomID:
-        (space_id,) = [room_id for room_id, marker in self.marked(user) if "space" in marker]
+        """The user's Space, by its marker; that there is just one is asserted."""
+        (space_id,) = self.spaces_of(user)
         return space_id
 
-    def chats_of(self, user: User) -> list[RoomID]:
-        """The user's chats by their markers, in the order of their numbers."""
-        chats = [item for item in self.marked(user) if "chat" in item[1]]
-        return [room_id for room_id, _ in sorted(chats, key=lambda item: int(item[1]["chat"][1:]))]
+    def spaces_of(self, user: User) -> list[RoomID]:
+        return [room_id for room_id, marker in self._marked(user) if "chat_id" not in marker]
 
-    def marked(self, user: User) -> list[tuple[RoomID, dict[str, str]]]:
-        """The rooms that the bot marked as this user's: what they are, and their number."""
-        found = []
-        for room_id, room in self.hs.rooms.items():
-            marker = room.state.get((MARKER_TYPE, self.me.user_id), {})
-            if marker.get("user_id") == user.user_id and self.me.user_id in room.joined:
-                found.append((room_id, {marker["room_type"]: marker.get("chat_id", "")}))
-        return found
+    def chats_of(self, user: User) -> list[RoomID]:
+        """The user's chats, by their markers, in the order of their numbers."""
+        chats = [item for item in self._marked(user) if "chat_id" in item[1]]
+        return [room_id for room_id, _ in sorted(chats, key=lambda item: int(item[1]["chat_id"][1:]))]
+
+    def _marked(self, user: User) -> list[tuple[RoomID, Json]]:
+        """The rooms of which the bot, which is in them, says that they are this user's."""
+        markers = {
+            room_id: room.state.get((MARKER_TYPE, self.me.user_id), {})
+            for room_id, room in self.hs.rooms.items()
+            if self.me.user_id in room.joined
+        }
+        return [(r, marker) for r, marker in markers.items() if marker.get("user_id") == user.user_id]
 
     async def ask(self, user: User, room_id: str, text: str) -> str:
         """Say something and wait for the bot's next words in the room."""

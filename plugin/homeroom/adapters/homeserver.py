@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from maubot.matrix import MaubotMatrixClient
 from mautrix.api import MediaPath, Method, Path
@@ -43,6 +44,12 @@ ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
     "presence": NOTHING,
     "account_data": NOTHING,
 }
+WHOLE_TIMELINES: Final[dict[str, Any]] = {
+    "room": {"timeline": {"limit": 100}, "ephemeral": NOTHING, "account_data": NOTHING},
+    "presence": NOTHING,
+    "account_data": NOTHING,
+}
+"""100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
 NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
 
 
@@ -137,13 +144,42 @@ class Homeserver:
     async def sync(
         self, *, since: str | None = None, filter_: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """One `/sync` that does not wait for news."""
-        query = {"timeout": "0", "set_presence": "offline"}
+        """One `/sync` that does not wait for news.
+
+        No two are the same: Synapse answers a repeated question with the old answer for two
+        minutes, and what happened before a restart would be taken for what happened since.
+        """
+        filter_ = filter_ or {}
+        room = {**filter_.get("room", {}), "not_rooms": [f"!{uuid4()}:homeroom.invalid"]}
+        query = {
+            "timeout": "0",
+            "set_presence": "offline",
+            "filter": json.dumps({**filter_, "room": room}),
+        }
         if since is not None:
             query["since"] = since
-        if filter_ is not None:
-            query["filter"] = json.dumps(filter_)
         return _object(await self._looking.request(Method.GET, Path.v3.sync, query_params=query))
+
+    async def sync_since(self, position: str) -> dict[str, Any]:
+        """What happened since a position, as much of each timeline as the homeserver gives."""
+        return await self.sync(since=position, filter_=WHOLE_TIMELINES)
+
+    async def messages_before(
+        self, room_id: RoomID, start: str | None, *, until: str | None
+    ) -> tuple[list[Any], str | None]:
+        """A page of a room's events, newest first, and where the next starts; None: no more."""
+        query = {"dir": "b", "limit": "100", "from": start, "to": until}
+        answer = _object(
+            await self._reading.request(
+                Method.GET,
+                Path.v3.rooms[room_id].messages,
+                query_params={key: value for key, value in query.items() if value is not None},
+            )
+        )
+        events, end = answer.get("chunk"), answer.get("end")
+        if not isinstance(events, list):
+            raise Unavailable(f"messages of {room_id}: the answer has no list of events")
+        return events, end if isinstance(end, str) and events and end != start else None
 
     async def sliding_sync(self, body: dict[str, Any], *, pos: str | None) -> dict[str, Any]:
         """One request of simplified sliding sync (MSC4186)."""

@@ -69,6 +69,11 @@ class Claims:
         claim = self.of_room.get(room_id)
         return claim is not None and claim.is_current
 
+    def is_lineage(self, old: RoomID, new: RoomID) -> bool:
+        """Whether these are the same room, or one became the other by upgrades."""
+        one, other = self.of_room.get(old), self.of_room.get(new)
+        return one is not None and other is not None and one.origin == other.origin
+
     def is_riddle(self, room_id: RoomID | None) -> bool:
         """Whether the room was read, and yet nobody can say what it is."""
         return room_id in self.damaged or room_id in self.unknown

@@ -93,10 +93,12 @@ Command = ChatCommand | Reconcile | ResetCommand | Misused
 
 def parse_command(text: str) -> Command | None:
     """Read a message; None if it is not a command."""
-    word, _, rest = text.strip().partition(" ")
+    # Blanks of every kind: phones write some that are no space, and a line break is one, too.
+    word, *more = text.split(maxsplit=1) or [""]
+    rest = more[0].strip() if more else ""
     match word:
         case "!chat":
-            return _parse_chat(rest.strip())
+            return _parse_chat(rest)
         case "!reconcile":
             return _parse_reconcile(rest.split())
         case "!reset":
@@ -156,7 +158,7 @@ def _parse_leave(options: list[str]) -> ResetCommand:
         if option in values or option not in {"--scope", "--dry-run", "--confirm"}:
             return ResetMisused(f"“{option[:40]}” is not understood, or stands there twice")
         value = "" if option == "--dry-run" else next(rest, None)
-        if value is None:
+        if value is None or value.startswith("--"):
             return ResetMisused(f"something is missing after {option}")
         values[option] = value
     scope = values.get("--scope", Scope.MANAGED.value)

@@ -9,6 +9,7 @@ hostile members: what is not a well-formed, new text message of somebody else is
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,14 +56,7 @@ class RoomChange:
     room_id: RoomID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """The server left older events out (`limited: true`)."""
-
-    room_id: RoomID
-
-
-News = Message | MemberChange | RoomChange | Gap | Invite
+News = Message | MemberChange | RoomChange | Invite
 
 
 def read_response(response: object, *, bot: UserID) -> Iterator[News]:
@@ -75,8 +69,6 @@ def read_response(response: object, *, bot: UserID) -> Iterator[News]:
     for section in ("join", "leave"):
         for room_id, entry in _dict(rooms.get(section)).items():
             timeline = _dict(_dict(entry).get("timeline"))
-            if timeline.get("limited") is True and section == "join":
-                yield Gap(room_id=RoomID(room_id))
             for event in _list(_dict(_dict(entry).get("state")).get("events")):
                 yield from _read_state(RoomID(room_id), event, bot=bot)
             for event in _list(timeline.get("events")):
@@ -129,6 +121,34 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         thread_root=EventID(root) if isinstance(root, str) else None,
         is_reply="m.in_reply_to" in relation,
     )
+
+
+def timeline_gaps(response: object) -> list[tuple[RoomID, str]]:
+    """Joined rooms of which older events were left out, and the token where those end."""
+    rooms = _dict(_dict(response).get("rooms"))
+    timelines = (
+        (RoomID(room_id), _dict(_dict(entry).get("timeline")))
+        for room_id, entry in _dict(rooms.get("join")).items()
+    )
+    return [
+        (room_id, timeline["prev_batch"])
+        for room_id, timeline in timelines
+        if timeline.get("limited") is True and isinstance(timeline.get("prev_batch"), str)
+    ]
+
+
+def with_older_events(response: object, room_id: RoomID, older: list[Any]) -> object:
+    """The same response with these events before the others of a room's timeline."""
+    response = deepcopy(_dict(response))
+    timeline = response["rooms"]["join"][room_id]["timeline"]
+    timeline["events"] = [*older, *_list(timeline.get("events"))]
+    return response
+
+
+def sent_at(event: object) -> int | None:
+    """When an event was sent, in milliseconds, if it says so."""
+    value = _dict(event).get("origin_server_ts")
+    return value if type(value) is int else None
 
 
 def next_batch(response: object) -> str | None:

@@ -84,14 +84,3 @@ class Records:
 
     homes: Mapping[UserID, Home] = field(default_factory=dict)
     chats: Mapping[RoomID, Chat] = field(default_factory=dict)
-
-    def of_owners(self, owners: frozenset[UserID]) -> Records:
-        """The rows of these owners only."""
-        return Records(
-            homes={owner: home for owner, home in self.homes.items() if owner in owners},
-            chats={
-                room_id: chat
-                for room_id, chat in self.chats.items()
-                if chat.matrix_user_id in owners
-            },
-        )

@@ -35,7 +35,7 @@ class Numbering:
 
     of_room: dict[RoomID, Ids]
     contested: frozenset[RoomID]
-    """Chats that lost an id to a row that could not be checked: do not stamp what they got."""
+    """Chats whose marker lost an id to a row that could not be checked: their markers stay."""
     findings: tuple[Finding, ...]
 
 
@@ -100,10 +100,12 @@ class _Registry:
         if wish.chat_id and chat_number(wish.chat_id):
             holder = self._numbers.ask((claim.owner, wish.chat_id), room_id)
             self._note_loss(claim, FindingKind.DUPLICATE_CHAT_ID, wish.chat_id, holder)
+            self._note_contest(claim, wish, holder)
         if wish.platform_chat_id and is_platform_chat_id(wish.platform_chat_id):
             holder = self._keys.ask(wish.platform_chat_id, room_id)
             kind = FindingKind.DUPLICATE_PLATFORM_CHAT_ID
             self._note_loss(claim, kind, wish.platform_chat_id, holder)
+            self._note_contest(claim, wish, holder)
 
     def reserve(self, retired: Iterable[Chat]) -> None:
         """From here on new chat ids are given out, and none that was ever used."""
@@ -125,13 +127,15 @@ class _Registry:
             self._keys.ask(key, room_id)
         return Ids(self._numbers.of_room[room_id][1], self._keys.of_room[room_id])
 
+    def _note_contest(self, claim: Claim, wish: Wish, holder: RoomID | None) -> None:
+        if wish is claim.marked and holder in self._held_back:
+            self.contested.add(claim.room.room_id)
+
     def _note_loss(
         self, claim: Claim, kind: FindingKind, wish: str, holder: RoomID | None
     ) -> None:
         if holder is None:
             return
-        if holder in self._held_back:
-            self.contested.add(claim.room.room_id)
         self.findings.append(
             Finding(
                 kind=kind,

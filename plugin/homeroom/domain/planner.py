@@ -41,14 +41,13 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
         records: the rows.
         adopt_unmarked: whether Spaces and chats from before markers are taken in (DESIGN.md §2).
     """
-    claims = make_claims(topology, records, adopt_unmarked=adopt_unmarked)
-    findings = list(claims.findings)
+    claims, homes = _agree_on_homes(topology, records, adopt_unmarked=adopt_unmarked)
+    findings = [*claims.findings, *_second_spaces(claims, homes)]
     held = {
         room_id: row
         for room_id, row in records.chats.items()
         if _is_unknown(room_id, claims, topology)
     }
-    homes = _choose_homes(claims, topology, records, findings)
     numbering = assign_ids(
         claims.chats(),
         held_back=[row for _, row in sorted(held.items()) if row.status in ROUTED],
@@ -93,9 +92,30 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
     )
 
 
-def _choose_homes(
-    claims: Claims, topology: Topology, records: Records, findings: list[Finding]
-) -> dict[UserID, Claim]:
+def _agree_on_homes(
+    topology: Topology, records: Records, *, adopt_unmarked: bool
+) -> tuple[Claims, dict[UserID, Claim]]:
+    """Claims, and the home of every owner who has one.
+
+    A row may be all that says whose an unmarked Space is. A row that is about to be changed,
+    because its owner's home is another Space, is no such evidence: the next plan would not find
+    it. Without it the claims may be others, so they are made again.
+    """
+    evidence = records
+    while True:
+        claims = make_claims(topology, evidence, adopt_unmarked=adopt_unmarked)
+        homes = _choose_homes(claims, topology, records)
+        lasting = {
+            owner: row
+            for owner, row in evidence.homes.items()
+            if owner not in homes or claims.is_lineage(row.space_id, homes[owner].room.room_id)
+        }
+        if len(lasting) == len(evidence.homes):
+            return claims, homes
+        evidence = replace(evidence, homes=lasting)
+
+
+def _choose_homes(claims: Claims, topology: Topology, records: Records) -> dict[UserID, Claim]:
     """One Space per owner; of several, the one that is most lived in (DESIGN.md §3, case 10).
 
     Owners whose stored home is unknown are left out: their row stays what it is. Where a linked
@@ -129,17 +149,20 @@ def _choose_homes(
         row = records.homes.get(space.owner)
         if row is not None and _is_unknown(row.space_id, claims, topology):
             continue
-        winner = homes.setdefault(space.owner, space)
-        if winner is not space:
-            findings.append(
-                Finding(
-                    kind=FindingKind.SECOND_SPACE,
-                    room_id=space.room.room_id,
-                    user_id=space.owner,
-                    detail=f"the home is {winner.room.room_id}",
-                )
-            )
+        homes.setdefault(space.owner, space)
     return dict(sorted(homes.items()))
+
+
+def _second_spaces(claims: Claims, homes: dict[UserID, Claim]) -> Iterable[Finding]:
+    for space in claims.spaces():
+        home = homes.get(space.owner)
+        if home and home is not space:
+            yield Finding(
+                kind=FindingKind.SECOND_SPACE,
+                room_id=space.room.room_id,
+                user_id=space.owner,
+                detail=f"the home is {home.room.room_id}",
+            )
 
 
 class _Spaces:
@@ -220,11 +243,11 @@ def _is_unknown(room_id: RoomID, claims: Claims, topology: Topology) -> bool:
     """Nothing can be said about the room: it, or the room it was upgraded to, is a riddle."""
     if topology.is_unreadable(room_id) or claims.is_riddle(room_id):
         return True
-    room = topology.room(room_id)
-    if room is None or not room.is_tombstoned:
+    claim = claims.of_room.get(room_id)
+    if claim is None or claim.is_current:
         return False
-    successor = confirmed_replacement(room, topology)
-    return topology.is_unreadable(room.replacement) or (
+    successor = confirmed_replacement(claim.room, topology)
+    return topology.is_unreadable(claim.room.replacement) or (
         successor is not None and claims.is_riddle(successor.room_id)
     )
 

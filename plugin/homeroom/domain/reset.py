@@ -2,22 +2,22 @@
 
 Pure, like every decision: dry run and real run print and act from the same plan. A room is a
 target only if it is known to be one: what could not be read is skipped and says so, and without
-`--scope joined` no room of another plugin is ever named.
+`--scope joined` no room of another plugin is ever a target.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
 from mautrix.types import RoomID, UserID
 
 from .claims import Claim, make_claims
-from .model import Records, RoomType
-from .topology import Topology
+from .model import Chat, Home, Records, RoomType, Status
+from .topology import Room, Topology
 
 CODE_LENGTH: Final = 8
 
@@ -45,6 +45,8 @@ class Target:
     owner: UserID | None = None
     joined: bool = True
     """False: left already, by a run that was interrupted, but not forgotten."""
+    table: str | None = None
+    """Where a row names this room and will say `left`; None: no row does, or it says so already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,6 @@ class LocalPlan:
     """What `!reset local` deletes: the plugin's tables, and how many rows each has."""
 
     tables: Mapping[str, int]
-    owners: tuple[UserID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +62,13 @@ class LeavePlan:
 
     scope: Scope
     targets: tuple[Target, ...]
-    unreadable: tuple[RoomID, ...]
-    """Rooms of which it cannot be told just now whether they are Homeroom's; skipped."""
+    skipped: tuple[Target, ...]
+    """Rooms of which it cannot be told just now whether they are Homeroom's."""
     code: str
 
-    @property
-    def owners(self) -> tuple[UserID, ...]:
-        return tuple(sorted({target.owner for target in self.targets if target.owner}))
 
-
-def plan_local(records: Records, *, tables: Mapping[str, int]) -> LocalPlan:
-    return LocalPlan(tables=dict(sorted(tables.items())), owners=tuple(sorted(records.homes)))
+def plan_local(tables: Mapping[str, int]) -> LocalPlan:
+    return LocalPlan(tables=dict(sorted(tables.items())))
 
 
 def plan_leave(
@@ -92,20 +89,19 @@ def plan_leave(
         command_room: where the command was given; it comes last, and the code is for it alone.
     """
     claims = make_claims(topology, records, adopt_unmarked=adopt_unmarked).of_room
+    by_row = _named_by_rows(records)
     targets = [
-        _target(room.room_id, claims.get(room.room_id), name=room.name)
+        _observed(room, claims.get(room.room_id), by_row.get(room.room_id))
         for room in topology.read()
         if scope is Scope.JOINED or room.room_id in claims
     ]
-    unreadable = [room.room_id for room in topology.unreadable]
+    unreadable = [_unseen(room.room_id, by_row, joined=True) for room in topology.unreadable]
     if scope is Scope.JOINED:
-        targets += [_target(room_id, None) for room_id in unreadable]
-        unreadable = []
-    remembered = _remembered(records)
+        targets += unreadable
     targets += [
-        remembered.get(room_id, Target(room_id=room_id, kind=Kind.OTHER, joined=False))
-        for room_id in left
-        if room_id not in topology.rooms and (scope is Scope.JOINED or room_id in remembered)
+        _unseen(room_id, by_row, joined=False)
+        for room_id in set(left) - topology.rooms.keys()
+        if scope is Scope.JOINED or room_id in by_row
     ]
     order = {Kind.OTHER: 0, Kind.CHAT: 1, Kind.SPACE: 2}
     ordered = sorted(
@@ -114,25 +110,46 @@ def plan_leave(
     return LeavePlan(
         scope=scope,
         targets=tuple(ordered),
-        unreadable=tuple(unreadable),
+        skipped=tuple(unreadable) if scope is Scope.MANAGED else (),
         code=_code(scope, command_room, (target.room_id for target in targets)),
     )
 
 
-def _target(room_id: RoomID, claim: Claim | None, *, name: str | None = None) -> Target:
+def _observed(room: Room, claim: Claim | None, row: Target | None) -> Target:
+    """A joined room as it was read."""
+    table = row.table if row else None
     if claim is None:
-        return Target(room_id=room_id, kind=Kind.OTHER, name=name)
-    kind = Kind.SPACE if claim.room_type is RoomType.SPACE else Kind.CHAT
-    return Target(room_id=room_id, kind=kind, name=name, owner=claim.owner)
+        return Target(room_id=room.room_id, kind=Kind.OTHER, name=room.name, table=table)
+    return Target(
+        room_id=room.room_id,
+        kind=Kind.SPACE if claim.room_type is RoomType.SPACE else Kind.CHAT,
+        name=room.name,
+        owner=claim.owner,
+        table=table,
+    )
 
 
-def _remembered(records: Records) -> dict[RoomID, Target]:
-    """Rooms that rows name, as they are if the bot is not in them any more."""
+def _unseen(room_id: RoomID, by_row: Mapping[RoomID, Target], *, joined: bool) -> Target:
+    """A room of which only rows can say what it is."""
+    row = by_row.get(room_id) or Target(room_id=room_id, kind=Kind.OTHER)
+    return replace(row, joined=joined)
+
+
+def _named_by_rows(records: Records) -> dict[RoomID, Target]:
+    """Every room that a row names. The Space of an earlier home is known by its chats only."""
+    earlier_spaces = {
+        chat.space_id: Target(room_id=chat.space_id, kind=Kind.SPACE, owner=chat.matrix_user_id)
+        for _, chat in sorted(records.chats.items())
+        if chat.space_id is not None
+    }
     spaces = {
         home.space_id: Target(
-            room_id=home.space_id, kind=Kind.SPACE, owner=home.matrix_user_id, joined=False
+            room_id=home.space_id,
+            kind=Kind.SPACE,
+            owner=home.matrix_user_id,
+            table=_table(home, "homes"),
         )
-        for home in records.homes.values()
+        for _, home in sorted(records.homes.items())
     }
     chats = {
         chat.room_id: Target(
@@ -140,11 +157,15 @@ def _remembered(records: Records) -> dict[RoomID, Target]:
             kind=Kind.CHAT,
             name=chat.name,
             owner=chat.matrix_user_id,
-            joined=False,
+            table=_table(chat, "chats"),
         )
         for chat in records.chats.values()
     }
-    return {**spaces, **chats}
+    return {**earlier_spaces, **spaces, **chats}
+
+
+def _table(row: Home | Chat, table: str) -> str | None:
+    return None if row.status in {Status.LEFT, Status.REPLACED} else table
 
 
 def _code(scope: Scope, command_room: RoomID, room_ids: Iterable[RoomID]) -> str:
@@ -164,38 +185,58 @@ class Left(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A request that did not go through. Not refused: nobody knows whether it was carried out."""
+
+    reason: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one target. `reason` is the server's, or ours where it was skipped."""
+    """What became of one room. `reason` is the server's, or ours where it was skipped."""
 
     target: Target
     left: Left
     forgotten: bool = False
     reason: str = ""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to be done with this room."""
+        return self.left in {Left.LEFT, Left.NOT_IN} and self.forgotten
+
 
 def outcome_of(
     target: Target,
     *,
-    leave_error: str | None,
-    forget_error: str | None,
+    leave: Failure | None,
+    forget: Failure | None,
     joined_now: bool | None,
 ) -> Outcome:
     """Judge one room by what the server answered and by a second look.
 
     Args:
-        leave_error: what leaving failed with; None: it went through, or was not needed.
-        forget_error: the same for forgetting.
+        leave: what leaving failed with; None: it went through, or was not needed.
+        forget: the same for forgetting.
         joined_now: whether the second look still shows the room; None: there was no second look.
     """
     if joined_now is True:
-        reason = leave_error or "the homeserver still lists the bot as joined"
+        reason = leave.reason if leave else "the homeserver still lists the bot as joined"
         return Outcome(target=target, left=Left.FAILED, reason=reason)
-    if leave_error is not None and joined_now is None:
-        return Outcome(target=target, left=Left.FAILED, reason=leave_error)
-    was_in = target.joined and leave_error is None
+    if leave is not None and joined_now is None:
+        return Outcome(target=target, left=Left.FAILED, reason=leave.reason)
+    # Gone although leaving failed: refused means that the bot was out of it before; where the
+    # answer was lost it is this run that left.
+    was_in = target.joined and not (leave is not None and leave.refused)
     return Outcome(
         target=target,
         left=Left.LEFT if was_in else Left.NOT_IN,
-        forgotten=forget_error is None,
-        reason=forget_error or "",
+        forgotten=forget is None,
+        reason=forget.reason if forget else "",
     )
+
+
+def skipped(target: Target, reason: str) -> Outcome:
+    """A room that was not touched."""
+    return Outcome(target=target, left=Left.SKIPPED, reason=reason)

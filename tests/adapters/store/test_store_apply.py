@@ -153,7 +153,7 @@ async def test_a_snapshot_is_of_one_moment(backend: Backend, clock: Clock) -> No
 
 
 async def test_two_that_write_at_once_wait_for_each_other(backend: Backend, clock: Clock) -> None:
-    rows = [chat(f"room{n}", f"C{n}", key=f"key-{n}") for n in range(1, 301)]
+    rows = [chat(f"room{n}", f"C{n}", key=f"key-{n}") for n in range(1, 2_001)]
     async with backend.opened() as ours, backend.opened() as theirs:
         await Store(ours, now=clock).apply(changes(*rows))
         await asyncio.gather(

@@ -1,0 +1,119 @@
+"""The order of things: every sync response once, whole, and one after the other.
+
+The doors open on a line of responses: first what happened before they opened (one `/sync` from
+the position up to which everything was handled, or from before the first look), then what
+maubot's sync loop brings. Where the homeserver left older messages of a chat out (`limited`),
+they are fetched before the response is taken in, up to a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from mautrix.types import RoomID
+from mautrix.util.logging import TraceLogger
+
+from .adapters.errors import HomeserverError, Refused
+from .adapters.homeserver import Homeserver
+from .domain.events import next_batch, sent_at, timeline_gaps, with_older_events
+from .routes import Routes
+
+RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
+"""Seconds between attempts; the last one repeats."""
+PAGES_AT_MOST: Final = 20
+"""Pages of `/messages`, 100 events each, that are read to fill one gap."""
+
+TakeIn = Callable[..., None]
+"""`Handlers.take_in`."""
+
+
+class CatchUp:
+    """Hands responses on in their order.
+
+    Args:
+        take_in: called with each response, `not_before` and `is_live`.
+    """
+
+    def __init__(
+        self, *, homeserver: Homeserver, routes: Routes, take_in: TakeIn, log: TraceLogger
+    ) -> None:
+        self._homeserver = homeserver
+        self._routes = routes
+        self._take_in = take_in
+        self._log = log
+        self._line: asyncio.Queue[tuple[object, bool]] = asyncio.Queue()
+        self._since: str | None = None
+
+    def put(self, response: object, *, is_live: bool) -> None:
+        """A response of maubot's sync loop; never waits."""
+        self._line.put_nowait((response, is_live))
+
+    async def since(self, position: str, *, or_else: str, not_before: int | None) -> None:
+        """Take in what happened since a position, or since the other one if it is refused."""
+        try:
+            response = await self._keep_trying(self._homeserver.sync_since, position)
+        except Refused as e:
+            self._log.warning("Cannot catch up from the stored position: %s", e)
+            position = or_else
+            response = await self._keep_trying(self._homeserver.sync_since, position)
+        self._since = position
+        await self.take(response, not_before=not_before, is_live=False)
+
+    async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
+        """Take in one response, with the gaps in the timelines of chats filled."""
+        for room_id, prev_batch in timeline_gaps(response):
+            if self._routes.chat(room_id) is not None:
+                try:
+                    older = await self._keep_trying(self._older, room_id, prev_batch, not_before)
+                except Refused as e:
+                    self._log.warning("Older events of %s are not to be had: %s", room_id, e)
+                else:
+                    response = with_older_events(response, room_id, older)
+        self._take_in(response, not_before=not_before, is_live=is_live)
+        self._since = next_batch(response) or self._since
+
+    async def run(self) -> None:
+        """Take in what maubot's sync loop brings, for ever."""
+        while True:
+            response, is_live = await self._line.get()
+            await self.take(response, not_before=None, is_live=is_live)
+
+    async def _older(self, room_id: RoomID, start: str, not_before: int | None) -> list[Any]:
+        """The events between the last response and `start`, oldest first.
+
+        Where there was no response before, as far back as `not_before`, or one page.
+        """
+        events: list[Any] = []
+        token: str | None = start
+        for _ in range(PAGES_AT_MOST):
+            page, token = await self._homeserver.messages_before(room_id, token, until=self._since)
+            events += page
+            too_old = not_before is not None and any(
+                (sent := sent_at(event)) is not None and sent < not_before for event in page
+            )
+            if token is None or too_old or (self._since is None and not_before is None):
+                break
+        else:
+            self._log.error(
+                "More than %d events of %s were left out; the older ones stay unread",
+                len(events),
+                room_id,
+            )
+        self._log.info("Filled a gap of %d events in %s", len(events), room_id)
+        return events[::-1]
+
+    async def _keep_trying(self, read: Callable[..., Any], *args: Any) -> Any:
+        """Read until it works; only a definite no is an error."""
+        attempt = 0
+        while True:
+            try:
+                return await read(*args)
+            except Refused:
+                raise
+            except HomeserverError as e:
+                seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
+                attempt += 1
+                self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
+            await asyncio.sleep(seconds)

@@ -1,0 +1,214 @@
+"""Unknown is not absent: whatever read fails in whatever way, nothing is retired or made anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from homeroom import replies
+from homeroom.adapters import homeserver
+from homeroom.adapters.http import Patience
+from tests.fake import (
+    Alter,
+    DropBefore,
+    FakeHomeserver,
+    Hang,
+    Match,
+    RateLimit,
+    Recorded,
+    Respond,
+    Truncate,
+)
+from tests.fake.faults import Action
+from tests.plugin.harness import Bot, running, until
+
+AT_ONCE = "reconcile: {start_timeout: 0}"
+
+
+def own_sync(request: Recorded) -> bool:
+    """Homeroom's own syncs do not wait for news; maubot's do."""
+    return request.route == "sync" and request.query.get("timeout") == "0"
+
+
+READS = {
+    "position": Match(when=lambda r: own_sync(r) and "since" not in r.query),
+    "joined rooms": Match(path="joined_rooms$"),
+    "versions": Match(path="versions$", user="@bot:fake.test"),
+    "sliding sync": Match(path="simplified_msc3575/sync$"),
+    "members": Match(when=lambda r: "room_subscriptions" in (r.body or {})),
+    "catching up": Match(when=lambda r: own_sync(r) and "since" in r.query),
+}
+FAILURES: dict[str, Action] = {
+    "500": Respond(500, {"errcode": "M_UNKNOWN", "error": "Internal server error"}),
+    "502 from a proxy": Respond(502, text="<html>Bad gateway</html>"),
+    "404 from a proxy": Respond(404, text="<html>Not here</html>"),
+    "403": Respond(403, {"errcode": "M_FORBIDDEN", "error": "Not now"}),
+    "404": Respond(404, {"errcode": "M_NOT_FOUND", "error": "Not found"}),
+    "429": RateLimit(retry_after_ms=100_000_000),
+    "dropped": DropBefore(),
+    "cut off": Truncate(),
+    "hanging": Hang(),
+    "a web page": Respond(200, text="<html>Log in to the hotel</html>"),
+    "nothing": Respond(200, text=""),
+    "null": Respond(200, text="null"),
+    "a list": Respond(200, text="[]"),
+    "an empty object": Respond(200, text="{}"),
+    "depths": Respond(200, text="[" * 100_000),
+    "other types": Alter(lambda answer: dict.fromkeys(answer, 7)),
+}
+
+
+@pytest.fixture(autouse=True)
+def short_attempts(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    del short_waits
+    for name in ("READING", "LOOKING"):
+        patience = Patience(call=0.2, failing=0.2, attempt=0.5)
+        monkeypatch.setattr(homeserver, name, patience)
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+async def test_a_read_that_fails_at_the_start_costs_time_and_nothing_else(
+    hs: FakeHomeserver, tmp_path: Path, read: Match, failure: Action
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=AT_ONCE) as bot:
+        await bot.settled()
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before, rooms = bot.tables(), set(hs.rooms)
+        await bot.stop()
+        fault = hs.fail(read, failure, times=None)
+        await bot.start()
+        anna.send(chat_id, "Hello")
+        await fault.reached()
+        assert bot.tables() == before
+        fault.cancel()
+        assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]
+        await bot.settled()
+        assert bot.words(chat_id) == [bot.echo(chat_id, "Hello")]
+        assert bot.tables() == before
+        assert set(hs.rooms) == rooms
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+async def test_a_room_that_cannot_be_read_keeps_its_row_and_goes_on_working(
+    tmp_path: Path, without_sliding_sync: FakeHomeserver, failure: Action
+) -> None:
+    hs = without_sliding_sync
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        for room_id in (chat_id, space_id):
+            await bot.stop()
+            path = f"rooms/{room_id}/state$"
+            fault = hs.fail(Match(method="GET", path=path), failure, times=None)
+            await bot.start()
+            assert fault.hits
+            assert bot.tables() == before
+            text = f"Hello in {room_id}"
+            assert await bot.ask(anna, chat_id, text) == bot.echo(chat_id, text)
+            fault.cancel()
+            await bot.settled()
+            assert bot.tables() == before
+
+
+async def test_a_room_that_cannot_be_read_is_read_again_until_it_can_be(
+    tmp_path: Path, without_sliding_sync: FakeHomeserver
+) -> None:
+    """A lost database and an unreadable home: no other home, and the old one when it is back."""
+    hs = without_sliding_sync
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before, rooms = bot.tables(), set(hs.rooms)
+        await bot.stop()
+        bot.wipe()
+        paths = f"rooms/({space_id}|{chat_id})/state$"
+        fault = hs.fail(Match(method="GET", path=paths), FAILURES["500"], times=None)
+        await bot.start()
+        asked = anna.create_room(invite=[bot.me])
+        assert await bot.hear(asked, 1) == [replies.OUTAGE]
+        assert bot.tables() == {"homes": [], "chats": []}
+        assert set(hs.rooms) == {*rooms, asked}
+        fault.cancel()
+        await until("the home is back", lambda: bot.tables() == before)
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        assert set(hs.rooms) == {*rooms, asked}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+async def test_a_look_that_fails_in_the_middle_of_an_invite_makes_no_room(
+    hs: FakeHomeserver, tmp_path: Path, failure: Action
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        before, rooms = bot.tables(), set(hs.rooms)
+        fault = hs.fail(READS["joined rooms"], failure, times=None)
+        asked = anna.create_room(invite=[bot.me])
+        (words,) = await bot.hear(asked, 1)
+        assert words == replies.OUTAGE or words.startswith("The homeserver refused that: M_")
+        assert bot.tables() == before
+        assert set(hs.rooms) == {*rooms, asked}
+        fault.cancel()
+        await bot.ask(anna, asked, "Once more")
+        await bot.settled()
+        assert bot.tables() == before
+
+
+async def test_a_fast_way_that_leaves_rooms_out_is_not_believed(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        before = bot.tables()
+        hs.fail(READS["sliding sync"], Alter(lambda answer: {**answer, "rooms": {}}), times=None)
+        await bot.restart()
+        assert bot.tables() == before
+
+
+async def test_maubots_own_sync_may_fail_too(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        before = bot.tables()
+        await bot.stop()
+        hs.fail(Match(when=bot.is_long_poll), Hang(), times=None)
+        await bot.start()
+        assert bot.tables() == before
+        await bot.kill()
+        hs.faults.clear()
+        await bot.start()
+
+
+async def test_a_server_that_is_down_is_waited_for(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=AT_ONCE) as bot:
+        await bot.settled()
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        await bot.stop()
+        await hs.stop()
+        await bot.start()
+        anna.send(chat_id, "Hello")
+        await hs.start()
+        assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]
+        assert bot.tables() == before
+
+
+@pytest.fixture
+async def without_sliding_sync(
+    monkeypatch: pytest.MonkeyPatch, hs: FakeHomeserver
+) -> AsyncIterator[FakeHomeserver]:
+    monkeypatch.setitem(hs.service.unstable_features, "org.matrix.simplified_msc3575", False)
+    assert json.dumps(hs.service.unstable_features)
+    yield hs
