@@ -17,13 +17,15 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None] | None:
+        """Start a task; None if the plugin is ending, and then it never runs."""
         if self._closed:
             work.close()
-            return
+            return None
         task = asyncio.create_task(self._run(work, name=name), name=f"homeroom: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
         # A task that is cancelled before its first step never gets to its work.
         task.add_done_callback(lambda _: work.close())
 

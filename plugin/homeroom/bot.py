@@ -32,6 +32,7 @@ from .config import Config, ConfigError, Settings, read_admins, read_settings
 from .deliver import Delivery
 from .handlers import Doors, FirstResponse, SyncHandlers
 from .idle import IdleHandlers
+from .inbox import Inbox
 from .locks import OwnerLocks
 from .provision import Provisioner
 from .reconcile import Reconciled, Reconciler
@@ -42,6 +43,8 @@ from .speak import Speaker
 
 REREAD_AFTER: Final = (5, 15, 60, 300)
 """Seconds between attempts to read rooms that could not be read."""
+DRAIN_FOR: Final = 5.0
+"""Seconds that a stop waits for the answers that are in hand."""
 PRUNE_EVERY: Final = 6 * 60 * 60
 """Seconds."""
 RESTART_KEYS: Final = ("start_timeout", "concurrency", "parallel_turns", "platform")
@@ -58,7 +61,7 @@ class Homeroom(Plugin):
     store: Store
     reconciler: Reconciler
     repairer: Repairer
-    delivery: Delivery | None
+    inbox: Inbox | None
     doors: Doors
     catch_up: CatchUp
 
@@ -71,7 +74,7 @@ class Homeroom(Plugin):
         return UPGRADES
 
     async def start(self) -> None:
-        self.delivery = None
+        self.inbox = None
         self.config_error = None
         self.background = Background(log=self.log)
         if not self._read_settings():
@@ -81,12 +84,14 @@ class Homeroom(Plugin):
 
     async def pre_stop(self) -> None:
         # Before maubot removes the handlers: whoever is about to register some must be gone.
+        if self.inbox is not None:
+            await self.inbox.drain(seconds=DRAIN_FOR)
         await self.background.stop()
 
     async def stop(self) -> None:
-        if self.delivery is not None:
+        if self.inbox is not None:
             try:
-                await self.delivery.save_position(now=True)
+                await self.inbox.save_position(now=True)
             except StoreError as e:
                 self.log.warning("The place in the timeline was not saved: %s", e)
 
@@ -206,7 +211,7 @@ class Homeroom(Plugin):
             resetter=resetter,
             log=self.log,
         )
-        self.delivery = Delivery(
+        delivery = Delivery(
             homeserver=self.homeserver,
             platform=EchoPlatform(),
             store=self.store,
@@ -218,9 +223,18 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
+        self.inbox = Inbox(
+            bot=self.client.mxid,
+            handle=delivery.handle,
+            turn_away=delivery.turn_away,
+            store=self.store,
+            background=self.background,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
         self.doors = Doors(
             bot=self.client.mxid,
-            delivery=self.delivery,
+            inbox=self.inbox,
             provisioner=provisioner,
             reconciler=self.reconciler,
             repairer=self.repairer,
@@ -311,10 +325,10 @@ class Homeroom(Plugin):
             await self.repairer.run(again.plan.repairs)
 
     async def _prune(self) -> None:
-        assert self.delivery is not None
+        assert self.inbox is not None
         while True:
             try:
-                await self.delivery.prune()
+                await self.inbox.prune()
             except StoreError as e:
                 self.log.warning("Could not forget old events: %s", e)
             await asyncio.sleep(PRUNE_EVERY)

@@ -29,7 +29,7 @@ from .domain.events import Message
 from .domain.model import Chat
 from .domain.never import assert_never
 from .provision import Denied, Provisioner
-from .reconcile import Reconciler
+from .reconcile import Reconciled, Reconciler
 from .repair import Repairer
 from .reset import Resetter
 from .routes import Routes
@@ -66,6 +66,8 @@ class Commands:
         """Carry out a command and reply. False: this is nobody's business to react to."""
         if isinstance(command, ResetCommand):
             return await self._reset(command, message)
+        if self._routes.is_paused and isinstance(command, ChatCommand):
+            return False
         if not self._may_speak(message.sender, chat):
             return False
         try:
@@ -110,12 +112,15 @@ class Commands:
     async def _reset(self, command: ResetCommand, message: Message) -> bool:
         """Whoever it was: no `!reset` ever reaches the platform."""
         try:
-            await self._resetter.run(command, message)
+            done = await self._resetter.run(command, message)
         except (HomeserverError, StoreError) as e:
             self._log.error("!reset of %s did not go through: %s", message.sender, e)
             await self._speaker.notice(
-                message.room_id, replies.refused(str(e)), about=f"failed {message.event_id}"
+                message.room_id, replies.reset_failed(str(e)), about=f"failed {message.event_id}"
             )
+            return True
+        if done is not None:
+            self._answer_invites(done)
         return True
 
     async def _chat(self, command: ChatCommand, sender: UserID, chat: Chat | None) -> str:
@@ -149,8 +154,12 @@ class Commands:
         done = await self._reconciler.run(dry_run=dry_run)
         if not dry_run:
             self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
-            for invite in done.topology.invites:
-                self._background.start(
-                    self._provisioner.answer_invite(invite), name="answering an invite"
-                )
+            self._answer_invites(done)
         return replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)
+
+    def _answer_invites(self, done: Reconciled) -> None:
+        """Answer the invites that came in while nothing was provisioned."""
+        for invite in done.topology.invites:
+            self._background.start(
+                self._provisioner.answer_invite(invite), name="answering an invite"
+            )

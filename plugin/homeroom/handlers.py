@@ -21,7 +21,7 @@ from .adapters.store import StoreError
 from .background import Background
 from .catch_up import CatchUp
 from .clock import now
-from .deliver import Delivery
+from .domain.commands import parse_command
 from .domain.events import (
     MemberChange,
     Message,
@@ -32,6 +32,7 @@ from .domain.events import (
 )
 from .domain.never import assert_never
 from .domain.topology import Invite
+from .inbox import Inbox
 from .provision import Provisioner
 from .reconcile import Reconciler
 from .repair import Repairer
@@ -78,7 +79,7 @@ class Doors:
         self,
         *,
         bot: UserID,
-        delivery: Delivery,
+        inbox: Inbox,
         provisioner: Provisioner,
         reconciler: Reconciler,
         repairer: Repairer,
@@ -87,7 +88,7 @@ class Doors:
         log: TraceLogger,
     ) -> None:
         self._bot = bot
-        self._delivery = delivery
+        self._inbox = inbox
         self._provisioner = provisioner
         self._reconciler = reconciler
         self._repairer = repairer
@@ -109,7 +110,8 @@ class Doors:
         for news in read_response(response, bot=self._bot):
             match news:
                 case Message():
-                    if not_before is None or news.sent_at >= not_before:
+                    is_recent = not_before is None or news.sent_at >= not_before
+                    if is_recent and self._concerns_us(news):
                         is_new = is_live and news.sent_at > now() - LIVE_FOR
                         messages.append(replace(news, is_live=is_new))
                 case Invite():
@@ -121,7 +123,16 @@ class Doors:
                         self._look_at(room_id)
                 case _:
                     assert_never(news)
-        self._delivery.take_in(messages, position=next_batch(response))
+        self._inbox.take_in(messages, position=next_batch(response))
+
+    def _concerns_us(self, message: Message) -> bool:
+        """Talk in other people's rooms costs nothing: no row, no request, no lock."""
+        return (
+            self._routes.owner_of(message.room_id) is not None
+            or self._routes.was_chat(message.room_id)
+            or self._provisioner.might_answer(message.sender, room_id=message.room_id)
+            or parse_command(message.text) is not None
+        )
 
     def invited(self, invite: Invite) -> None:
         """The bot was invited; answered once, however often the server says so."""

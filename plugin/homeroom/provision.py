@@ -8,8 +8,8 @@ outcome is unknown is followed by looks, never by a second request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
@@ -42,6 +42,8 @@ from .repair import Repairer
 from .routes import Routes
 from .speak import Speaker
 
+SLOW_AFTER: Final = 10.0
+"""Seconds after which a person who waits for a home is told that it takes longer."""
 MAX_STEPS: Final = 50
 """More than any home needs; a loop that does not end is a bug, not a reason to make rooms."""
 SETTLE: Final = (0.5, 2.0, 5.0, 10.0)
@@ -79,6 +81,8 @@ class Provisioner:
         self._settings = settings
         self._log = log
         self._sleep = sleep
+        self._groups: set[RoomID] = set()
+        """Rooms that turned out to have more people in them: nothing is said there."""
 
     # The doors
 
@@ -99,6 +103,10 @@ class Provisioner:
             return
         await self._welcome(invite.inviter, room_id=invite.room_id, silent=invite.is_space)
 
+    def might_answer(self, sender: UserID, *, room_id: RoomID) -> bool:
+        """Whether it is worth asking who is in a room that is nobody's chat."""
+        return room_id not in self._groups and self.allows(sender)
+
     async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
         """Answer a message in a room that is nobody's chat.
 
@@ -109,6 +117,7 @@ class Provisioner:
             return
         others = await self._homeserver.joined_members(room_id) - {self._homeserver.bot}
         if others != {sender}:
+            self._groups.add(room_id)
             return
         home = self._routes.home(sender)
         if home is None or self.is_incomplete(sender):
@@ -144,7 +153,9 @@ class Provisioner:
         via = self._homeserver.server_name
         about = f"welcome {room_id} {owner}"
         try:
-            home = await self.ensure_home(owner, wanted_back=True)
+            home = await self._while_waiting(
+                self.ensure_home(owner, wanted_back=True), room_id=room_id, silent=silent
+            )
             text = replies.welcome(home, via=via)
             about = f"{about} {home.space_id}"
         except Denied as e:
@@ -154,6 +165,20 @@ class Provisioner:
             text = replies.refused(str(e)) if isinstance(e, Refused) else replies.OUTAGE
         if not silent:
             await self._speaker.notice(room_id, text, about=about)
+
+    async def _while_waiting(
+        self, making: Coroutine[Any, Any, Home], *, room_id: RoomID, silent: bool
+    ) -> Home:
+        """Wait for a home; say so in the room if the homeserver takes its time over it."""
+        task = asyncio.ensure_future(making)
+        try:
+            await asyncio.wait({task}, timeout=SLOW_AFTER)
+            if not task.done() and not silent:
+                about = f"slow {room_id} {self._homeserver.bot}"
+                await self._speaker.notice(room_id, replies.SLOW, about=about)
+            return await task
+        finally:
+            task.cancel()
 
     # Homes
 
@@ -166,30 +191,28 @@ class Provisioner:
         """
         async with self._locks.of(owner):
             for _ in range(MAX_STEPS):
-                seen = await self._look(owner)
+                seen = await self._reconciler.look_for_new(owner)
                 await self._repairer.run_locked(seen.plan.repairs, owner=owner)
                 step = self._next_step(owner, seen, wanted_back=wanted_back)
                 if step is None:
                     home = self._routes.home(owner)
                     assert home is not None
                     return home
-                if isinstance(step, InviteOwner) and wanted_back:
+                if isinstance(step, InviteOwner):
                     wanted_back = False  # asked once; whether they come is up to them
+                else:
+                    await self._require_that_it_is_missing(owner)
                 await self._take(step, owner)
         raise AssertionError(f"the home of {owner} is not complete after {MAX_STEPS} steps")
 
-    async def _look(self, owner: UserID) -> Reconciled:
-        """See what the owner has: a definite answer, or `Unavailable`."""
-        seen = await self._reconciler.look_for_new(owner)
-        if self._routes.home(owner) is not None:
-            return seen
-        unknown = self._routes.unknown
+    async def _require_that_it_is_missing(self, owner: UserID) -> None:
+        """Raise `Unavailable` while the Space or chat to be made may be there already, unread."""
+        unknown = await self._reconciler.possible_homes()
         if unknown:
             raise Unavailable(
-                f"{len(unknown)} rooms cannot be read, and one of them might be the home of"
-                f" {owner}: {sorted(unknown)[0]}"
+                f"{len(unknown)} rooms cannot be read, and what {owner} seems to lack might be"
+                f" among them: {unknown[0]}"
             )
-        return seen
 
     def _next_step(self, owner: UserID, seen: Reconciled, *, wanted_back: bool) -> Step | None:
         home = self._routes.home(owner)

@@ -111,6 +111,14 @@ class Reconciler:
         async with self._one_at_a_time:
             return await self._reconcile_some(look, frozenset(), also=frozenset({owner}))
 
+    async def possible_homes(self) -> list[RoomID]:
+        """The rooms that could not be read and may, for all that is known, be somebody's home."""
+        return [
+            room_id
+            for room_id in sorted(self._routes.unknown)
+            if await self._observer.could_be_ours(room_id)
+        ]
+
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Forget all routes and look at nothing more until the next `run`.

@@ -7,8 +7,10 @@ what the homeserver says, and the same command finishes the rest.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -16,7 +18,7 @@ from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
 from . import replies
-from .adapters.errors import HomeserverError
+from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
 from .adapters.observation import Observer
 from .adapters.store import Store, StoreError
@@ -25,7 +27,9 @@ from .domain.commands import ResetCommand, ResetHelp, ResetLeave, ResetLocal, Re
 from .domain.events import Message
 from .domain.never import assert_never
 from .domain.reset import (
+    Failure,
     LeavePlan,
+    Left,
     LocalPlan,
     Outcome,
     Scope,
@@ -33,12 +37,18 @@ from .domain.reset import (
     outcome_of,
     plan_leave,
     plan_local,
+    skipped,
 )
-from .reconcile import Reconciler
+from .reconcile import Reconciled, Reconciler
 from .speak import Speaker
 
-PROGRESS_EVERY: Final = 15.0
+PROGRESS_EVERY: Final = 30.0
 """Seconds between two edits of the progress message: each costs one place in the same queue."""
+PROGRESS_WITHIN: Final = 30.0
+"""Seconds that an edit may take; it is decoration and holds nothing up for longer."""
+
+Attempt = tuple[Target, Failure | None, Failure | None]
+"""What leaving and forgetting a room failed with."""
 
 
 class Resetter:
@@ -60,27 +70,38 @@ class Resetter:
         self._speaker = speaker
         self._settings = settings
         self._log = log
+        self._one_at_a_time = asyncio.Lock()
 
-    async def run(self, command: ResetCommand, message: Message) -> None:
-        """Carry out a command of somebody who may be an administrator or not."""
+    async def run(self, command: ResetCommand, message: Message) -> Reconciled | None:
+        """Carry out a command of somebody who may be an administrator or not.
+
+        Returns the reconcile that ended the run, if there was one: invites that came in during
+        the run are still to be answered.
+
+        Raises:
+            HomeserverError, StoreError: it could not begin, or could not reply.
+        """
         if message.sender not in self._settings().admins:
             self._log.info("Ignored !reset of %s in %s", message.sender, message.room_id)
-            return
+            return None
         refusal = self._refusal(message)
         if refusal is not None:
             await self._say(message, refusal)
-            return
+            return None
         match command:
             case ResetHelp():
                 await self._say(message, replies.RESET_HELP)
             case ResetMisused(reason=reason):
                 await self._say(message, replies.reset_misused(reason))
             case ResetLocal(dry_run=dry_run):
-                await self._local(message, dry_run=dry_run)
+                async with self._one_at_a_time:
+                    await self._local(message, dry_run=dry_run)
             case ResetLeave():
-                await self._leave(message, command)
+                async with self._one_at_a_time:
+                    return await self._leave(message, command)
             case _:
                 assert_never(command)
+        return None
 
     def _refusal(self, message: Message) -> str | None:
         if not self._settings().dev_reset:
@@ -91,8 +112,8 @@ class Resetter:
             return replies.RESET_NOT_A_REPLY
         return None
 
-    async def _say(self, message: Message, text: str) -> EventID:
-        return await self._speaker.notice(
+    async def _say(self, message: Message, text: str) -> None:
+        await self._speaker.notice(
             message.room_id, text, about=message.event_id, thread_root=message.thread_root
         )
 
@@ -109,7 +130,7 @@ class Resetter:
 
     async def _local(self, message: Message, *, dry_run: bool) -> None:
         if dry_run:
-            plan = plan_local(await self._store.snapshot(), tables=await self._store.counts())
+            plan = plan_local(await self._store.counts())
         else:
             await self._store.mark_handled(message.event_id, room_id=message.room_id)
             plan = await self._delete_rows(message)
@@ -124,29 +145,18 @@ class Resetter:
 
     async def _delete_rows(self, message: Message) -> LocalPlan:
         async with self._reconciler.paused():
-            records = await self._store.snapshot()
             tables = await self._store.clear()
             # First of all the new memory has to know that this command is done.
             await self._store.mark_handled(message.event_id, room_id=message.room_id)
-        return plan_local(records, tables=tables)
+        return plan_local(tables)
 
     # leave-forget
 
-    async def _leave(self, message: Message, command: ResetLeave) -> None:
+    async def _leave(self, message: Message, command: ResetLeave) -> Reconciled | None:
         plan = await self._plan(command.scope, message.room_id)
         if command.dry_run or command.code != plan.code:
-            stale = command.code is not None
-            self._audit(
-                message,
-                "leave-forget, scope %s, %s, %d rooms",
-                plan.scope.value,
-                "refused: stale code" if stale else "plan only",
-                len(plan.targets),
-            )
-            text = replies.leave_plan(plan, stale=stale, dry_run=command.dry_run)
-            await self._say(message, text)
-            await self._attach(message, "plan", replies.plan_lines(plan))
-            return
+            await self._show_plan(message, command, plan)
+            return None
         # Recorded before the first leave: whatever happens, this event never runs again.
         await self._store.mark_handled(message.event_id, room_id=message.room_id)
         self._audit(
@@ -155,14 +165,27 @@ class Resetter:
             plan.scope.value,
             len(plan.targets),
         )
+        # The room of the command comes last, when everything is said.
+        last = next((t for t in plan.targets if t.room_id == message.room_id and t.joined), None)
+        targets = [target for target in plan.targets if target is not last]
+        progress = await self._speaker.notice(
+            message.room_id,
+            replies.progress(0, len(targets), seconds_left=None),
+            about=f"progress {message.event_id}",
+        )
         async with self._reconciler.paused():
-            pass
+            pass  # nothing is routed or provisioned from here on
+        outcomes, checked = await self._judge(await self._leave_each(message, targets, progress))
+        outcomes += [skipped(target, "it could not be read") for target in plan.skipped]
+        told = await self._tell(message, plan, outcomes, last=last, checked=checked)
+        if last is not None:
+            outcomes.append(await self._leave_last(message, last, told=told))
+        self._audit_end(message, plan, outcomes)
         try:
-            await self._leave_all(message, plan)
-        except (HomeserverError, StoreError):
-            await self._catch_up_rows()
-            raise
-        await self._catch_up_rows()
+            return await self._reconciler.run()  # rows say what the homeserver says; no pause
+        except (HomeserverError, StoreError) as e:
+            self._log.warning("Paused until !reconcile or a restart: %s", e)
+            return None
 
     async def _plan(self, scope: Scope, command_room: RoomID) -> LeavePlan:
         topology = await self._observer.look_gently()
@@ -175,10 +198,66 @@ class Resetter:
             adopt_unmarked=self._settings().adopt_unmarked,
         )
 
-    async def _leave_all(self, message: Message, plan: LeavePlan) -> None:
-        last = next((t for t in plan.targets if t.room_id == message.room_id and t.joined), None)
-        targets = [target for target in plan.targets if target is not last]
-        errors = await self._leave_each(message, targets)
+    async def _show_plan(self, message: Message, command: ResetLeave, plan: LeavePlan) -> None:
+        stale = command.code is not None
+        self._audit(
+            message,
+            "leave-forget, scope %s, %s, %d rooms, %d skipped",
+            plan.scope.value,
+            "refused: stale code" if stale else "dry run" if command.dry_run else "plan only",
+            len(plan.targets),
+            len(plan.skipped),
+        )
+        await self._say(message, replies.leave_plan(plan, stale=stale, dry_run=command.dry_run))
+        await self._attach(message, "plan", replies.plan_lines(plan))
+
+    async def _leave_each(
+        self, message: Message, targets: Sequence[Target], progress: EventID
+    ) -> list[Attempt]:
+        """Leave and forget, one after the other, as fast as the homeserver lets us."""
+        attempts: list[Attempt] = []
+        total = len(targets)
+        started = shown_at = time.monotonic()
+        for target in targets:
+            attempts.append(await self._leave_one(target))
+            now, done = time.monotonic(), len(attempts)
+            if now - shown_at >= PROGRESS_EVERY and done < total:
+                shown_at = now
+                left = (now - started) / done * (total - done)
+                await self._show(message, progress, done, total, seconds_left=left)
+        if total:
+            await self._show(message, progress, total, total, seconds_left=None)
+        return attempts
+
+    async def _show(
+        self,
+        message: Message,
+        progress: EventID,
+        done: int,
+        total: int,
+        *,
+        seconds_left: float | None,
+    ) -> None:
+        edit = self._speaker.edit(
+            message.room_id,
+            progress,
+            replies.progress(done, total, seconds_left=seconds_left),
+            about=f"progress {message.event_id} {done}",
+        )
+        with suppress(HomeserverError, asyncio.TimeoutError):
+            await asyncio.wait_for(edit, PROGRESS_WITHIN)
+
+    async def _leave_one(self, target: Target) -> Attempt:
+        """Leave and forget one room; nothing that goes wrong with it stops the others."""
+        leave = None
+        if target.joined:
+            leave = await _failure(
+                self._homeserver.leave(target.room_id, reason="!reset leave-forget")
+            )
+        return target, leave, await _failure(self._homeserver.forget(target.room_id))
+
+    async def _judge(self, attempts: Iterable[Attempt]) -> tuple[list[Outcome], bool]:
+        """Hold what the homeserver answered against a second look; False: there was none."""
         try:
             joined = await self._homeserver.joined_rooms()
         except HomeserverError as e:
@@ -187,89 +266,78 @@ class Resetter:
         outcomes = [
             outcome_of(
                 target,
-                leave_error=leave_error,
-                forget_error=forget_error,
+                leave=leave,
+                forget=forget,
                 joined_now=None if joined is None else target.room_id in joined,
             )
-            for target, (leave_error, forget_error) in zip(targets, errors, strict=True)
+            for target, leave, forget in attempts
         ]
         for outcome in outcomes:
             self._log.info("%s: %s", outcome.target.room_id, replies.outcome_text(outcome))
-        await self._say(message, replies.leave_report(plan, outcomes, last=last))
-        await self._attach(message, "report", replies.outcome_lines(outcomes))
-        if last is not None:
-            outcomes.append(await self._leave_last(last))
-        self._audit(message, "leave-forget, ended, %s", _counts(outcomes))
+        return outcomes, joined is not None
 
-    async def _leave_each(
-        self, message: Message, targets: list[Target]
-    ) -> list[tuple[str | None, str | None]]:
-        """Leave and forget, one after the other. Returns what went wrong with each."""
-        errors = []
-        started = shown_at = time.monotonic()
-        text = replies.progress(0, len(targets), seconds_left=None)
-        progress = await self._speaker.notice(
-            message.room_id, text, about=f"progress {message.event_id}"
-        )
-        for done, target in enumerate(targets, start=1):
-            errors.append(await self._leave_one(target))
-            now = time.monotonic()
-            if now - shown_at >= PROGRESS_EVERY and done < len(targets):
-                shown_at = now
-                left = (now - started) / done * (len(targets) - done)
-                text = replies.progress(done, len(targets), seconds_left=left)
-                with suppress(HomeserverError):
-                    await self._speaker.edit(
-                        message.room_id,
-                        progress,
-                        text,
-                        about=f"progress {message.event_id} {done}",
-                    )
-        return errors
-
-    async def _leave_one(self, target: Target) -> tuple[str | None, str | None]:
-        """Leave and forget one room; nothing that goes wrong with it stops the others."""
-        leave_error = None
-        if target.joined:
-            try:
-                await self._homeserver.leave(target.room_id, reason="!reset leave-forget")
-            except HomeserverError as e:
-                leave_error = str(e)
+    async def _tell(
+        self,
+        message: Message,
+        plan: LeavePlan,
+        outcomes: Sequence[Outcome],
+        *,
+        last: Target | None,
+        checked: bool,
+    ) -> bool:
+        """Give the final report; whether it is in the room."""
         try:
-            await self._homeserver.forget(target.room_id)
+            await self._say(
+                message, replies.leave_report(plan, outcomes, last=last, checked=checked)
+            )
+            await self._attach(message, "report", replies.outcome_lines(outcomes))
         except HomeserverError as e:
-            return leave_error, str(e)
-        return leave_error, None
+            self._log.error("The report of !reset is not in %s: %s", message.room_id, e)
+            return False
+        return True
 
-    async def _leave_last(self, target: Target) -> Outcome:
-        leave_error, forget_error = await self._leave_one(target)
-        outcome = outcome_of(
-            target, leave_error=leave_error, forget_error=forget_error, joined_now=None
-        )
-        self._log.info("%s: %s", target.room_id, replies.outcome_text(outcome))
+    async def _leave_last(self, message: Message, last: Target, *, told: bool) -> Outcome:
+        """Leave the room of the command, unless nobody in it would know what happened."""
+        if not told:
+            return skipped(last, "the report could not be sent")
+        (outcome,), _ = await self._judge([await self._leave_one(last)])
+        if outcome.left is Left.FAILED:
+            with suppress(HomeserverError):
+                await self._speaker.notice(
+                    message.room_id, replies.stayed(outcome), about=f"stayed {message.event_id}"
+                )
         return outcome
 
-    async def _catch_up_rows(self) -> None:
-        """Let the rows say what the homeserver says, and end the pause."""
-        try:
-            await self._reconciler.run()
-        except (HomeserverError, StoreError) as e:
-            self._log.warning("Paused until !reconcile or a restart: %s", e)
+    def _audit_end(self, message: Message, plan: LeavePlan, outcomes: Sequence[Outcome]) -> None:
+        counts = Counter(outcome.left.value for outcome in outcomes)
+        self._audit(
+            message,
+            "leave-forget, scope %s, ended, %s, forgotten %d",
+            plan.scope.value,
+            ", ".join(f"{word} {count}" for word, count in counts.items()) or "no rooms",
+            sum(outcome.forgotten for outcome in outcomes),
+        )
 
     async def _attach(self, message: Message, name: str, lines: list[str]) -> None:
+        """Attach the whole list where the message shows only its beginning."""
         text = replies.full_list(lines)
-        if text is not None:
+        if text is None:
+            return
+        about = f"{name} {message.event_id}"
+        try:
             await self._speaker.attach(
-                message.room_id,
-                f"homeroom-reset-{name}.txt",
-                text,
-                about=f"{name} {message.event_id}",
+                message.room_id, f"homeroom-reset-{name}.txt", text, about=about
+            )
+        except Refused as e:
+            self._log.warning("The whole list could not be attached: %s:\n%s", e, text)
+            await self._speaker.notice(
+                message.room_id, replies.not_attached(str(e)), about=f"no {about}"
             )
 
 
-def _counts(outcomes: list[Outcome]) -> str:
-    counts: dict[str, int] = {}
-    for outcome in outcomes:
-        counts[outcome.left.value] = counts.get(outcome.left.value, 0) + 1
-    forgotten = sum(outcome.forgotten for outcome in outcomes)
-    return ", ".join(f"{word} {n}" for word, n in {**counts, "forgotten": forgotten}.items())
+async def _failure(request: Awaitable[None]) -> Failure | None:
+    try:
+        await request
+    except HomeserverError as e:
+        return Failure(reason=str(e), refused=isinstance(e, Refused))
+    return None

@@ -73,6 +73,7 @@ class Before:
 
 async def prepare(bot: Stack) -> Before:
     home = await onboard(bot, "alice")
+    await home.user.wait_for_message(home.direct, sender=bot.bot.user_id, body="your home")
     return await note(bot, home)
 
 
@@ -90,12 +91,10 @@ def state_of(room_id: str) -> str:
     return f"/rooms/{re.escape(room_id)}/state$"
 
 
-async def stop(bot: Stack, *, wiped: bool = False) -> int:
-    """Stop the instance; return the place where its log ends."""
+async def stop(bot: Stack, home: Home) -> tuple[int, Before]:
+    """Stop the instance; return the place where its log ends, and what there is."""
     await bot.maubot.update_instance(bot.instance, started=False)
-    if wiped:
-        await bot.database.delete()
-    return bot.maubot.mark()
+    return bot.maubot.mark(), await note(bot, home)
 
 
 async def begin(bot: Stack) -> None:
@@ -114,11 +113,9 @@ async def test_a_look_that_fails_at_the_start_changes_nothing_and_is_repeated(
     make_bot: MakeStack, fault: Callable[[], Action]
 ) -> None:
     bot = await make_bot(proxy=True, config=CONFIG)
-    before = await prepare(bot)
-    home = before.home
+    home = (await prepare(bot)).home
     for path in (JOINED_ROOMS, SLIDING_SYNC, state_of(home.chat)):
-        mark = await stop(bot)
-        before = await note(bot, home)
+        mark, before = await stop(bot, home)
         if path == state_of(home.chat):
             bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)
         rule = bot.proxy.rule(fault(), path=path)
@@ -128,7 +125,7 @@ async def test_a_look_that_fails_at_the_start_changes_nothing_and_is_repeated(
         bot.proxy.heal()
         await wait_for_log(bot, "Reconciled", since=mark)
         await before.require_untouched(bot)
-        await say_and_hear(bot, home.user, home.chat, f"after {path}")
+        await say_and_hear(bot, home.user, home.chat, "hello again")
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
@@ -136,8 +133,8 @@ async def test_with_no_database_a_look_that_fails_makes_no_second_home(
     make_bot: MakeStack, fault: Callable[[], Action]
 ) -> None:
     bot = await make_bot(proxy=True, config=CONFIG)
-    before = await prepare(bot)
-    mark = await stop(bot, wiped=True)
+    mark, before = await stop(bot, (await prepare(bot)).home)
+    await bot.database.delete()
     rule = bot.proxy.rule(fault(), path=JOINED_ROOMS)
     await begin(bot)
     await before.home.user.send_text(before.home.chat, "meanwhile")
@@ -206,10 +203,10 @@ async def test_a_home_that_cannot_be_read_is_not_made_again(
 ) -> None:
     """The database is empty, and what would tell of the home cannot be read."""
     bot = await make_bot(proxy=True, config=CONFIG)
-    before = await prepare(bot)
+    mark, before = await stop(bot, (await prepare(bot)).home)
+    await bot.database.delete()
     home, alice = before.home, before.home.user
     unreadable = {"space": {home.space}, "chat": {home.chat}, "both": home.rooms}[which]
-    mark = await stop(bot, wiped=True)
     bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)
     for room_id in unreadable:
         bot.proxy.rule(NEVER_MIND, path=state_of(room_id))
@@ -267,10 +264,8 @@ async def test_one_room_that_goes_on_failing_does_not_keep_the_others_waiting_fo
 
     async def survive(name: str) -> None:
         bot = await make_bot(proxy=True, config=CONFIG)
-        before = await prepare(bot)
-        home = before.home
-        mark = await stop(bot)
-        before = await note(bot, home)
+        home = (await prepare(bot)).home
+        mark, before = await stop(bot, home)
         bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)
         bot.proxy.rule(FAULTS[name](), path=state_of(home.chat))
         await begin(bot)

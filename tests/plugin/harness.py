@@ -48,7 +48,11 @@ ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger("maubot.instance.homeroom")
 PATIENCE_SECONDS = 20
 """Far more than anything takes; only a test that fails waits for so long."""
-SLEEPERS = {"homeroom: pruning", "homeroom: reading the unreadable again"}
+SLEEPERS = {
+    "homeroom: pruning",
+    "homeroom: reading the unreadable again",
+    "homeroom: taking in responses",
+}
 """Work that is never done."""
 
 _yaml = YAML()
@@ -227,15 +231,23 @@ class Bot:
 
     async def settled(self) -> None:
         """Wait until it has read everything there is to read, and has nothing left to do."""
-        await until("nothing left to do", lambda: self._has_read_all() and not self._work())
+        await until("nothing left to do", lambda: self._has_read_all() and not self._is_busy())
 
-    def _work(self) -> set[str]:
+    def _is_busy(self) -> bool:
         names = {task.get_name() for task in self._tasks if not task.done()}
-        return {name for name in names if name.startswith("homeroom: ")} - SLEEPERS
+        catch_up = getattr(self.plugin, "catch_up", None)
+        return (
+            any(name.startswith("homeroom: ") and name not in SLEEPERS for name in names)
+            or (catch_up is not None and not catch_up._line.empty())
+            or any(
+                request.status is None and not request.fault and not self.is_long_poll(request)
+                for request in self.hs.requests[-20:]
+            )
+        )
 
     def _has_read_all(self) -> bool:
         """Whether maubot's sync is waiting for news that there are none of."""
-        polls = [request for request in self.hs.requests if self.is_long_poll(request)]
+        polls = [request for request in self.hs.requests[-20:] if self.is_long_poll(request)]
         if not polls or polls[-1].status is not None or "since" not in polls[-1].query:
             return False
         account = self.hs.world.accounts[self.me.user_id]

@@ -122,6 +122,23 @@ class Homeserver:
             raise Unavailable(f"state of {room_id}: the answer is not a list")
         return answer
 
+    async def state_event(
+        self, room_id: RoomID, event_type: str, *, state_key: str = ""
+    ) -> dict[str, Any] | None:
+        """One state event, whole where the homeserver can (else its content only).
+
+        None: the homeserver says that there is none.
+        """
+        path = Path.v3.rooms[room_id].state[event_type][state_key]
+        try:
+            return _object(
+                await self._reading.request(Method.GET, path, query_params={"format": "event"})
+            )
+        except Refused as e:
+            if e.errcode == "M_NOT_FOUND":
+                return None
+            raise
+
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
         path = Path.v3.rooms[room_id].joined_members
         members = _object(await self._reading.request(Method.GET, path)).get("joined")

@@ -21,6 +21,7 @@ from uuid import uuid4
 from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
+from ..domain.marker import MARKER_TYPE
 from ..domain.room_state import STATE_TYPES, add_members, read_invite, read_room
 from ..domain.topology import Invite, Room, Topology, Unreadable
 from .errors import HomeserverError, Unavailable
@@ -93,6 +94,21 @@ class Observer:
         rooms: Rooms = {}
         await self._read_each(joined - known, rooms)
         return Topology(bot=self._homeserver.bot, rooms=rooms)
+
+    async def could_be_ours(self, room_id: RoomID) -> bool:
+        """Whether a room whose state cannot be read may be Homeroom's.
+
+        Two single events often can be read where the whole state cannot (it is huge, or the
+        server is still fetching it): who made the room, and whether it bears the bot's marker.
+        """
+        bot = self._homeserver.bot
+        try:
+            create = await self._homeserver.state_event(room_id, "m.room.create")
+            marker = await self._homeserver.state_event(room_id, MARKER_TYPE, state_key=bot)
+        except HomeserverError:
+            return True
+        sender = create.get("sender") if create else None
+        return marker is not None or not isinstance(sender, str) or sender == bot
 
     async def _slide(self, joined: frozenset[RoomID], rooms: Rooms) -> list[Invite] | None:
         """Fold window after window into `rooms`; None if the invites are not all known."""

@@ -1,6 +1,6 @@
 """The words a person can type: from a message's text to a command, or to why it is none.
 
-A command is the first line's first word, exactly; what follows must be understood completely or
+A command is the first word of a message, exactly; what follows must be understood completely or
 nothing is done. Text that starts with another word is not a command, also if it starts with `!`.
 """
 

@@ -46,7 +46,7 @@ class Target:
     joined: bool = True
     """False: left already, by a run that was interrupted, but not forgotten."""
     table: str | None = None
-    """Where a row names this room and will say `left`; None: no row does, or it says so already."""
+    """Whose row for this room will say `left`; None: there is none, or it says so already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

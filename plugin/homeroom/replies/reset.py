@@ -6,12 +6,16 @@ The bot leaves and forgets rooms. It cannot delete them, and nothing here says s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ..domain.commands import RESET_USAGE
-from ..domain.reset import LeavePlan, Left, LocalPlan, Outcome, Scope, Target
-from .markdown import MAX_LISTED, code, plain
+from ..domain.reset import Kind, LeavePlan, Left, LocalPlan, Outcome, Scope, Target
+from .markdown import code, plain
+
+MAX_ROOMS: Final = 20
+"""Rooms that are listed before the rest is only counted: each takes some lines on a phone."""
+MAX_PEOPLE: Final = 10
 
 RESET_OFF: Final = "`!reset` is switched off: set `dev.reset: true` in the settings."
 RESET_NOT_LIVE: Final = (
@@ -19,7 +23,8 @@ RESET_NOT_LIVE: Final = (
     " mean it."
 )
 RESET_NOT_A_REPLY: Final = (
-    "`!reset` is not taken from replies; send it as a message of its own. Nothing was done."
+    "`!reset` is not taken from replies or threads; send it as a message of its own."
+    " Nothing was done."
 )
 RESET_HELP: Final = f"""**Starting from zero, for development**
 
@@ -47,12 +52,18 @@ def reset_misused(reason: str) -> str:
     return f"{plain(reason)}, so nothing was done. Usage: `{RESET_USAGE}`"
 
 
+def reset_failed(reason: str) -> str:
+    return (
+        f"`!reset` did not go through: {plain(reason)}. What was done before stays done;"
+        " send it again to see what is left."
+    )
+
+
 def local_report(plan: LocalPlan, *, dry_run: bool) -> str:
     done = "would be deleted" if dry_run else "deleted"
-    tables = [f"- `{table}`: {_rows(count)} {done}" for table, count in plan.tables.items()]
     return _report(
         "!reset local" + (" --dry-run: nothing was changed" if dry_run else ": done"),
-        local=[*tables, f"- {KEPT}"],
+        local=[*_tables(plan.tables, done), f"- {KEPT}"],
         server=["- Nothing: I stay in every room."],
         by_hand=[
             "- Nothing, if the same homes shall come back: a restart of the instance or"
@@ -70,76 +81,101 @@ def leave_plan(plan: LeavePlan, *, stale: bool, dry_run: bool) -> str:
         title = "!reset leave-forget: nothing was changed yet"
     if stale:
         title = "!reset leave-forget: that code is not the one of this plan, so nothing was done"
-    confirm = f"!reset leave-forget --scope {plan.scope.value} --confirm {plan.code}"
+    confirm = f"{_command(plan.scope)} --confirm {plan.code}"
     return _report(
         title,
-        local=["- The rows of the rooms would become `left`.", f"- {KEPT}"],
+        local=_local(plan.targets, "would become"),
         server=[
             *_scope(plan.scope),
-            f"- {_rooms(len(plan.targets))} would be left and forgotten.",
-            *_listed([f"{_target(t)}: would leave and forget" for t in plan.targets]),
-            *_skipped(plan),
-        ],
-        by_hand=[*_by_hand(plan), f"- To do it, send here: `{confirm}`"],
-    )
-
-
-def leave_report(plan: LeavePlan, outcomes: Sequence[Outcome], *, last: Target | None) -> str:
-    """What became of every room; `last` is the room of the command, if it is to be left too."""
-    counts = Counter(outcome.left for outcome in outcomes)
-    forgotten = sum(outcome.forgotten for outcome in outcomes)
-    summary = (
-        f"left {counts[Left.LEFT]}, was not in {counts[Left.NOT_IN]}, forgotten {forgotten},"
-        f" failed {counts[Left.FAILED]}, skipped {len(plan.unreadable)}"
-    )
-    unfinished = counts[Left.FAILED] or any(not o.forgotten for o in outcomes) or plan.unreadable
-    return _report(
-        "!reset leave-forget: " + ("not everything went through" if unfinished else "done"),
-        local=["- The rows of rooms that were left become `left`.", f"- {KEPT}"],
-        server=[
-            *_scope(plan.scope),
-            f"- {summary}; checked by a second look at the joined rooms.",
-            *_listed([f"{_target(o.target)}: {outcome_text(o)}" for o in outcomes]),
-            *_skipped(plan),
-            *([f"- {_target(last)}: this room; I leave and forget it now."] if last else []),
+            f"- {_count(len(plan.targets), 'room')} would be left and forgotten"
+            + (f", {len(plan.skipped)} skipped." if plan.skipped else "."),
+            *_listed([*map(_will, plan.targets), *map(_skips, plan.skipped)]),
         ],
         by_hand=[
-            *_by_hand(plan),
-            *(["- Send the command again to finish what failed."] if unfinished else []),
+            *_by_hand(plan.targets),
+            *([f"- To do it, send here: `{confirm}`"] if plan.targets else []),
         ],
     )
+
+
+def leave_report(
+    plan: LeavePlan, outcomes: Sequence[Outcome], *, last: Target | None, checked: bool
+) -> str:
+    """What became of every room; what needs attention comes first.
+
+    Args:
+        last: the room of the command, if it is to be left too: after this report.
+        checked: whether there was a second look at the joined rooms.
+    """
+    open_ = [outcome for outcome in outcomes if not outcome.is_finished]
+    finished = [outcome for outcome in outcomes if outcome.is_finished]
+    title = "done" if last is None else "done, but for this room, which I leave now"
+    if open_ or not checked:
+        title = "not everything went through"
+    gone = [o.target for o in outcomes if o.left in {Left.LEFT, Left.NOT_IN}]
+    gone += [last] if last else []
+    return _report(
+        f"!reset leave-forget: {title}",
+        local=_local(gone, "become"),
+        server=[
+            *_scope(plan.scope),
+            f"- {_summary(outcomes)}.",
+            "- A second look at the joined rooms agrees."
+            if checked
+            else "- **There was no second look** at the joined rooms: the homeserver did not"
+            " answer.",
+            *_listed([f"{_target(o.target)}: {outcome_text(o)}" for o in [*open_, *finished]]),
+            *([f"- {_target(last)}: this room; I leave and forget it now"] if last else []),
+        ],
+        by_hand=[
+            *_by_hand(gone),
+            *([f"- To see what is left to do, send `{_command(plan.scope)}`."] if open_ else []),
+        ],
+    )
+
+
+def stayed(outcome: Outcome) -> str:
+    """After the report: the room of the command could not be left."""
+    return f"I could not leave this room: {plain(outcome.reason)}"
 
 
 def progress(done: int, total: int, *, seconds_left: float | None) -> str:
-    left = "" if seconds_left is None else f", about {_duration(seconds_left)} to go"
-    return (
-        f"Leaving and forgetting: {done} of {total}{left}. Each waits for the homeserver's pace."
-    )
+    """How far it is; edited into one message."""
+    text = f"Leaving and forgetting: {done} of {total}"
+    if done >= total:
+        return f"{text}. The report follows."
+    text += "" if seconds_left is None else f", about {_duration(seconds_left)} to go"
+    return f"{text}, at the homeserver's pace. If I am interrupted, send the command again."
 
 
-def outcome_text(outcome: Outcome) -> str:
+def outcome_text(outcome: Outcome, *, escape: bool = True) -> str:
     words = [outcome.left.value]
     if outcome.forgotten:
         words.append("forgotten")
     elif outcome.left in {Left.LEFT, Left.NOT_IN}:
         words.append("not forgotten")
-    return ", ".join(words) + (f" ({plain(outcome.reason)})" if outcome.reason else "")
+    reason = f" ({plain(outcome.reason, escape=escape)})" if outcome.reason else ""
+    return ", ".join(words) + reason
 
 
 def full_list(lines: Sequence[str]) -> str | None:
     """The text file for a list that was cut; None if it fits."""
-    return "\n".join(lines) + "\n" if len(lines) > MAX_LISTED else None
+    return "\n".join(lines) + "\n" if len(lines) > MAX_ROOMS else None
+
+
+def not_attached(reason: str) -> str:
+    return f"The whole list could not be attached ({plain(reason)}); the log has it."
 
 
 def plan_lines(plan: LeavePlan) -> list[str]:
     return [
-        *(f"{_plain_target(target)}: would leave and forget" for target in plan.targets),
-        *(f"{room_id}: skipped, could not be read" for room_id in plan.unreadable),
+        *(_line(target, "would leave and forget") for target in plan.targets),
+        *(_line(target, "skipped") for target in plan.skipped),
     ]
 
 
-def outcome_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    return [f"{_plain_target(o.target)}: {outcome_text(o)}" for o in outcomes]
+def outcome_lines(outcomes: Iterable[Outcome]) -> list[str]:
+    return [_line(outcome.target, outcome_text(outcome, escape=False)) for outcome in outcomes]
 
 
 def _report(title: str, *, local: list[str], server: list[str], by_hand: list[str]) -> str:
@@ -148,36 +184,73 @@ def _report(title: str, *, local: list[str], server: list[str], by_hand: list[st
     return "\n\n".join([f"**{title}**", *sections])
 
 
+def _command(scope: Scope) -> str:
+    return f"!reset leave-forget --scope {scope.value}"
+
+
+def _tables(tables: Mapping[str, int], done: str) -> list[str]:
+    return [f"- `{table}`: {_count(count, 'row')} {done}" for table, count in tables.items()]
+
+
+def _local(targets: Iterable[Target], done: str) -> list[str]:
+    counts = Counter(target.table for target in targets if target.table is not None)
+    return [
+        *_tables(dict(sorted(counts.items())), f"{done} `left`"),
+        "- Rows are kept, not deleted: that is what `!reset local` does."
+        if counts
+        else "- No row changes.",
+        f"- {KEPT}",
+    ]
+
+
 def _scope(scope: Scope) -> list[str]:
     if scope is Scope.JOINED:
         return ["- **Every room of this bot account**, other plugins' rooms too."]
     return []
 
 
-def _skipped(plan: LeavePlan) -> list[str]:
-    lines = [f"{code(room_id)}: skipped, it could not be read" for room_id in plan.unreadable]
-    return _listed(lines)
+def _summary(outcomes: Iterable[Outcome]) -> str:
+    outcomes = list(outcomes)
+    counts = Counter(outcome.left for outcome in outcomes)
+    words = [f"{left.value} {counts[left]}" for left in (Left.LEFT, Left.NOT_IN)]
+    words.append(f"forgotten {sum(outcome.forgotten for outcome in outcomes)}")
+    words += [f"{left.value} {counts[left]}" for left in (Left.FAILED, Left.SKIPPED)]
+    return ", ".join(words)
 
 
-def _by_hand(plan: LeavePlan) -> list[str]:
-    if not plan.targets:
+def _by_hand(targets: Sequence[Target]) -> list[str]:
+    """What people have to do themselves for a clean room; only what applies."""
+    if not targets:
         return ["- Nothing."]
-    people = ", ".join(code(owner) for owner in plan.owners[:10])
-    more = len(plan.owners) - 10
     lines = []
-    if plan.owners:
-        who = people + (f" and {more} more" if more > 0 else "")
+    owners = sorted({target.owner for target in targets if target.owner})
+    if owners:
+        who = ", ".join(code(owner) for owner in owners[:MAX_PEOPLE])
+        more = len(owners) - MAX_PEOPLE
+        who += f" and {more} more" if more > 0 else ""
         lines.append(f"- {who}: leave the old Space and its chats in your client.")
         lines.append("- For a new home invite me to a room, and accept the new invites.")
+    if any(target.kind is Kind.OTHER for target in targets):
+        lines.append("- Invite me again to the other rooms in which I am still needed.")
     lines.append("- The rooms and their messages stay on the server for the other members.")
     return lines
 
 
 def _listed(lines: Sequence[str]) -> list[str]:
-    shown = [f"- {line}" for line in lines[:MAX_LISTED]]
-    if len(lines) > MAX_LISTED:
-        shown.append(f"- … and {len(lines) - MAX_LISTED} more: the whole list is attached.")
+    shown = [f"- {line}" for line in lines[:MAX_ROOMS]]
+    if len(lines) > MAX_ROOMS:
+        shown.append(f"- … and {len(lines) - MAX_ROOMS} more: the whole list is attached.")
     return shown
+
+
+def _will(target: Target) -> str:
+    """What is planned for a room."""
+    what = "would leave and forget" if target.joined else "left already, would forget"
+    return f"{_target(target)}: {what}"
+
+
+def _skips(target: Target) -> str:
+    return f"{_target(target)}: skipped (it could not be read)"
 
 
 def _target(target: Target) -> str:
@@ -186,17 +259,14 @@ def _target(target: Target) -> str:
     return f"{target.kind.value}{name} {code(target.room_id)}{owner}"
 
 
-def _plain_target(target: Target) -> str:
-    name = " ".join((target.name or "").split())
-    return f"{target.kind.value}\t{target.room_id}\t{target.owner or '-'}\t{name}"
+def _line(target: Target, what: str) -> str:
+    """A line of the text file, in columns."""
+    name = plain(target.name or "-", escape=False)
+    return "\t".join([target.kind.value, target.room_id, target.owner or "-", name, what])
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
-
-
-def _rooms(count: int) -> str:
-    return "1 room" if count == 1 else f"{count} rooms"
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _duration(seconds: float) -> str:

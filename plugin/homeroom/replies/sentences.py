@@ -35,6 +35,10 @@ TOO_MANY_WAITING: Final = (
     "There are more messages waiting here than I can keep. Please send the last ones again"
     " when I have caught up."
 )
+SLOW: Final = (
+    "Your home is being made. The homeserver lets me make rooms only slowly just now;"
+    " you get invites as they are ready."
+)
 OUTAGE: Final = (
     "Your home could not be finished just now, because the homeserver did not answer."
     " Nothing is lost: write something here in a few minutes and I will go on."

@@ -48,7 +48,7 @@ CHAT = {
         ({"initial_chats": '{"Work": 1}'}, {}),
         ({"initial_chats": '["Work", 1]'}, {}),
         ({"initial_chats": '["Work", ""]'}, {}),
-        ({"initial_chats": "[" * 100_000}, {}),
+        pytest.param({"initial_chats": "[" * 100_000}, {}, id="deep"),
         ({"matrix_user_id": ""}, None),
         ({"space_id": ""}, None),
     ],
@@ -78,8 +78,12 @@ async def test_reading_a_home(
         ({"platform_chat_id": ""}, {"platform_chat_id": None}),
         ({"platform_chat_id": "two words"}, {"platform_chat_id": None}),
         ({"platform_chat_id": "new\nline"}, {"platform_chat_id": None}),
-        ({"platform_chat_id": "x" * 256}, {"platform_chat_id": None}),
-        ({"platform_chat_id": "x" * 255}, {"platform_chat_id": "x" * 255}),
+        pytest.param({"platform_chat_id": "x" * 256}, {"platform_chat_id": None}, id="long"),
+        pytest.param(
+            {"platform_chat_id": "x" * 255},
+            {"platform_chat_id": "x" * 255},
+            id="as long as can be",
+        ),
         ({"space_id": ""}, {"space_id": None}),
         ({"space_id": None}, {"space_id": None}),
         ({"name": None}, {"name": None}),
@@ -151,3 +155,14 @@ async def test_counts_names_every_table(store: Store) -> None:
         "sync_state": 0,
         "notices": 0,
     }
+
+
+async def test_clear_deletes_every_row_and_counts_them(store: Store) -> None:
+    await store.apply(changes(home(), chat("one"), chat("two")))
+    await store.save_position("s1_2", bot=BOT)
+    await store.mark_handled("$1", room_id=RoomID("!one:example.org"))
+    await store.claim_notice(RoomID("!one:example.org"), "pointer", every_ms=1)
+    counted = await store.counts()
+    assert await store.clear() == counted
+    assert counted == {"homes": 1, "chats": 2, "handled_events": 1, "sync_state": 1, "notices": 1}
+    assert set((await store.counts()).values()) == {0}

@@ -15,6 +15,7 @@ from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.async_db import Connection, Database
 
 from ...domain.model import Chat, Home, Records
+from ...domain.never import assert_never
 from ...domain.plan import Change, SetChat, SetHome
 from . import statements
 from .errors import attempt
@@ -60,6 +61,8 @@ class Store:
                     homes[home.matrix_user_id] = home
                 case SetChat(after=chat):
                     chats[chat.room_id] = chat
+                case _:
+                    assert_never(change)
         if not homes and not chats:
             return
         now = self._now()
