@@ -25,9 +25,9 @@ class Background:
         task = asyncio.create_task(self._run(work, name=name), name=f"homeroom: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
         # A task that is cancelled before its first step never gets to its work.
         task.add_done_callback(lambda _: work.close())
+        return task
 
     async def _run(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         try:

@@ -30,6 +30,7 @@ from .clock import now
 from .commands import Commands
 from .config import Config, ConfigError, Settings, read_admins, read_settings
 from .deliver import Delivery
+from .domain.events import next_batch
 from .handlers import Doors, FirstResponse, SyncHandlers
 from .idle import IdleHandlers
 from .inbox import Inbox
@@ -303,9 +304,12 @@ class Homeroom(Plugin):
         if stored is not None and stored.bot == self.client.mxid and max_age > 0:
             await self.catch_up.since(stored.token, or_else=observed, not_before=not_before)
             return
+        begin = observed
         if first.response is not None and max_age > 0:
             await self.catch_up.take(first.response, not_before=not_before, is_live=False)
-        await self.catch_up.since(observed, or_else=observed, not_before=None)
+            # Not from the look that worked: others may have failed, for hours, before it.
+            begin = next_batch(first.response) or observed
+        await self.catch_up.since(begin, or_else=observed, not_before=not_before)
 
     async def _reread(self, done: Reconciled) -> None:
         """Look again at rooms that could not be read, until they could."""

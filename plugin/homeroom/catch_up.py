@@ -45,21 +45,26 @@ class CatchUp:
         self._log = log
         self._line: asyncio.Queue[tuple[object, bool]] = asyncio.Queue()
         self._since: str | None = None
+        self._not_before: int | None = None
 
     def put(self, response: object, *, is_live: bool) -> None:
         """A response of maubot's sync loop; never waits."""
         self._line.put_nowait((response, is_live))
 
     async def since(self, position: str, *, or_else: str, not_before: int | None) -> None:
-        """Take in what happened since a position, or since the other one if it is refused."""
-        try:
-            response = await self._keep_trying(self._homeserver.sync_since, position)
-        except Refused as e:
-            self._log.warning("Cannot catch up from the stored position: %s", e)
-            position = or_else
-            response = await self._keep_trying(self._homeserver.sync_since, position)
-        self._since = position
-        await self.take(response, not_before=not_before, is_live=False)
+        """Take in what happened since a position, or since the other one if it means nothing."""
+        self._not_before = not_before
+        for begin in (position, or_else):
+            try:
+                response = await self._keep_trying(
+                    self._homeserver.sync_since, begin, is_final=_is_meaningless
+                )
+            except Refused as e:
+                self._log.warning("Cannot catch up from the position %s: %s", begin[:100], e)
+                continue
+            self._since = begin
+            await self.take(response, not_before=not_before, is_live=False)
+            return
 
     async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
@@ -78,7 +83,9 @@ class CatchUp:
         """Take in what maubot's sync loop brings, for ever."""
         while True:
             response, is_live = await self._line.get()
-            await self.take(response, not_before=None, is_live=is_live)
+            # What maubot throws away may tell of the time that the bot was down, too.
+            not_before = None if is_live else self._not_before
+            await self.take(response, not_before=not_before, is_live=is_live)
 
     async def _older(self, room_id: RoomID, start: str, not_before: int | None) -> list[Any]:
         """The events between the last response and `start`, oldest first.
@@ -104,16 +111,26 @@ class CatchUp:
         self._log.info("Filled a gap of %d events in %s", len(events), room_id)
         return events[::-1]
 
-    async def _keep_trying(self, read: Callable[..., Any], *args: Any) -> Any:
+    async def _keep_trying(
+        self,
+        read: Callable[..., Any],
+        *args: Any,
+        is_final: Callable[[Refused], bool] = lambda _: True,
+    ) -> Any:
         """Read until it works; only a definite no is an error."""
         attempt = 0
         while True:
             try:
                 return await read(*args)
-            except Refused:
-                raise
             except HomeserverError as e:
+                if isinstance(e, Refused) and is_final(e):
+                    raise
                 seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
                 attempt += 1
                 self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
             await asyncio.sleep(seconds)
+
+
+def _is_meaningless(refusal: Refused) -> bool:
+    """Whether it is the sync position that is refused; whatever else there is may pass."""
+    return refusal.status == 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from mautrix.types import UserID
 from mautrix.util.logging import TraceLogger
@@ -110,14 +111,14 @@ class Commands:
                 return await self._chat(command, sender, chat)
 
     async def _reset(self, command: ResetCommand, message: Message) -> bool:
-        """Whoever it was: no `!reset` ever reaches the platform."""
+        """Whoever it was: no `!reset` ever reaches the platform, and none is ever tried again."""
         try:
             done = await self._resetter.run(command, message)
         except (HomeserverError, StoreError) as e:
             self._log.error("!reset of %s did not go through: %s", message.sender, e)
-            await self._speaker.notice(
-                message.room_id, replies.reset_failed(str(e)), about=f"failed {message.event_id}"
-            )
+            text, about = replies.reset_failed(str(e)), f"failed {message.event_id}"
+            with suppress(HomeserverError):
+                await self._speaker.notice(message.room_id, text, about=about)
             return True
         if done is not None:
             self._answer_invites(done)

@@ -16,7 +16,7 @@ from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from . import replies
-from .adapters.errors import HomeserverError, Refused
+from .adapters.errors import HomeserverError, Refused, Unavailable
 from .adapters.homeserver import Homeserver
 from .adapters.platforms import Platform, PlatformError, Turn
 from .adapters.store import Store
@@ -90,12 +90,16 @@ class Delivery:
                 await self._notice(message, replies.TOO_MANY_WAITING)
 
     async def _handle(self, message: Message) -> None:
+        if not self._routes.is_paused:
+            self._told_paused.clear()
         chat = self._routes.chat(message.room_id)
         command = parse_command(message.text)
         if command is not None and await self._commands.run(command, message, chat):
             return
         if self._routes.is_paused:
             await self._say_paused(message)
+        elif message.room_id in self._routes.unknown:
+            raise Unavailable("it may be in a chat, but the room could not be read yet")
         elif chat is None:
             await self._provisioner.answer_stray(
                 message.sender, room_id=message.room_id, event_id=message.event_id
@@ -127,6 +131,9 @@ class Delivery:
             await self._notice(message, replies.TOOK_TOO_LONG)
         except PlatformError as e:
             self._log.warning("The platform did not answer %s: %s", message.event_id, e)
+            await self._notice(message, replies.NO_ANSWER)
+        except Exception:  # noqa: BLE001 (a bug of a platform is not one of its chats)
+            self._log.exception("Error while the platform answered %s", message.event_id)
             await self._notice(message, replies.NO_ANSWER)
         else:
             if answer.strip():

@@ -43,11 +43,12 @@ LIVE_FOR: Final = 5 * 60 * 1000
 
 
 class FirstResponse:
-    """Keeps the response that maubot throws away after the client's start, until it is read.
+    """Keeps the first response that comes in after the start, until it is read.
 
-    It begins where maubot itself stopped listening, so it knows of messages that came while the
-    bot was down even if the plugin's database is gone. Registered before the first reconcile: it
-    handles nothing.
+    If the client starts, too, that is the one that maubot throws away: it begins where maubot
+    itself stopped listening, so it knows of messages that came while the bot was down even if the
+    plugin's database is gone. Later ones are not kept, because they can be asked for again: from
+    where this one ends. Registered before the first reconcile: it handles nothing.
     """
 
     def __init__(self) -> None:
@@ -55,9 +56,8 @@ class FirstResponse:
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
-        response = data.get("data")
-        if is_first(response):
-            self.response = response
+        if self.response is None:
+            self.response = data.get("data")
 
 
 class SyncHandlers:

@@ -71,6 +71,7 @@ class Resetter:
         self._settings = settings
         self._log = log
         self._one_at_a_time = asyncio.Lock()
+        self._taken: set[EventID] = set()
 
     async def run(self, command: ResetCommand, message: Message) -> Reconciled | None:
         """Carry out a command of somebody who may be an administrator or not.
@@ -84,6 +85,9 @@ class Resetter:
         if message.sender not in self._settings().admins:
             self._log.info("Ignored !reset of %s in %s", message.sender, message.room_id)
             return None
+        if message.event_id in self._taken:
+            return None  # it was answered, or failed and said so: trying again is a new command
+        self._taken.add(message.event_id)
         refusal = self._refusal(message)
         if refusal is not None:
             await self._say(message, refusal)

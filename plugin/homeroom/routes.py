@@ -14,7 +14,7 @@ from mautrix.types import RoomID, UserID
 from .domain.model import Chat, Home, Records, Status
 from .domain.never import assert_never
 from .domain.plan import Change, SetChat, SetHome
-from .domain.topology import Topology, Unreadable
+from .domain.topology import Room, Topology, Unreadable
 
 
 class Routes:
@@ -25,6 +25,7 @@ class Routes:
         self._owners_of_space: dict[RoomID, UserID] = {}
         self._read: set[RoomID] = set()
         self._unreadable: set[RoomID] = set()
+        self._unmarked: set[RoomID] = set()
         self._paused: frozenset[RoomID] | None = None
 
     # Written by the reconciler
@@ -52,18 +53,24 @@ class Routes:
     def note_look(self, topology: Topology, *, whole: bool) -> None:
         """Remember which rooms were looked at; `whole`: there are no others."""
         if whole:
-            self._read, self._unreadable = set(), set()
+            self._forget_looks()
         for room_id, room in topology.rooms.items():
             unreadable = isinstance(room, Unreadable)
             (self._unreadable if unreadable else self._read).add(room_id)
             (self._read if unreadable else self._unreadable).discard(room_id)
+            self._unmarked.discard(room_id)
+            if isinstance(room, Room) and not room.marker and room.creator == topology.bot:
+                self._unmarked.add(room_id)
 
     def pause(self) -> None:
         """Forget every route until the next `load`; only remember which rooms were chats."""
         if self._paused is None:
             self._paused = frozenset(room_id for room_id in self._chats if self.chat(room_id))
         self._forget_rows()
-        self._read, self._unreadable = set(), set()
+        self._forget_looks()
+
+    def _forget_looks(self) -> None:
+        self._read, self._unreadable, self._unmarked = set(), set(), set()
 
     def _forget_rows(self) -> None:
         self._homes, self._chats = {}, {}
@@ -95,8 +102,14 @@ class Routes:
 
     @property
     def known(self) -> frozenset[RoomID]:
-        """Rooms whose state was read."""
-        return frozenset(self._read)
+        """Rooms whose state was read, and that cannot turn out to be somebody's any more.
+
+        A room of the bot's own without a marker may have been seen while the homeserver was
+        making it (the bot is in it before its marker is): it is read again until it is marked
+        or a row names it.
+        """
+        unsettled = self._unmarked - self._chats.keys() - self._owners_of_space.keys()
+        return frozenset(self._read - unsettled)
 
     @property
     def unknown(self) -> frozenset[RoomID]:

@@ -15,7 +15,7 @@ settings.register_profile(
 settings.register_profile(
     "desk", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("thorough", parent=settings.get_profile("desk"), max_examples=5000)
+settings.register_profile("thorough", parent=settings.get_profile("desk"), max_examples=1000)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "desk")
 )

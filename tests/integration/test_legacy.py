@@ -98,8 +98,8 @@ async def remember(stack: Stack, home: Home, name: str, **values: Any) -> None:
 
 async def remember_home(stack: Stack, home: Home) -> None:
     await stack.database.execute(
-        "INSERT INTO homes (matrix_user_id, space_id, status, created_at, updated_at)"
-        " VALUES ($1, $2, 'active', 1, 1)",
+        "INSERT INTO homes (matrix_user_id, space_id, status, initial_chats, created_at,"
+        " updated_at) VALUES ($1, $2, 'active', '[]', 1, 1)",
         home.user.user_id,
         home.space,
     )

@@ -41,6 +41,18 @@ CLIENT = "/_matrix/client/v3"
 THREE_CHATS = ("General", "Ideas & drafts", "Über *alles*")
 
 
+@pytest.fixture
+async def stack(make_bot: MakeStack) -> Stack:
+    """A bot with the default configuration, on a maubot that is shared: it must not be stopped."""
+    return await make_bot()
+
+
+@pytest.fixture
+async def own_stack(make_stack: MakeStack, plugin: Path) -> Stack:
+    """A bot on a maubot of its own."""
+    return await make_stack(plugin=plugin)
+
+
 async def homes_of(stack: Stack, user: MatrixUser) -> set[str]:
     """Ask the homeserver for every Space of the bot's that says it is this person's."""
     found = set()
@@ -53,7 +65,7 @@ async def homes_of(stack: Stack, user: MatrixUser) -> set[str]:
 
 @pytest.mark.parametrize("version", ["11", "12"])
 async def test_an_invite_makes_a_home_with_every_property_that_it_needs(
-    make_stack: MakeStack, plugin: Path, version: str
+    make_bot: MakeStack, version: str
 ) -> None:
     config = {
         **DEFAULT_CONFIG,
@@ -63,7 +75,7 @@ async def test_an_invite_makes_a_home_with_every_property_that_it_needs(
             "version": version,
         },
     }
-    stack = await make_stack(plugin=plugin, config=config)
+    stack = await make_bot(config=config)
     bot, server = stack.bot.user_id, stack.synapse.server_name
     alice = await stack.user("alice")
     direct = await invite_bot(stack, alice)
@@ -163,10 +175,10 @@ def _memberships(state: dict[tuple[str, str], dict[str, Any]]) -> dict[str, str]
 
 
 async def test_the_homeservers_default_room_version_is_used(
-    make_synapse: MakeSynapse, make_stack: MakeStack, plugin: Path
+    make_synapse: MakeSynapse, make_bot: MakeStack
 ) -> None:
     synapse = await make_synapse(default_room_version="11")
-    stack = await make_stack(plugin=plugin, synapse=synapse)
+    stack = await make_bot(synapse=synapse)
     home = await onboard(stack, "alice")
     for room_id in home.rooms:
         state = await room_state(stack, room_id)
@@ -208,7 +220,10 @@ async def test_a_second_invite_gets_a_pointer_to_the_first_home(stack: Stack) ->
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["live", "while-down"])
-async def test_invites_at_the_same_moment_make_one_home(stack: Stack, *, down: bool) -> None:
+async def test_invites_at_the_same_moment_make_one_home(
+    make_stack: MakeStack, make_bot: MakeStack, plugin: Path, *, down: bool
+) -> None:
+    stack = await (make_stack(plugin=plugin) if down else make_bot())
     alice = await stack.user("alice")
     if down:
         await stack.maubot.stop()
@@ -260,11 +275,9 @@ async def test_a_room_that_was_seen_half_made_is_seen_again(stack: Stack) -> Non
     assert (rows[half]["chat_id"], rows[half]["matrix_user_id"]) == ("C2", home.user.user_id)
 
 
-async def test_who_is_not_allowed_is_rejected_with_a_reason(
-    make_stack: MakeStack, plugin: Path
-) -> None:
+async def test_who_is_not_allowed_is_rejected_with_a_reason(make_bot: MakeStack) -> None:
     config = {**DEFAULT_CONFIG, "access": {"allow": ["@alice-*:homeroom.test"]}}
-    stack = await make_stack(plugin=plugin, config=config)
+    stack = await make_bot(config=config)
     mallory = await stack.user("mallory")
     direct = await mallory.start_dm(stack.bot.user_id)
 
@@ -280,7 +293,8 @@ async def test_who_is_not_allowed_is_rejected_with_a_reason(
     assert mallory.invites() == {}
 
 
-async def test_an_invite_that_came_while_maubot_was_down_is_accepted(stack: Stack) -> None:
+async def test_an_invite_that_came_while_maubot_was_down_is_accepted(own_stack: Stack) -> None:
+    stack = own_stack
     alice = await stack.user("alice")
     await stack.maubot.stop()
     direct = await alice.start_dm(stack.bot.user_id)
@@ -368,7 +382,8 @@ async def test_chat_commands_of_an_owner(stack: Stack) -> None:
     assert state["m.room.create", ""]["sender"] == bot
 
 
-async def test_a_chat_stays_archived_without_its_row(stack: Stack) -> None:
+async def test_a_chat_stays_archived_without_its_row(own_stack: Stack) -> None:
+    stack = own_stack
     home = await onboard(stack, "alice")
     await ask(stack, home.user, home.chat, "!chat archive")
     before = await tables(stack)
@@ -384,9 +399,9 @@ async def test_a_chat_stays_archived_without_its_row(stack: Stack) -> None:
     assert key == before.keys()[home.chat]
 
 
-async def test_there_are_no_more_chats_than_the_limit(make_stack: MakeStack, plugin: Path) -> None:
+async def test_there_are_no_more_chats_than_the_limit(make_bot: MakeStack) -> None:
     config = {**DEFAULT_CONFIG, "limits": {"chats_per_owner": 2}}
-    stack = await make_stack(plugin=plugin, config=config)
+    stack = await make_bot(config=config)
     home = await onboard(stack, "alice")
     await ask(stack, home.user, home.chat, "!chat new")
     assert "You have 2 chats" in (await ask(stack, home.user, home.chat, "!chat new")).body

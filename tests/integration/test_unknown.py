@@ -28,6 +28,7 @@ from tests.integration.homes import (
 )
 from tests.stack.proxy import Action, Answer, DropAfter, DropBefore, Hold, Truncate
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
+from tests.stack.waiting import eventually
 
 CONFIG = {**DEFAULT_CONFIG, "reconcile": {"start_timeout": 0}}
 JOINED_ROOMS = r"/joined_rooms$"
@@ -78,7 +79,12 @@ async def prepare(bot: Stack) -> Before:
 
 
 async def note(bot: Stack, home: Home) -> Before:
-    """Note what there is now."""
+    """Note what there is now, when nothing that the bot sent before is under way any more."""
+
+    async def quiet() -> bool:
+        return all(request.status is not None for request in bot.proxy.writes())
+
+    await eventually("the answers to all that the bot has written", quiet)
     return Before(
         home=home,
         rooms=await bot.bot_rooms(),

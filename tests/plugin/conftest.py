@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from homeroom import bot, catch_up, deliver, provision
+from homeroom import bot, catch_up, inbox, provision
 from homeroom.adapters import homeserver
 from homeroom.adapters.http import Patience
 from tests.fake import FakeHomeserver
@@ -35,7 +35,8 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catch_up, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(bot, "REREAD_AFTER", (0.01,))
     monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))
-    monkeypatch.setattr(deliver, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(inbox, "RETRY_AFTER", (0.01,))
 
 
 @pytest.fixture(autouse=True)

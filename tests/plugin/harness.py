@@ -151,7 +151,7 @@ class Bot:
         if self.platform is None:
             await self.plugin.internal_start()
             return
-        with mock.patch("homeroom.bot.EchoPlatform", lambda: self.platform):
+        with mock.patch("homeroom.bot.EchoPlatform", return_value=self.platform):
             await self.plugin.internal_start()
 
     async def stop(self) -> None:
@@ -292,7 +292,9 @@ class Bot:
     def chats_of(self, user: User) -> list[RoomID]:
         """The user's chats, by their markers, in the order of their numbers."""
         chats = [item for item in self._marked(user) if "chat_id" in item[1]]
-        return [room_id for room_id, _ in sorted(chats, key=lambda item: int(item[1]["chat_id"][1:]))]
+        return [
+            room_id for room_id, _ in sorted(chats, key=lambda item: int(item[1]["chat_id"][1:]))
+        ]
 
     def _marked(self, user: User) -> list[tuple[RoomID, Json]]:
         """The rooms of which the bot, which is in them, says that they are this user's."""
@@ -301,7 +303,9 @@ class Bot:
             for room_id, room in self.hs.rooms.items()
             if self.me.user_id in room.joined
         }
-        return [(r, marker) for r, marker in markers.items() if marker.get("user_id") == user.user_id]
+        return [
+            (r, marker) for r, marker in markers.items() if marker.get("user_id") == user.user_id
+        ]
 
     async def ask(self, user: User, room_id: str, text: str) -> str:
         """Say something and wait for the bot's next words in the room."""

@@ -67,8 +67,7 @@ async def test_an_invite_makes_a_whole_home(
         (chat_id,) = bot.chats_of(anna)
         url = f"https://matrix.to/#/%21{space_id[1:].replace(':', '%3A')}?via=fake.test"
         assert welcome == (
-            f"This is your home: open it ({url})."
-            " You have an invite to it and to the chats in it."
+            f"This is your home: open it ({url}). You have an invite to it and to the chats in it."
         )
         space, chat = hs.room(space_id), hs.room(chat_id)
         assert (space.version, space.room_type) == (version, "m.space")
@@ -206,9 +205,7 @@ async def test_there_are_no_more_homes_than_the_settings_allow(
 # Rooms that are nobody's chat
 
 
-async def test_a_word_in_a_room_for_two_brings_a_home(
-    hs: FakeHomeserver, tmp_path: Path
-) -> None:
+async def test_a_word_in_a_room_for_two_brings_a_home(hs: FakeHomeserver, tmp_path: Path) -> None:
     anna = hs.user("anna")
     room_id = anna.create_room(invite=[hs.user("bot")])
     hs.user("bot").join(room_id)
@@ -227,9 +224,9 @@ async def test_the_way_home_is_shown_once_a_day(hs: FakeHomeserver, tmp_path: Pa
         anna.send(invited_in, "Hello??")
         await bot.settled()
         space_id = bot.space_of(anna)
+        url = f"https://matrix.to/#/%21{space_id[1:]}?via=fake.test"
         assert bot.words(invited_in)[1:] == [
-            "I do not talk in this room. Your home is here: open it"
-            f" (https://matrix.to/#/%21{space_id[1:]}?via=fake.test)."
+            f"I do not talk in this room. Your home is here: open it ({url})."
         ]
 
 

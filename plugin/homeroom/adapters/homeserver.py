@@ -22,7 +22,7 @@ from mautrix.client.encryption_manager import EncryptingAPI
 from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
-from .errors import Refused, Unavailable
+from .errors import OutcomeUnknown, Refused, Unavailable
 from .http import Patience, PatientAPI
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
@@ -80,6 +80,12 @@ class Homeserver:
         self._reading, self._looking = api(READING), api(LOOKING)
         self._writing, self._leaving = api(WRITING), api(LEAVING)
         self._client = client
+        self._sender = EncryptingAPI(
+            mxid=client.mxid,
+            device_id=client.device_id,
+            api=self._writing,
+            state_store=client.state_store,
+        )
         self._versions: dict[str, Any] | None = None
         self._capabilities: dict[str, Any] | None = None
 
@@ -153,8 +159,16 @@ class Homeserver:
 
     async def left_rooms(self) -> frozenset[RoomID]:
         """Rooms that the bot is no longer in, and has not forgotten."""
-        filter_ = {**ROOMS_WITHOUT_EVENTS, "room": {**ROOMS_WITHOUT_EVENTS["room"]}}
-        filter_["room"]["include_leave"] = True
+        # One event of each room, because Synapse leaves out rooms that have nothing to tell.
+        timeline = {"types": ["m.room.member"], "limit": 1}
+        filter_ = {
+            **ROOMS_WITHOUT_EVENTS,
+            "room": {
+                **ROOMS_WITHOUT_EVENTS["room"],
+                "timeline": timeline,
+                "include_leave": True,
+            },
+        }
         rooms = (await self.sync(filter_=filter_)).get("rooms", {})
         return frozenset(RoomID(room_id) for room_id in _object(_object(rooms).get("leave", {})))
 
@@ -178,8 +192,14 @@ class Homeserver:
         return _object(await self._looking.request(Method.GET, Path.v3.sync, query_params=query))
 
     async def sync_since(self, position: str) -> dict[str, Any]:
-        """What happened since a position, as much of each timeline as the homeserver gives."""
-        return await self.sync(since=position, filter_=WHOLE_TIMELINES)
+        """What happened since a position, as much of each timeline as the homeserver gives.
+
+        An answer that is not one must not look as if nothing had happened.
+        """
+        answer = await self.sync(since=position, filter_=WHOLE_TIMELINES)
+        _text(answer, "next_batch")
+        _object(answer.get("rooms", {}))
+        return answer
 
     async def messages_before(
         self, room_id: RoomID, start: str | None, *, until: str | None
@@ -213,8 +233,11 @@ class Homeserver:
         Raises:
             OutcomeUnknown: there may be a room now. Look before trying again.
         """
-        answer = _object(await self._writing.request(Method.POST, Path.v3.createRoom, request))
-        return RoomID(_text(answer, "room_id"))
+        answer = await self._writing.request(Method.POST, Path.v3.createRoom, request)
+        try:
+            return RoomID(_text(_object(answer), "room_id"))
+        except Unavailable as e:
+            raise OutcomeUnknown(f"createRoom: {e}") from e
 
     async def put_state(
         self, room_id: RoomID, event_type: str, content: dict[str, Any], *, state_key: str = ""
@@ -263,15 +286,9 @@ class Homeserver:
 
         The same `txn_id` sent twice makes one event, as long as the homeserver remembers it.
         """
-        sender = EncryptingAPI(
-            mxid=self.bot,
-            device_id=self._client.device_id,
-            api=self._writing,
-            state_store=self._client.state_store,
-        )
         if self._client.crypto is not None:
-            sender.crypto = self._client.crypto
-        return await sender.send_message_event(
+            self._sender.crypto = self._client.crypto
+        return await self._sender.send_message_event(
             room_id, EventType.ROOM_MESSAGE, content, txn_id=txn_id
         )
 

@@ -69,8 +69,13 @@ def read_response(response: object, *, bot: UserID) -> Iterator[News]:
     for section in ("join", "leave"):
         for room_id, entry in _dict(rooms.get(section)).items():
             timeline = _dict(_dict(entry).get("timeline"))
+            # maubot has members loaded lazily: with what somebody says comes who they are. Only
+            # where the timeline has a gap can somebody's membership in `state` be new.
+            has_gap = timeline.get("limited") is True
             for event in _list(_dict(_dict(entry).get("state")).get("events")):
-                yield from _read_state(RoomID(room_id), event, bot=bot)
+                for news in _read_state(RoomID(room_id), event, bot=bot):
+                    if has_gap or not isinstance(news, MemberChange) or news.user_id == bot:
+                        yield news
             for event in _list(timeline.get("events")):
                 yield from _read_state(RoomID(room_id), event, bot=bot)
                 if section == "join" and (

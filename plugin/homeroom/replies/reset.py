@@ -84,7 +84,7 @@ def leave_plan(plan: LeavePlan, *, stale: bool, dry_run: bool) -> str:
     confirm = f"{_command(plan.scope)} --confirm {plan.code}"
     return _report(
         title,
-        local=_local(plan.targets, "would become"),
+        local=_local(plan.targets, "would be"),
         server=[
             *_scope(plan.scope),
             f"- {_count(len(plan.targets), 'room')} would be left and forgotten"
@@ -116,7 +116,7 @@ def leave_report(
     gone += [last] if last else []
     return _report(
         f"!reset leave-forget: {title}",
-        local=_local(gone, "become"),
+        local=_local(gone, "will be"),
         server=[
             *_scope(plan.scope),
             f"- {_summary(outcomes)}.",
@@ -195,7 +195,7 @@ def _tables(tables: Mapping[str, int], done: str) -> list[str]:
 def _local(targets: Iterable[Target], done: str) -> list[str]:
     counts = Counter(target.table for target in targets if target.table is not None)
     return [
-        *_tables(dict(sorted(counts.items())), f"{done} `left`"),
+        *_tables(dict(sorted(counts.items())), f"{done} set to `left`"),
         "- Rows are kept, not deleted: that is what `!reset local` does."
         if counts
         else "- No row changes.",
