@@ -1,8 +1,9 @@
 """Finishing in Matrix what the bot left undone: markers to stamp, links to make, rooms to join.
 
 Repairs come from a plan and are carried out at the pace that the homeserver allows, long after
-the plan was made if need be. So each is checked once more against the routes, under the owner's
-lock, before anything is written. A failed one is logged; the next reconcile asks for it again.
+the plan was made if need be. So each is checked once more, under the owner's lock, against the
+routes and against the room itself, before anything is written. A failed one is logged; the next
+reconcile asks for it again.
 """
 
 from __future__ import annotations
@@ -77,14 +78,15 @@ class Repairer:
         bot = self._homeserver.bot
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
-                await self._homeserver.put_state(
-                    room_id, MARKER_TYPE, marker.to_content(), state_key=bot
-                )
+                content = marker.to_content()
+                now = await self._homeserver.state_content(room_id, MARKER_TYPE, state_key=bot)
+                if now != content:
+                    await self._homeserver.put_state(room_id, MARKER_TYPE, content, state_key=bot)
             case LinkChild(space_id=space_id, room_id=room_id, order=order):
-                content = child_content(bot=bot, order=order)
-                await self._homeserver.put_state(
-                    space_id, "m.space.child", content, state_key=room_id
-                )
+                kind = "m.space.child"
+                if await self._homeserver.state_content(space_id, kind, state_key=room_id) is None:
+                    content = child_content(bot=bot, order=order)
+                    await self._homeserver.put_state(space_id, kind, content, state_key=room_id)
             case JoinReplacement(room_id=room_id, replacement=replacement):
                 await self._homeserver.join(replacement, via=_servers(bot, room_id, replacement))
                 await self._reconciler.look_again({room_id, replacement})

@@ -135,11 +135,20 @@ class Homeserver:
 
         None: the homeserver says that there is none.
         """
+        return await self._state(room_id, event_type, state_key, {"format": "event"})
+
+    async def state_content(
+        self, room_id: RoomID, event_type: str, *, state_key: str = ""
+    ) -> dict[str, Any] | None:
+        """The content of one state event; None: the homeserver says that there is none."""
+        return await self._state(room_id, event_type, state_key, {})
+
+    async def _state(
+        self, room_id: RoomID, event_type: str, state_key: str, query: dict[str, str]
+    ) -> dict[str, Any] | None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
         try:
-            return _object(
-                await self._reading.request(Method.GET, path, query_params={"format": "event"})
-            )
+            return _object(await self._reading.request(Method.GET, path, query_params=query))
         except Refused as e:
             if e.errcode == "M_NOT_FOUND":
                 return None
@@ -301,12 +310,11 @@ class Homeserver:
         await self._reading.request(Method.PUT, path, body)
 
     async def _is_in(self, room_id: RoomID, user_id: UserID) -> bool:
-        path = Path.v3.rooms[room_id].state["m.room.member"][user_id]
         try:
-            member = await self._reading.request(Method.GET, path)
+            member = await self.state_content(room_id, "m.room.member", state_key=user_id)
         except Refused:
             return False
-        return isinstance(member, dict) and member.get("membership") in {"join", "invite"}
+        return member is not None and member.get("membership") in {"join", "invite"}
 
 
 def _object(answer: Any) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News
         membership = _dict(event.get("content")).get("membership")
         if isinstance(membership, str):
             yield MemberChange(room_id=room_id, user_id=UserID(key), membership=membership)
-    elif kind in TOPOLOGY_TYPES and event.get("sender") != bot:
+    elif kind == "m.room.tombstone" or (kind in TOPOLOGY_TYPES and event.get("sender") != bot):
+        # Homeroom closes no rooms, but somebody may upgrade one in the bot's name.
         yield RoomChange(room_id=room_id)
 
 

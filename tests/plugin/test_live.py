@@ -1,0 +1,226 @@
+"""What changes while the bot runs: an event asks for another look, and the rows follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homeroom.domain.marker import MARKER_TYPE
+from tests.fake import FakeHomeserver
+from tests.plugin.harness import Bot, Row, running
+
+
+def row_of(bot: Bot, room_id: str) -> Row:
+    (row,) = bot.query("SELECT * FROM chats WHERE room_id = ?", room_id)
+    return row
+
+
+@pytest.mark.parametrize("how", ["kick", "ban"])
+async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
+    hs: FakeHomeserver, tmp_path: Path, how: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = row_of(bot, chat_id)
+        hs.world.rooms[chat_id].state["m.room.power_levels", ""].content["users"][anna.user_id] = (
+            100
+        )
+        hs.world.rooms[chat_id].version = hs.world.rooms[chat_id].version
+        force_out(bot, chat_id, "ban" if how == "ban" else "leave", by=anna.user_id)
+        await bot.settled()
+        assert row_of(bot, chat_id) == {**before, "status": "left"}
+        rooms = set(hs.rooms)
+        force_out(bot, chat_id, "leave", by=anna.user_id)
+        anna.invite(chat_id, bot.me)
+        await bot.settled()
+        assert row_of(bot, chat_id) == before
+        assert set(hs.rooms) == rooms
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+def force_out(bot: Bot, room_id: str, membership: str, *, by: str) -> None:
+    """Only an administrator of the homeserver can remove the creator of a room."""
+    content = {"membership": membership}
+    bot.hs.force_state(room_id, "m.room.member", content, sender=by, state_key=bot.me.user_id)
+
+
+async def test_a_room_the_bot_was_taken_out_of_by_hand_comes_back_too(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """Somebody uses the bot's own account: it leaves a chat, and joins it again."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        for room_id in (chat_id, space_id):
+            bot.me.invite(room_id, hs.user("helper"))
+            hs.user("helper").join(room_id)
+            bot.me.leave(room_id)
+            await bot.settled()
+            assert bot.tables() != before
+            hs.force_state(
+                room_id,
+                "m.room.member",
+                {"membership": "join"},
+                sender=bot.me.user_id,
+                state_key=bot.me.user_id,
+            )
+            await bot.settled()
+            assert bot.tables() == before
+
+
+async def test_an_owner_who_leaves_is_not_asked_back(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config='admins: ["@admin:fake.test"]') as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        anna.leave(chat_id)
+        anna.leave(space_id)
+        await bot.settled()
+        await bot.restart()
+        await bot.settled()
+        assert hs.invited(anna.user_id) == set()
+        assert bot.tables() == before
+
+
+async def test_an_owner_who_comes_back_is_asked_into_their_home(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        rooms = set(hs.rooms)
+        anna.leave(chat_id)
+        anna.leave(space_id)
+        await bot.settled()
+        asked = anna.create_room(invite=[bot.me])
+        await bot.hear(asked, 1)
+        await bot.settled()
+        assert set(hs.rooms) == {*rooms, asked}
+        anna.join(space_id)
+        anna.join(chat_id)
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+async def test_a_new_name_is_taken_over(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = row_of(bot, chat_id)
+        anna.set_state(chat_id, "m.room.name", {"name": "Holidays"})
+        await bot.settled()
+        assert row_of(bot, chat_id) == {**before, "name": "Holidays"}
+
+
+async def test_a_link_that_somebody_removed_stays_removed(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        anna.set_state(space_id, "m.space.child", {}, state_key=chat_id)
+        await bot.settled()
+        await bot.restart()
+        await bot.settled()
+        assert bot.tables() == before
+        assert hs.room(space_id).state["m.space.child", chat_id] == {}
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+@pytest.mark.parametrize("running_then", [True, False], ids=["while it runs", "while it is down"])
+async def test_an_upgraded_chat_goes_on_in_its_new_room(
+    hs: FakeHomeserver, tmp_path: Path, running_then: bool
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config='rooms: {version: "11"}') as bot:
+        space_id = await bot.onboard(anna)
+        (old_id,) = bot.chats_of(anna)
+        before = row_of(bot, old_id)
+        if not running_then:
+            await bot.stop()
+        new_id = bot.me.upgrade(old_id, "12")
+        bot.me.invite(new_id, anna)
+        anna.join(new_id)
+        if not running_then:
+            await bot.start()
+        await bot.settled()
+        assert row_of(bot, old_id) == {**before, "status": "replaced"}
+        assert row_of(bot, new_id) == {**before, "room_id": new_id}
+        assert await bot.ask(anna, new_id, "Hello") == bot.echo(new_id, "Hello")
+        assert hs.room(new_id).state[MARKER_TYPE, bot.me.user_id] == {
+            "version": 1,
+            "room_type": "chat",
+            "user_id": anna.user_id,
+            "chat_id": "C1",
+            "platform_chat_id": before["platform_chat_id"],
+        }
+        assert hs.room(space_id).state["m.space.child", new_id]["via"]
+
+
+async def test_a_replacement_the_bot_is_not_in_is_joined(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config='rooms: {version: "11"}') as bot:
+        await bot.onboard(anna)
+        (old_id,) = bot.chats_of(anna)
+        before = row_of(bot, old_id)
+        new_id = anna.create_room(
+            preset="public_chat",
+            creation_content={"predecessor": {"room_id": old_id}},
+        )
+        hs.force_state(
+            old_id,
+            "m.room.tombstone",
+            {"replacement_room": new_id, "body": "Moved"},
+            sender=bot.me.user_id,
+        )
+        anna.set_state(old_id, "m.room.name", {"name": "A sign of life"})
+        await bot.settled()
+        await bot.restart()
+        await bot.settled()
+        assert row_of(bot, new_id)["platform_chat_id"] == before["platform_chat_id"]
+        assert await bot.ask(anna, new_id, "Hello") == bot.echo(new_id, "Hello")
+
+
+async def test_hostile_rooms_are_never_taken_in(hs: FakeHomeserver, tmp_path: Path) -> None:
+    """A room with a copied marker, a foreign Space that links a chat: nothing of it is routed."""
+    anna, mallory = hs.user("anna"), hs.user("mallory")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        marker = hs.room(chat_id).state[MARKER_TYPE, bot.me.user_id]
+        copy = mallory.create_room(
+            invite=[bot.me, anna],
+            initial_state=[
+                {"type": MARKER_TYPE, "state_key": "", "content": marker},
+                {"type": MARKER_TYPE, "state_key": "x" * 200, "content": {"y": "z" * 30_000}},
+                {"type": MARKER_TYPE, "state_key": mallory.user_id, "content": marker},
+                {"type": "m.space.parent", "state_key": space_id, "content": {"via": ["x"]}},
+            ],
+        )
+        trap = mallory.create_space(invite=[bot.me])
+        mallory.set_state(trap, "m.space.child", {"via": ["fake.test"]}, state_key=chat_id)
+        anna.join(copy)
+        await bot.settled()
+        anna.send(copy, "Is this my chat?")
+        await bot.settled()
+        after = bot.tables()
+        assert [row for row in after["chats"] if row["matrix_user_id"] == anna.user_id] == before[
+            "chats"
+        ]
+        assert copy not in {row["room_id"] for row in after["chats"]}
+        assert trap not in {row["space_id"] for row in after["homes"]}
+        await bot.restart()
+        await bot.settled()
+        assert bot.tables() == after
