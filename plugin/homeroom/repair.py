@@ -55,7 +55,7 @@ class Repairer:
             if self._routes.owner_of(repair.room_id) != owner or not self._is_due(repair):
                 continue
             try:
-                await self._carry_out(repair)
+                await self._carry_out(repair, owner=owner)
             except HomeserverError as e:
                 self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
 
@@ -74,7 +74,7 @@ class Repairer:
             case _:
                 assert_never(repair)
 
-    async def _carry_out(self, repair: Repair) -> None:
+    async def _carry_out(self, repair: Repair, *, owner: UserID) -> None:
         bot = self._homeserver.bot
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
@@ -89,7 +89,10 @@ class Repairer:
                     await self._homeserver.put_state(space_id, kind, content, state_key=room_id)
             case JoinReplacement(room_id=room_id, replacement=replacement):
                 await self._homeserver.join(replacement, via=_servers(bot, room_id, replacement))
-                await self._reconciler.look_again({room_id, replacement})
+                seen = await self._reconciler.look_again({room_id, replacement})
+                # The chat has moved: its new room is to be marked and linked.
+                more = [other for other in seen.plan.repairs if other != repair]
+                await self.run_locked(more, owner=owner)
             case _:
                 assert_never(repair)
 

@@ -218,20 +218,30 @@ class Resetter:
     async def _leave_each(
         self, message: Message, targets: Sequence[Target], progress: EventID
     ) -> list[Attempt]:
-        """Leave and forget, one after the other, as fast as the homeserver lets us."""
-        attempts: list[Attempt] = []
+        """Leave and forget, one after the other, as fast as the homeserver lets us.
+
+        Leaving is what has to wait for its turn; forgetting goes on beside it.
+        """
         total = len(targets)
+        leaving: list[Failure | None] = []
+        forgetting: list[asyncio.Task[Failure | None]] = []
         started = shown_at = time.monotonic()
-        for target in targets:
-            attempts.append(await self._leave_one(target))
-            now, done = time.monotonic(), len(attempts)
-            if now - shown_at >= PROGRESS_EVERY and done < total:
-                shown_at = now
-                left = (now - started) / done * (total - done)
-                await self._show(message, progress, done, total, seconds_left=left)
+        try:
+            for target in targets:
+                leaving.append(await self._leave_room(target))
+                forgetting.append(asyncio.create_task(self._forget_room(target)))
+                now, done = time.monotonic(), len(leaving)
+                if now - shown_at >= PROGRESS_EVERY and done < total:
+                    shown_at = now
+                    left = (now - started) / done * (total - done)
+                    await self._show(message, progress, done, total, seconds_left=left)
+            forgotten = await asyncio.gather(*forgetting)
+        finally:
+            for task in forgetting:
+                task.cancel()
         if total:
             await self._show(message, progress, total, total, seconds_left=None)
-        return attempts
+        return list(zip(targets, leaving, forgotten, strict=True))
 
     async def _show(
         self,
@@ -251,14 +261,14 @@ class Resetter:
         with suppress(HomeserverError, asyncio.TimeoutError):
             await asyncio.wait_for(edit, PROGRESS_WITHIN)
 
-    async def _leave_one(self, target: Target) -> Attempt:
-        """Leave and forget one room; nothing that goes wrong with it stops the others."""
-        leave = None
-        if target.joined:
-            leave = await _failure(
-                self._homeserver.leave(target.room_id, reason="!reset leave-forget")
-            )
-        return target, leave, await _failure(self._homeserver.forget(target.room_id))
+    async def _leave_room(self, target: Target) -> Failure | None:
+        """Leave one room; nothing that goes wrong with it stops the others."""
+        if not target.joined:
+            return None
+        return await _failure(self._homeserver.leave(target.room_id, reason="!reset leave-forget"))
+
+    async def _forget_room(self, target: Target) -> Failure | None:
+        return await _failure(self._homeserver.forget(target.room_id))
 
     async def _judge(self, attempts: Iterable[Attempt]) -> tuple[list[Outcome], bool]:
         """Hold what the homeserver answered against a second look; False: there was none."""
@@ -304,7 +314,8 @@ class Resetter:
         """Leave the room of the command, unless nobody in it would know what happened."""
         if not told:
             return skipped(last, "the report could not be sent")
-        (outcome,), _ = await self._judge([await self._leave_one(last)])
+        attempt = (last, await self._leave_room(last), await self._forget_room(last))
+        (outcome,), _ = await self._judge([attempt])
         if outcome.left is Left.FAILED:
             with suppress(HomeserverError):
                 await self._speaker.notice(

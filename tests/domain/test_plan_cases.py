@@ -240,6 +240,52 @@ case(
     repairs=(stamped(home_row()), stamped(chat_row())),
 )
 case(
+    "case-04-a-number-that-no-marker-can-carry-is-no-number",
+    topology(legacy_space(), legacy_chat()),
+    records(home_row(), chat_row(chat_id="first", key="k")),
+    changes=(changed(chat_row(chat_id="first", key="k"), chat_row(key="k")),),
+    repairs=(stamped(home_row()), stamped(chat_row(key="k"))),
+)
+case(
+    "case-04-of-two-rows-about-one-space-the-only-companion-decides",
+    topology(replace(legacy_space(links=[]), members=members(anna="join", bert="leave"))),
+    records(home_row(ANNA), home_row(BERT)),
+    changes=(changed(home_row(BERT), home_row(BERT, status=Status.LEFT)),),
+    repairs=(stamped(home_row(ANNA)),),
+    findings=(
+        finding(
+            FindingKind.NOT_OURS,
+            HOME,
+            owner=BERT,
+            detail="the database called it a room of Homeroom's, the room itself does not",
+        ),
+    ),
+)
+case(
+    "case-04-a-row-that-is-about-to-change-does-not-say-whose-a-space-is",
+    topology(
+        replace(legacy_space(links=[WORK]), members=members(anna="join", bert="join")),
+        space(OTHER_HOME, links=[PLAY, NEW]),
+        legacy_chat(WORK),
+        chat(PLAY, parents=[OTHER_HOME]),
+        chat(NEW, chat_id="C2", parents=[OTHER_HOME]),
+    ),
+    records(home_row()),
+    changes=(
+        changed(home_row(), home_row(space_id=OTHER_HOME)),
+        added(chat_row(NEW, chat_id="C2", space_id=OTHER_HOME)),
+        added(chat_row(PLAY, space_id=OTHER_HOME)),
+    ),
+    findings=(
+        finding(
+            FindingKind.UNOWNED_SPACE,
+            HOME,
+            owner=None,
+            detail="2 people could be its owner, expected one",
+        ),
+    ),
+)
+case(
     "case-04-names-that-no-marker-can-carry-are-no-names",
     topology(legacy_space(links=[])),
     records(home_row(initial_chats=("One", "T\0wo", "x" * 256))),
@@ -305,6 +351,11 @@ case(
         stamped(chat_row(PLAY, chat_id="C3")),
         stamped(chat_row(WORK, chat_id="C4")),
     ),
+)
+case(
+    "case-05-a-child-whose-link-was-removed-is-not-adopted",
+    topology(space(links={WORK: removed(sender=BOT)}), legacy_chat()),
+    records(home_row()),
 )
 case(
     "case-05-a-child-that-somebody-else-linked-is-not-adopted",
@@ -512,6 +563,23 @@ case(
     topology(space(links=[WORK]), chat(WORK, key="k"), unreadable(PLAY)),
     records(home_row(), chat_row(PLAY, chat_id="C1", key="k")),
     changes=(added(chat_row(WORK, chat_id="C2", key=derived(WORK))),),
+    findings=(
+        finding(FindingKind.DUPLICATE_CHAT_ID, WORK, detail=f"C1 belongs to {PLAY}"),
+        finding(FindingKind.DUPLICATE_PLATFORM_CHAT_ID, WORK, detail=f"k belongs to {PLAY}"),
+    ),
+)
+
+case(
+    "case-09-a-row-that-lost-its-ids-to-an-unreadable-room-gets-new-ones-for-good",
+    topology(space(links=[WORK]), legacy_chat(WORK), unreadable(PLAY)),
+    records(home_row(), chat_row(WORK, key="k", status=Status.LEFT), chat_row(PLAY, key="k")),
+    changes=(
+        changed(
+            chat_row(WORK, key="k", status=Status.LEFT),
+            chat_row(WORK, chat_id="C2", key=derived(WORK)),
+        ),
+    ),
+    repairs=(stamped(chat_row(WORK, chat_id="C2", key=derived(WORK))),),
     findings=(
         finding(FindingKind.DUPLICATE_CHAT_ID, WORK, detail=f"C1 belongs to {PLAY}"),
         finding(FindingKind.DUPLICATE_PLATFORM_CHAT_ID, WORK, detail=f"k belongs to {PLAY}"),
@@ -761,11 +829,49 @@ case(
     repairs=(stamped(chat_row(NEW, key=derived(WORK))), linked(NEW)),
 )
 case(
+    "case-13-two-upgrades-without-rows-derive-from-the-first-room",
+    topology(
+        LINKED_HOME,
+        LEGACY_OLD,
+        closed(successor(LEGACY_OLD), to=NEWER),
+        successor(successor(LEGACY_OLD), NEWER, created_at=400),
+    ),
+    records(home_row()),
+    changes=(
+        added(chat_row(NEW, chat_id=None, key=derived(WORK), status=Status.REPLACED)),
+        added(chat_row(NEWER, key=derived(WORK))),
+        added(chat_row(WORK, chat_id=None, status=Status.REPLACED)),
+    ),
+    repairs=(stamped(chat_row(NEWER, key=derived(WORK))), linked(NEWER)),
+)
+case(
     "case-13-the-moved-row-survives-the-loss-of-the-old-one",
     topology(space(links=[WORK, NEW]), LEGACY_OLD, successor(LEGACY_OLD)),
     records(home_row(), chat_row(NEW, chat_id="C5", key="k")),
     changes=(added(chat_row(WORK, chat_id=None, status=Status.REPLACED)),),
     repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")),),
+)
+case(
+    "case-13-the-row-of-the-new-room-goes-before-that-of-the-old-one",
+    topology(space(links=[WORK, NEW]), LEGACY_OLD, successor(LEGACY_OLD)),
+    records(
+        home_row(),
+        chat_row(chat_id="C4", key="altered", status=Status.REPLACED),
+        chat_row(NEW, chat_id="C5", key="k"),
+    ),
+    repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")),),
+)
+case(
+    "case-13-an-upgraded-chat-keeps-its-seniority",
+    topology(
+        space(links=[NEW, PLAY]),
+        OLD,
+        replace(successor(OLD, created_at=300), marker=chat(key="k").marker),
+        chat(PLAY, created_at=250),
+    ),
+    records(home_row(), OLD_ROW, NEW_ROW, chat_row(PLAY, chat_id="C2")),
+    repairs=(stamped(chat_row(PLAY, chat_id="C2")),),
+    findings=(finding(FindingKind.DUPLICATE_CHAT_ID, PLAY, detail=f"C1 belongs to {NEW}"),),
 )
 case(
     "case-13-an-archived-legacy-chat-stays-archived-until-it-is-stamped",
@@ -860,6 +966,20 @@ case(
     ),
     repairs=(JoinReplacement(room_id=HOME, replacement=NEW),),
     findings=(finding(FindingKind.REPLACEMENT_NOT_JOINED, HOME, detail=NEW),),
+)
+case(
+    "case-14-a-home-row-about-somebody-elses-closed-space",
+    topology(closed(space(owner=BERT))),
+    records(home_row()),
+    changes=(changed(home_row(), LEFT_HOME),),
+    findings=(
+        finding(FindingKind.CLOSED, HOME, owner=BERT),
+        finding(
+            FindingKind.NOT_OURS,
+            HOME,
+            detail="the database called it a room of Homeroom's, the room itself does not",
+        ),
+    ),
 )
 case(
     "case-14-no-replacement",
@@ -1065,6 +1185,8 @@ def test_every_case_of_the_design_has_its_test() -> None:
 def test_unmarked_rooms_are_adopted_only_if_that_is_wanted() -> None:
     observed = topology(legacy_space(), legacy_chat())
     assert make_plan(observed, records(), adopt_unmarked=False) == plan(observed)
+    observed = topology(LINKED_HOME, legacy_chat())
+    assert make_plan(observed, records(home_row()), adopt_unmarked=False) == plan(observed)
 
 
 def test_rows_of_unmarked_rooms_count_even_if_adoption_is_off() -> None:

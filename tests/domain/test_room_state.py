@@ -147,6 +147,13 @@ def test_a_creator_with_a_strange_name_makes_no_unreadable_room() -> None:
     assert read(create(sender="@:x")).creator == "@:x"
 
 
+@pytest.mark.parametrize(
+    ("time", "kept"), [(5, 5), (-1, 0), (True, 0), (5.0, 0), ("5", 0), (None, 0), ([], 0)]
+)
+def test_only_a_number_is_a_time_of_creation(time: object, kept: int) -> None:
+    assert read({**create(), "origin_server_ts": time}).created_at == kept
+
+
 def test_a_room_without_a_version_is_of_version_1() -> None:
     assert read(create()).room_version == "1"
 

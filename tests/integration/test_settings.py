@@ -108,6 +108,7 @@ async def test_every_wrong_key_is_named_in_one_message_and_the_instance_waits(
 ) -> None:
     wrong = {key: WRONG[key][which] for key in EVERY_KEY}
     bot = await make_bot(config=nested(wrong))
+    mark = bot.maubot.mark()
     errors = records(bot, "ERROR", since=0)
     assert len(errors) == 1, errors
     for key in EVERY_KEY:
@@ -136,6 +137,7 @@ async def test_every_wrong_key_is_named_in_one_message_and_the_instance_waits(
     report = await ask(bot, admin, office, "!reconcile")
     assert "Reconciled" in report.body, report
     await require_enabled(bot)
+    assert "Traceback" not in bot.maubot.log_text(since=mark)
 
 
 async def test_a_section_that_is_no_section_is_named_once(make_bot: MakeStack) -> None:

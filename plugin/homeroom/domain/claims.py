@@ -295,14 +295,13 @@ class _Register:
 
     def _from_chat_before_markers(self, room: Room) -> Claim | None:
         row = self._row(room)
-        made_by_bot = room.creator == self.topology.bot
-        if not (made_by_bot or (row and self._was_moved_here(room, row))):
+        if room.creator != self.topology.bot and not (row and self._was_moved_here(room, row)):
             return None
         spaces = {*room.parents, row.space_id} if row else room.parents
         if any(self._is_unknown(space_id) for space_id in spaces):
             self.unknown.add(room.room_id)  # its Space may say whose it is
             return None
-        owner = self._owner_by_links(room) if made_by_bot else None
+        owner = self._owner_by_links(room)
         if owner is None and row and room.membership(row.matrix_user_id) is not None:
             owner = row.matrix_user_id
         if owner is None:

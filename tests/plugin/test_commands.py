@@ -1,0 +1,294 @@
+"""What a person types and what they read: whole replies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from homeroom import replies
+from homeroom.domain.marker import MARKER_TYPE
+from tests.fake import FakeHomeserver, Match, Respond
+from tests.plugin.harness import Bot, running
+
+ADMIN = 'admins: ["@admin:fake.test"]'
+CHAT_USAGE = "Usage: `!chat new [name] | list | rename NAME | archive | unarchive | help`"
+
+
+def url(room_id: str) -> str:
+    return f"https://matrix.to/#/%21{room_id[1:]}?via=fake.test"
+
+
+def without_seconds(report: str) -> str:
+    return re.sub(r"in [\d.]+ s", "in … s", report)
+
+
+@pytest.mark.parametrize("text", ["!chat help", "!chat", "  !chat   help  "])
+async def test_help(hs: FakeHomeserver, tmp_path: Path, text: str) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        reply = await bot.ask(anna, bot.chats_of(anna)[0], text)
+        assert reply.startswith("**What you can do here**")
+        assert reply.endswith(CHAT_USAGE)
+        assert bot.said(bot.chats_of(anna)[0])[0]["msgtype"] == "m.notice"
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("!chat foo", f"there is no “!chat foo”. {CHAT_USAGE}"),
+        ("!chat list all", f"“!chat list” takes nothing after it. {CHAT_USAGE}"),
+        ("!chat rename", f"the new name is missing. {CHAT_USAGE}"),
+        (f"!chat new {'x' * 101}", f"that name has 101 characters, at most 100 fit. {CHAT_USAGE}"),
+        ("!chat **foo**", f"there is no “!chat **foo**”. {CHAT_USAGE}"),
+    ],
+)
+async def test_what_is_not_understood_is_explained(
+    hs: FakeHomeserver, tmp_path: Path, text: str, reply: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        before, rooms = bot.tables(), set(hs.rooms)
+        assert await bot.ask(anna, bot.chats_of(anna)[0], text) == reply
+        assert (bot.tables(), set(hs.rooms)) == (before, rooms)
+
+
+async def test_a_new_chat(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        named = await bot.ask(anna, first, "!chat new  Trip to   *Rome*")
+        second = bot.chats_of(anna)[1]
+        assert named == f"Trip to *Rome* ({url(second)}) is ready (C2)."
+        unnamed = await bot.ask(anna, first, "!chat new")
+        third = bot.chats_of(anna)[2]
+        assert unnamed == f"Chat 3 ({url(third)}) is ready (C3)."
+        for room_id in (second, third):
+            assert hs.room(space_id).state["m.space.child", room_id]["via"] == ["fake.test"]
+            anna.join(room_id)
+            assert await bot.ask(anna, room_id, "Hello") == bot.echo(room_id, "Hello")
+        assert await bot.ask(anna, first, "!chat list") == (
+            "**Your chats**\n\n"
+            f"● C1 General ({url(first)})\n"
+            f"● C2 Trip to *Rome* ({url(second)})\n"
+            f"● C3 Chat 3 ({url(third)})"
+        )
+
+
+async def test_no_more_chats_than_the_settings_allow(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config="limits: {chats_per_owner: 2}") as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.ask(anna, chat_id, "!chat new")
+        rooms = set(hs.rooms)
+        assert await bot.ask(anna, chat_id, "!chat new") == replies.too_many_chats(2).replace(
+            "`!chat unarchive`", "`!chat unarchive`"
+        )
+        assert set(hs.rooms) == rooms
+
+
+async def test_new_chats_asked_for_at_once_get_numbers_of_their_own(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        await bot.ask(anna, first, "!chat new")
+        anna.join(bot.chats_of(anna)[1])
+        for _ in range(3):
+            for room_id in bot.chats_of(anna)[:2]:
+                anna.send(room_id, "!chat new")
+        await bot.settled()
+        numbers = [row["chat_id"] for row in bot.tables()["chats"]]
+        assert sorted(numbers) == [f"C{number}" for number in range(1, 9)]
+
+
+async def test_renaming(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        assert await bot.ask(anna, chat_id, "!chat rename  <b>Rome</b> [x](y)") == (
+            "This chat is now called “<b>Rome</b> [x](y)”."
+        )
+        assert bot.said(chat_id)[0]["formatted_body"] == (
+            "<p>This chat is now called “&lt;b&gt;Rome&lt;/b&gt; [x](y)”.</p>\n"
+        )
+        assert hs.room(chat_id).state["m.room.name", ""] == {"name": "<b>Rome</b> [x](y)"}
+        assert [row["name"] for row in bot.tables()["chats"]] == ["<b>Rome</b> [x](y)"]
+
+
+async def test_archiving_and_taking_up_again(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before, key = bot.tables(), bot.key(chat_id)
+        assert await bot.ask(anna, chat_id, "!chat archive") == replies.ARCHIVED_NOW
+        assert hs.room(space_id).state["m.space.child", chat_id] == {}
+        assert hs.room(chat_id).state[MARKER_TYPE, bot.me.user_id]["archived"] is True
+        assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
+        assert await bot.ask(anna, chat_id, "!chat list") == (
+            f"**Your chats**\n\n● C1 General ({url(chat_id)}) (archived)"
+        )
+        await bot.stop()
+        bot.wipe()
+        await bot.start()
+        assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
+        assert await bot.ask(anna, chat_id, "!chat unarchive") == replies.UNARCHIVED_NOW
+        assert await bot.ask(anna, chat_id, "Hello") == f"Hello\n\n({key})"
+        assert bot.tables() == before
+        assert hs.room(space_id).state["m.space.child", chat_id] == {
+            "via": ["fake.test"],
+            "order": "000001",
+            "suggested": True,
+        }
+
+
+async def test_commands_outside_of_chats(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        invited_in = anna.create_room(invite=[bot.me])
+        await bot.hear(invited_in, 1)
+        await bot.settled()
+        assert await bot.ask(anna, invited_in, "!chat rename X") == replies.NOT_A_CHAT
+        assert await bot.ask(anna, invited_in, "!chat archive") == replies.NOT_A_CHAT
+        (chat_id,) = bot.chats_of(anna)
+        assert await bot.ask(anna, invited_in, "!chat list") == (
+            f"**Your chats**\n\n● C1 General ({url(chat_id)})"
+        )
+
+
+async def test_members_may_not_touch_somebody_elses_chat(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config="access: {answer: members}") as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        anna.invite(chat_id, bert)
+        bert.join(chat_id)
+        before = bot.tables()
+        for text in ("!chat rename Mine", "!chat archive"):
+            assert await bot.ask(bert, chat_id, text) == replies.OWNERS_ONLY
+        assert await bot.ask(bert, chat_id, "!chat new") == replies.NO_HOME
+        assert bot.tables() == before
+
+
+async def test_what_the_homeserver_refuses_is_told(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        hs.fail(
+            Match(path="createRoom$"),
+            Respond(403, {"errcode": "M_FORBIDDEN", "error": "Enough rooms"}),
+        )
+        assert await bot.ask(anna, chat_id, "!chat new") == (
+            "The homeserver refused that: M_FORBIDDEN: Enough rooms"
+        )
+        hs.fail(Match(path="m.room.name"), Respond(500, text="no"))
+        assert await bot.ask(anna, chat_id, "!chat rename X") == replies.OUTAGE
+
+
+# !reconcile
+
+
+async def a_home(bot: Bot) -> str:
+    """Anna's home, and a room of the administrator's; returns that."""
+    anna, admin = bot.hs.user("anna"), bot.hs.user("admin")
+    await bot.onboard(anna)
+    room_id = admin.create_room(invite=[bot.me])
+    await bot.hear(room_id, 1)
+    await bot.settled()
+    return room_id
+
+
+async def test_reconcile_is_for_administrators(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        (chat_id,) = bot.chats_of(anna)
+        assert await bot.ask(anna, chat_id, "!reconcile") == replies.ADMINS_ONLY
+        assert (await bot.ask(hs.user("admin"), room_id, "!reconcile")).startswith("**Reconciled")
+        stranger = hs.user("stranger")
+        stranger.create_room(invite=[bot.me])
+        await bot.settled()
+        asked = next(iter(hs.joined("stranger")))
+        assert (await bot.ask(stranger, asked, "!reconcile")).startswith("I do not talk in")
+
+
+async def test_a_report_without_changes(hs: FakeHomeserver, tmp_path: Path) -> None:
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        admin = hs.user("admin")
+        rooms = len(hs.joined("bot"))
+        report = await bot.ask(admin, room_id, "!reconcile")
+        assert without_seconds(report) == (
+            f"**Reconciled**: {rooms} rooms in … s.\n\nRows: no changes."
+        )
+        report = await bot.ask(admin, room_id, "!reconcile --dry-run")
+        assert without_seconds(report) == (
+            f"**Dry run, nothing was changed**: {rooms} rooms in … s.\n\nRows: no changes."
+        )
+        assert await bot.ask(admin, room_id, "!reconcile now") == (
+            "“now” is not understood. Usage: `!reconcile [--dry-run]`"
+        )
+
+
+async def test_a_report_of_drift_shows_old_and_new_values(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, admin = hs.user("anna"), hs.user("admin")
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        (chat_id,) = bot.chats_of(anna)
+        space_id = bot.space_of(anna)
+        good = bot.tables()
+        key = bot.key(chat_id)
+        bot.alter("UPDATE chats SET platform_chat_id = 'wrong' WHERE room_id = ?", chat_id)
+        bot.alter("DELETE FROM homes WHERE matrix_user_id = ?", anna.user_id)
+        bad = bot.tables()
+        rows = (
+            f"**Rows**\n\n● `+` home of `{anna.user_id}`: space_id `{space_id}`,"
+            " status `active`, initial_chats `General`\n"
+            f"● `~` chat `{chat_id}`: platform_chat_id `wrong` → `{key}`"
+        )
+        rooms = len(hs.joined("bot"))
+        report = await bot.ask(admin, room_id, "!reconcile --dry-run")
+        head = f"**Dry run, nothing was changed**: {rooms} rooms in … s."
+        assert without_seconds(report) == f"{head}\n\n{rows}"
+        assert bot.tables() == bad
+        report = await bot.ask(admin, room_id, "!reconcile")
+        assert without_seconds(report) == f"**Reconciled**: {rooms} rooms in … s.\n\n{rows}"
+        assert bot.tables() == good
+
+
+async def test_a_look_that_fails_changes_nothing(hs: FakeHomeserver, tmp_path: Path) -> None:
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        before = bot.tables()
+        hs.fail(Match(path="joined_rooms$"), Respond(500, text="no"))
+        assert await bot.ask(hs.user("admin"), room_id, "!reconcile") == replies.NO_LOOK
+        assert bot.tables() == before
+
+
+async def test_a_lost_database_is_rebuilt_by_reconcile_too(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, admin = hs.user("anna"), hs.user("admin")
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        before = bot.tables()
+        for table in ("homes", "chats"):
+            bot.alter(f"DELETE FROM {table}")
+        await bot.ask(admin, room_id, "!reconcile")
+        assert bot.tables() == before
+        (chat_id,) = bot.chats_of(anna)
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")

@@ -1,0 +1,217 @@
+"""The settings: all that is wrong in one message, and what can change while it runs does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from homeroom import replies
+from tests.fake import FakeHomeserver
+from tests.plugin.harness import ROOT, running
+
+ALL_WRONG = """
+admins: Ada
+access:
+    allow: {}
+    answer: nobody
+rooms:
+    space_name: ""
+    initial_chats: []
+    version: 11
+limits:
+    chats_per_owner: 0
+    homes: many
+    waiting_messages: 1.5
+    parallel_turns: true
+    turn_timeout: -1
+reconcile:
+    start_timeout: 61
+    adopt_unmarked: "yes"
+catch_up:
+    max_age: 604801
+homeserver:
+    concurrency: null
+platform:
+    kind: parrot
+dev:
+    reset: 1
+"""
+PROBLEMS = [
+    'admins: found "Ada", expected a list of user IDs like "@ada:example.org"',
+    (
+        "access.allow: found keys and values, expected a list of 0 to 1000 texts of 1 to 100"
+        " characters"
+    ),
+    'access.answer: found "nobody", expected "owner" or "members"',
+    'rooms.space_name: found "", expected a text of 1 to 100 characters',
+    (
+        "rooms.initial_chats: found a list of 0, expected a list of 1 to 20 texts of 1 to 100"
+        " characters"
+    ),
+    'rooms.version: found 11, expected a text from "8" on, or ""',
+    "limits.chats_per_owner: found 0, expected a whole number from 1 to 1000",
+    'limits.homes: found "many", expected a whole number from 1 to 100000',
+    "limits.waiting_messages: found 1.5, expected a whole number from 1 to 1000",
+    "limits.parallel_turns: found true, expected a whole number from 1 to 500",
+    "limits.turn_timeout: found -1, expected a whole number from 1 to 3600",
+    "reconcile.start_timeout: found 61, expected a whole number from 0 to 60",
+    'reconcile.adopt_unmarked: found "yes", expected true or false',
+    "catch_up.max_age: found 604801, expected a whole number from 0 to 604800",
+    "homeserver.concurrency: found nothing, expected a whole number from 1 to 100",
+    'platform.kind: found "parrot", expected "echo"',
+    "dev.reset: found 1, expected true or false",
+]
+NOT_SETTINGS = {
+    "a list": "- a\n- b",
+    "a text": "hello",
+    "a number": "7",
+}
+
+
+async def test_every_problem_is_told_at_once(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=ALL_WRONG) as bot:
+        (error,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        head, *problems = error.split("\n- ")
+        assert head == (
+            "The settings cannot be used, so Homeroom does nothing until they are mended:"
+        )
+        assert problems == PROBLEMS
+        room_id = anna.create_room(invite=[bot.me])
+        await bot.settled()
+        assert hs.writes == []
+
+        await bot.configure("")
+        await bot.settled()
+        assert len(bot.words(room_id)) == 1
+        assert bot.space_of(anna)
+
+
+@pytest.mark.parametrize("text", NOT_SETTINGS.values(), ids=NOT_SETTINGS.keys())
+async def test_text_that_is_no_settings_at_all(
+    hs: FakeHomeserver, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=text) as bot:
+        assert "the whole text: found" in caplog.text
+        await bot.configure("rooms: {space_name: Nest}")
+        space_id = await bot.onboard(anna)
+        assert hs.room(space_id).state["m.room.name", ""] == {"name": "Nest"}
+
+
+@pytest.mark.parametrize(
+    "text", ["rooms: nest", "rooms: []", "rooms: null", "limits: 7\naccess: false"]
+)
+async def test_a_part_that_is_no_part(
+    hs: FakeHomeserver, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(hs, tmp_path, config=text):
+        assert "expected keys and values below it" in caplog.text
+        assert hs.writes == []
+
+
+async def test_an_administrator_is_told_why_nothing_happens(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    admin, anna = hs.user("admin"), hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        room_id = admin.create_room(invite=[bot.me, anna])
+        anna.join(room_id)
+        await bot.hear(room_id, 1)
+        await bot.stop()
+        bot.config = 'admins: ["@admin:fake.test"]\nlimits: {homes: "*many*"}'
+        await bot.start()
+        before = len(bot.words(room_id))
+        anna.send(room_id, "!reconcile")
+        admin.send(room_id, "Hello")
+        assert await bot.ask(admin, room_id, "!reconcile") == (
+            "**The settings cannot be used**, so I do nothing. Mend them in maubot's web UI:\n\n"
+            '● `limits.homes`: found "*many*", expected a whole number from 1 to 100000'
+        )
+        await bot.settled()
+        assert len(bot.words(room_id)) == before + 1
+        await bot.configure('admins: ["@admin:fake.test"]')
+        await bot.settled()
+        assert (await bot.ask(admin, room_id, "!reconcile")).startswith("**Reconciled**")
+        await bot.settled()
+        assert len(bot.words(room_id)) == before + 2
+
+
+async def test_a_change_that_is_wrong_changes_nothing(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config="rooms: {space_name: Nest}") as bot:
+        await bot.configure("rooms: {space_name: 7}\nlimits: {homes: 0}")
+        (error,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        assert error == (
+            "The settings cannot be used, so Homeroom goes on with the last good settings:"
+            "\n- rooms.space_name: found 7, expected a text of 1 to 100 characters"
+            "\n- limits.homes: found 0, expected a whole number from 1 to 100000"
+        )
+        space_id = await bot.onboard(anna)
+        assert hs.room(space_id).state["m.room.name", ""] == {"name": "Nest"}
+
+
+async def test_what_can_change_at_once_does(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.configure(
+            'rooms: {space_name: Nest, initial_chats: [A, B], version: "11"}\n'
+            "access: {answer: members}\n"
+            "limits: {chats_per_owner: 1}\n"
+        )
+        assert await bot.ask(anna, chat_id, "!chat new") == replies.too_many_chats(1)
+        anna.invite(chat_id, bert)
+        bert.join(chat_id)
+        assert await bot.ask(bert, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        space_id = await bot.onboard(bert)
+        assert hs.room(space_id).version == "11"
+        assert len(bot.chats_of(bert)) == 2
+        assert len(bot.chats_of(anna)) == 1
+
+
+async def test_what_needs_a_restart_is_named(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(hs, tmp_path) as bot:
+        await bot.configure("homeserver: {concurrency: 3}\nlimits: {parallel_turns: 2}")
+        assert "Saved; restart the instance to apply: concurrency, parallel_turns" in (
+            caplog.messages
+        )
+
+
+@pytest.mark.parametrize(
+    "chats", ["[A, B]", "\n  - A  # the first\n  # the second\n  - B"], ids=["inline", "block"]
+)
+async def test_the_users_text_survives_and_new_keys_are_added(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture, chats: str
+) -> None:
+    text = f"rooms:\n  space_name: Nest\n  colour: blue\n  initial_chats: {chats}\nplugins: [x]\n"
+    comments = [
+        line.strip()
+        for line in (ROOT / "base-config.yaml").read_text().splitlines()
+        if line.strip().startswith("#")
+    ]
+    async with running(hs, tmp_path, config=text) as bot:
+        for key in ("rooms.colour", "plugins"):
+            assert f"Settings: {key} is not a key of Homeroom's; it is kept, not used" in (
+                caplog.messages
+            )
+        for _ in range(2):
+            saved = YAML().load(bot.config)
+            assert (saved["rooms"]["space_name"], saved["rooms"]["colour"]) == ("Nest", "blue")
+            assert saved["rooms"]["initial_chats"] == ["A", "B"]
+            assert saved["catch_up"] == {"max_age": 3600}
+            assert saved["plugins"] == ["x"]
+            lines = [line.strip() for line in bot.config.splitlines()]
+            assert [line for line in lines if line.startswith("#")] == comments
+            once = bot.config
+            await bot.restart()
+            assert bot.config == once

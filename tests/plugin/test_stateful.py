@@ -1,0 +1,409 @@
+"""A long life in random order, against a model: one home each, ids for ever, every word once.
+
+People invite, write, make, rename, archive, leave and upgrade; the bot is stopped, killed, thrown
+out and asked back; rows are lost and damaged; requests fail. Whenever it runs and has nothing
+left to do, what is stored and what is on the homeserver is what the model says.
+
+A failure prints the steps that lead to it, as a program. `CI` repeats the same examples on every
+run; elsewhere they are new each time, and what failed once is tried again first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from mautrix.types import RoomID
+
+from homeroom.domain.ids import derive_platform_chat_id
+from tests.fake import (
+    DropAfter,
+    DropBefore,
+    FakeHomeserver,
+    Match,
+    Recorded,
+    Respond,
+    Truncate,
+    User,
+)
+from tests.fake.faults import Action
+from tests.plugin.conftest import Present
+from tests.plugin.harness import Bot, Row
+
+NAMES = ("anna", "bert", "cleo")
+CONFIG = """
+rooms: {initial_chats: [Work, Play], version: "11"}
+limits: {waiting_messages: 1000}
+"""
+SHRINK = "SHRINK" in os.environ
+"""Finding the shortest way to a failure takes minutes."""
+SETTINGS = settings(
+    max_examples=int(os.environ.get("LIVES", "12")),
+    stateful_step_count=25,
+    deadline=None,
+    derandomize="CI" in os.environ,
+    database=None if "CI" in os.environ else settings.default.database,
+    print_blob=True,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, *((Phase.shrink,) if SHRINK else ())),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+FAULTS: tuple[Action, ...] = (
+    DropBefore(),
+    DropAfter(),
+    Truncate(),
+    Respond(500, {"errcode": "M_UNKNOWN", "error": "Internal server error"}),
+    Respond(502, text="<html>Bad gateway</html>"),
+    Respond(200, text="[]"),
+)
+DAMAGE = (
+    "DELETE FROM homes",
+    "DELETE FROM chats WHERE status != 'left'",
+    "DELETE FROM chats WHERE status != 'left' AND rowid % 2 = 0",
+    "UPDATE chats SET platform_chat_id = NULL WHERE status != 'left'",
+    "UPDATE chats SET platform_chat_id = 'x' || room_id WHERE status != 'left'",
+    "UPDATE chats SET chat_id = 'C9' || rowid WHERE status != 'left'",
+    "UPDATE chats SET chat_id = NULL, name = x'00' WHERE status != 'left'",
+    "UPDATE chats SET status = 'left' WHERE status = 'active'",
+    "UPDATE chats SET space_id = '!nowhere' WHERE status != 'left'",
+    "UPDATE homes SET space_id = '!nowhere', status = 'left'",
+)
+
+
+@dataclass
+class ModelChat:
+    """What must be true of a chat."""
+
+    owner: str
+    number: int
+    key: str
+    name: str
+    status: str = "active"
+    answered: list[str] = field(default_factory=list)
+    """The texts that must have been answered, in this order, each once."""
+    open: list[str] = field(default_factory=list)
+    """Texts that are answered as soon as the bot runs."""
+
+
+class Life(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.path = Path(tempfile.mkdtemp(prefix="homeroom-life-"))
+        self.hs = FakeHomeserver()
+        self.hs.world.clock = Present()
+        self.do(self.hs.start())
+        self.bot = Bot(self.hs, self.path, config=CONFIG)
+        self.people = {name: self.hs.user(name) for name in NAMES}
+        self.homes: dict[str, RoomID] = {}
+        self.asked: dict[str, RoomID] = {}
+        """Who invited the bot, and the last room they did it in."""
+        self.chats: dict[RoomID, ModelChat] = {}
+        self.texts = 0
+        self.is_up = False
+        self.is_out_of_date = False
+        """The rows do not say what they should, and only a look can tell."""
+
+    def teardown(self) -> None:
+        self.do(self.bot.kill())
+        self.do(self.hs.stop())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        shutil.rmtree(self.path)
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    # The life of the process
+
+    @initialize()
+    def begin(self) -> None:
+        self.up()
+
+    @precondition(lambda self: not self.is_up)
+    @rule()
+    def up(self) -> None:
+        self.do(self.bot.start())
+        self.is_up, self.is_out_of_date = True, False
+
+    @precondition(lambda self: self.is_up)
+    @rule(killed=st.booleans())
+    def down(self, killed: bool) -> None:
+        self.do(self.bot.kill() if killed else self.bot.stop())
+        self.is_up = False
+
+    @precondition(lambda self: not self.is_up and self.homes)
+    @rule(statement=st.sampled_from(DAMAGE))
+    def damage(self, statement: str) -> None:
+        self.bot.alter(statement)
+        self.is_out_of_date = True
+
+    # What people do
+
+    @rule(name=st.sampled_from(NAMES))
+    def invite(self, name: str) -> None:
+        if len(self.asked) < 6:
+            self.asked[name] = self.people[name].create_room(invite=[self.bot.me])
+
+    @precondition(lambda self: self.talkable())
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def write(self, data: st.DataObject, count: int) -> None:
+        room_id = self.pick(data)
+        for _ in range(count):
+            self.say(room_id)
+
+    @precondition(lambda self: self.is_up and self.talkable())
+    @rule(data=st.data())
+    def new_chat(self, data: st.DataObject) -> None:
+        room_id = self.pick(data)
+        owner = self.chats[room_id].owner
+        if len(self.chats_of(owner)) < 6:
+            self.people[owner].send(room_id, "!chat new")
+            self.settle()
+            self.learn(owner, expected={len(self.chats_of(owner)) + 1})
+
+    @precondition(lambda self: self.is_up and self.talkable())
+    @rule(data=st.data(), archived=st.booleans())
+    def archive(self, data: st.DataObject, archived: bool) -> None:
+        room_id = self.pick(data)
+        verb = "archive" if archived else "unarchive"
+        self.people[self.chats[room_id].owner].send(room_id, f"!chat {verb}")
+        self.settle()
+        self.chats[room_id].status = "archived" if archived else "active"
+
+    @precondition(lambda self: self.talkable())
+    @rule(data=st.data())
+    def rename(self, data: st.DataObject) -> None:
+        room_id = self.pick(data)
+        chat = self.chats[room_id]
+        self.texts += 1
+        chat.name = f"Name {self.texts}"
+        self.is_out_of_date = not self.is_up
+        self.people[chat.owner].set_state(room_id, "m.room.name", {"name": chat.name})
+
+    @precondition(lambda self: self.talkable())
+    @rule(data=st.data())
+    def unlink(self, data: st.DataObject) -> None:
+        room_id = self.pick(data)
+        owner = self.people[self.chats[room_id].owner]
+        space_id = self.homes[self.chats[room_id].owner]
+        if owner.user_id in self.hs.room(space_id).joined:
+            owner.set_state(space_id, "m.space.child", {}, state_key=room_id)
+
+    @precondition(lambda self: self.talkable())
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        room_id = self.pick(data)
+        self.people[self.chats[room_id].owner].leave(room_id)
+        self.chats[room_id].open.clear()  # whether it is still answered is a matter of luck
+
+    @precondition(lambda self: self.homes)
+    @rule(name=st.sampled_from(NAMES))
+    def join_all(self, name: str) -> None:
+        for room_id in self.hs.invited(name):
+            self.people[name].join(room_id)
+
+    # What becomes of the bot's rooms
+
+    @precondition(lambda self: self.quiet() and not self.is_out_of_date)
+    @rule(data=st.data())
+    def throw_out(self, data: st.DataObject) -> None:
+        room_id = self.pick(data, quiet=True)
+        if self.chats[room_id].key == derive_platform_chat_id(room_id):
+            # Not a room that another was upgraded to: the bot would join that one again.
+            self.bot.me.leave(room_id)
+            self.chats[room_id].status = "left"
+
+    @precondition(lambda self: any(chat.status == "left" for chat in self.chats.values()))
+    @rule(data=st.data())
+    def ask_back(self, data: st.DataObject) -> None:
+        left = [room_id for room_id, chat in self.chats.items() if chat.status == "left"]
+        room_id = data.draw(st.sampled_from(left), label="room")
+        owner = self.people[self.chats[room_id].owner]
+        if owner.user_id in self.hs.room(room_id).joined:
+            marker = self.hs.room(room_id).state["dev.homeroom.room", self.bot.me.user_id]
+            owner.invite(room_id, self.bot.me)
+            self.chats[room_id].status = "archived" if marker.get("archived") else "active"
+            if self.is_up:
+                self.settle()
+
+    @precondition(lambda self: self.quiet())
+    @rule(data=st.data())
+    def upgrade(self, data: st.DataObject) -> None:
+        room_id = self.pick(data, quiet=True)
+        old = self.chats[room_id]
+        new_id = self.bot.me.upgrade(room_id, "11")
+        self.bot.me.invite(new_id, self.people[old.owner])
+        self.people[old.owner].join(new_id)
+        self.chats[new_id] = replace(old, answered=[], open=[])
+        old.status = "replaced"
+
+    # What goes wrong
+
+    @precondition(lambda self: self.is_up)
+    @rule(
+        data=st.data(),
+        action=st.sampled_from(FAULTS),
+        skip=st.integers(0, 12),
+        times=st.integers(1, 3),
+        what=st.sampled_from(["invite", "new chat", "write", "restart"]),
+    )
+    def in_bad_weather(
+        self, data: st.DataObject, action: Action, skip: int, times: int, what: str
+    ) -> None:
+        """Requests fail in the middle of something; a restart and a word bring it to its end."""
+
+        def is_own(request: Recorded) -> bool:
+            return request.user == self.bot.me.user_id and not self.bot.is_long_poll(request)
+
+        self.settle()
+        self.hs.fail(Match(when=is_own), action, skip=skip, times=times)
+        room_id = self.pick(data) if self.talkable() else None
+        name = data.draw(st.sampled_from(NAMES), label="name")
+        match what:
+            case "invite":
+                self.invite(name)
+            case "new chat" if room_id and len(self.chats_of(self.chats[room_id].owner)) < 6:
+                name = self.chats[room_id].owner
+                self.people[name].send(room_id, "!chat new")
+            case "write" if room_id:
+                self.say(room_id)
+        if what == "restart":
+            self.do(self.bot.restart())
+        self.settle()
+        self.hs.faults.clear()
+        self.do(self.bot.restart())
+        for asked, asked_in in self.asked.items():
+            if self.bot.me.user_id in self.hs.room(asked_in).joined:
+                self.people[asked].send(asked_in, "Are you there?")
+        self.settle()
+        if what == "new chat" and name in self.homes:
+            known = len(self.chats_of(name))
+            self.learn(name, expected={known, known + 1})
+
+    # What must always be true
+
+    @invariant()
+    def everything_is_as_the_model_says(self) -> None:
+        if not self.is_up:
+            return
+        self.settle()
+        for name in self.asked:
+            self.homes.setdefault(name, self.bot.space_of(self.people[name]))
+            if not self.chats_of(name):
+                self.learn(name, expected={2})
+        for name, space_id in self.homes.items():
+            assert self.bot.spaces_of(self.people[name]) == [space_id]
+        made = {r for r, room in self.hs.rooms.items() if room.creator == self.bot.me.user_id}
+        assert made == {*self.homes.values(), *self.chats}
+        assert self.stored("homes") == {
+            self.people[name].user_id: {"space_id": space_id, "status": "active"}
+            for name, space_id in self.homes.items()
+        }
+        assert self.stored("chats") == {
+            room_id: {
+                "matrix_user_id": self.people[chat.owner].user_id,
+                "space_id": self.homes[chat.owner],
+                "chat_id": f"C{chat.number}",
+                "platform_chat_id": chat.key,
+                "name": chat.name,
+                "status": chat.status,
+            }
+            for room_id, chat in self.chats.items()
+        }
+        for room_id, chat in self.chats.items():
+            chat.answered += [f"{text}\n\n({chat.key})" for text in chat.open]
+            chat.open.clear()
+            said = [c["body"] for c in self.bot.said(room_id) if c["msgtype"] == "m.text"]
+            assert [text for text in said if text in chat.answered] == chat.answered
+            assert len(said) == len(set(said))
+
+    # The model's own ways
+
+    def stored(self, table: str) -> dict[str, Row]:
+        key, *_ = ("matrix_user_id",) if table == "homes" else ("room_id",)
+        rows = {row.pop(key): row for row in self.bot.tables()[table]}
+        for row in rows.values():
+            row.pop("initial_chats", None)
+            row.pop("room_type", None)
+        return rows
+
+    def settle(self) -> None:
+        self.do(self.bot.settled())
+
+    def learn(self, name: str, *, expected: set[int]) -> None:
+        """Take over chats that must be new; they get the next numbers, and keys of their own."""
+        known = {room_id for room_id, chat in self.chats.items() if chat.owner == name}
+        mine = [
+            room_id
+            for room_id, room in self.hs.rooms.items()
+            if (marker := room.state.get(("dev.homeroom.room", self.bot.me.user_id)))
+            and marker["user_id"] == self.people[name].user_id
+            and "chat_id" in marker
+        ]
+        for room_id in mine:
+            if room_id not in known:
+                number = 1 + max((chat.number for chat in self.chats_of(name)), default=0)
+                self.chats[room_id] = ModelChat(
+                    owner=name,
+                    number=number,
+                    key=derive_platform_chat_id(room_id),
+                    name=["Work", "Play"][number - 1] if number < 3 else f"Chat {number}",
+                )
+        assert len(self.chats_of(name)) in expected
+        self.join_all(name)
+
+    def chats_of(self, name: str) -> list[ModelChat]:
+        """One for each number: what was replaced is not counted."""
+        return [
+            chat
+            for chat in self.chats.values()
+            if chat.owner == name and chat.status != "replaced"
+        ]
+
+    def talkable(self) -> list[RoomID]:
+        """Chats that the bot and their owners are in."""
+        return [
+            room_id
+            for room_id, chat in self.chats.items()
+            if chat.status in {"active", "archived"}
+            and {self.bot.me.user_id, self.people[chat.owner].user_id}
+            <= self.hs.room(room_id).joined
+        ]
+
+    def quiet(self) -> list[RoomID]:
+        """Those in which nothing waits for an answer."""
+        return [room_id for room_id in self.talkable() if not self.chats[room_id].open]
+
+    def pick(self, data: st.DataObject, *, quiet: bool = False) -> RoomID:
+        rooms = self.quiet() if quiet else self.talkable()
+        return data.draw(st.sampled_from(rooms), label="room")
+
+    def say(self, room_id: RoomID) -> None:
+        self.texts += 1
+        chat = self.chats[room_id]
+        self.person(chat).send(room_id, f"text {self.texts}")
+        if chat.status == "active":
+            chat.open.append(f"text {self.texts}")
+
+    def person(self, chat: ModelChat) -> User:
+        return self.people[chat.owner]
+
+
+def test_a_life_in_random_order() -> None:
+    run_state_machine_as_test(Life, settings=SETTINGS)
