@@ -41,13 +41,10 @@ from .repair import Repairer
 from .reset import Resetter
 from .routes import Routes
 from .speak import Speaker
+from .upkeep import Upkeep
 
-REREAD_AFTER: Final = (5, 15, 60, 300)
-"""Seconds between attempts to read rooms that could not be read."""
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""
-PRUNE_EVERY: Final = 6 * 60 * 60
-"""Seconds."""
 RESTART_KEYS: Final = ("start_timeout", "concurrency", "parallel_turns", "platform")
 """Settings that are only read at the start of the instance."""
 
@@ -65,6 +62,7 @@ class Homeroom(Plugin):
     inbox: Inbox | None
     doors: Doors
     catch_up: CatchUp
+    upkeep: Upkeep
 
     @classmethod
     def get_config_class(cls) -> type[Config]:
@@ -243,6 +241,13 @@ class Homeroom(Plugin):
             background=self.background,
             log=self.log,
         )
+        self.upkeep = Upkeep(
+            reconciler=self.reconciler,
+            repairer=self.repairer,
+            routes=routes,
+            inbox=self.inbox,
+            log=self.log,
+        )
         self.catch_up = CatchUp(
             homeserver=self.homeserver, routes=routes, take_in=self.doors.take_in, log=self.log
         )
@@ -274,8 +279,8 @@ class Homeroom(Plugin):
         for invite in done.topology.invites:
             self.doors.invited(invite)
         self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
-        self.background.start(self._reread(done), name="reading the unreadable again")
-        self.background.start(self._prune(), name="pruning")
+        self.background.start(self.upkeep.reread(), name="reading the unreadable again")
+        self.background.start(self.upkeep.prune(), name="pruning")
 
     async def _reconcile_until_it_works(self) -> Reconciled:
         attempt = 0
@@ -310,29 +315,3 @@ class Homeroom(Plugin):
             # Not from the look that worked: others may have failed, for hours, before it.
             begin = next_batch(first.response) or observed
         await self.catch_up.since(begin, or_else=observed, not_before=not_before)
-
-    async def _reread(self, done: Reconciled) -> None:
-        """Look again at rooms that could not be read, until they could."""
-        unreadable = done.plan.unreadable
-        attempt = 0
-        while unreadable:
-            await asyncio.sleep(REREAD_AFTER[min(attempt, len(REREAD_AFTER) - 1)])
-            attempt += 1
-            try:
-                again = await self.reconciler.look_again(room.room_id for room in unreadable)
-            except (HomeserverError, StoreError) as e:
-                self.log.warning("Could not read %d rooms again: %s", len(unreadable), e)
-                continue
-            unreadable = again.plan.unreadable
-            if not unreadable:
-                self.log.info("Every room could be read now")
-            await self.repairer.run(again.plan.repairs)
-
-    async def _prune(self) -> None:
-        assert self.inbox is not None
-        while True:
-            try:
-                await self.inbox.prune()
-            except StoreError as e:
-                self.log.warning("Could not forget old events: %s", e)
-            await asyncio.sleep(PRUNE_EVERY)

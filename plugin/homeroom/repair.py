@@ -16,7 +16,7 @@ from mautrix.util.logging import TraceLogger
 from .adapters.errors import HomeserverError
 from .adapters.homeserver import Homeserver
 from .domain.marker import MARKER_TYPE, chat_marker
-from .domain.model import RoomType
+from .domain.model import RoomType, Status
 from .domain.never import assert_never
 from .domain.plan import JoinReplacement, LinkChild, Repair, StampMarker
 from .domain.provisioning import child_content
@@ -68,7 +68,9 @@ class Repairer:
                 return chat is not None and chat_marker(chat) == marker
             case LinkChild(space_id=space_id, room_id=room_id):
                 chat = self._routes.chat(room_id)
-                return chat is not None and chat.space_id == space_id
+                return (
+                    chat is not None and chat.status is Status.ACTIVE and chat.space_id == space_id
+                )
             case JoinReplacement():
                 return True
             case _:

@@ -112,6 +112,11 @@ class Routes:
         return frozenset(self._read - unsettled)
 
     @property
+    def unreadable(self) -> frozenset[RoomID]:
+        """Rooms that the bot is in and that could not be read at the last look."""
+        return frozenset(self._unreadable)
+
+    @property
     def unknown(self) -> frozenset[RoomID]:
         """Rooms that could not be read and of which no row says whose they are."""
         return frozenset(self._unreadable) - self._chats.keys() - self._owners_of_space.keys()

@@ -8,14 +8,14 @@ settings.register_profile(
     "ci",
     derandomize=True,
     deadline=None,
-    max_examples=100,
+    max_examples=60,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
-    "desk", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+    "desk", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("thorough", parent=settings.get_profile("desk"), max_examples=1000)
+settings.register_profile("thorough", parent=settings.get_profile("desk"), max_examples=600)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "desk")
 )

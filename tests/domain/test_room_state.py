@@ -274,6 +274,8 @@ def test_strange_values_anywhere_do_no_harm(value: object) -> None:
     room = read_room(WORK, whole, bot=BOT)
     assert isinstance(room, Room)
     _assert_harmless(room)
+    contents = [event(kind, value, key=k) for kind in STATE_TYPES[1:] for k in ("", BOT, WORK)]
+    _assert_harmless(read(create(type="m.space"), *contents))
 
 
 FIELDS = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeroom import bot, catch_up, inbox, provision
+from homeroom import bot, catch_up, inbox, provision, upkeep
 from homeroom.adapters import homeserver
 from homeroom.adapters.http import Patience
 from tests.fake import FakeHomeserver
@@ -41,11 +41,11 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     Patience itself is tested in `tests/adapters/test_http.py`.
     """
     impatient = Patience(call=0.2, failing=0.2, attempt=10)
-    for name in ("READING", "LOOKING", "WRITING", "LEAVING"):
+    for name in ("READING", "READING_ROOMS", "LOOKING", "WRITING", "LEAVING"):
         monkeypatch.setattr(homeserver, name, impatient)
     monkeypatch.setattr(bot, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(catch_up, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(bot, "REREAD_AFTER", (0.01,))
+    monkeypatch.setattr(upkeep, "REREAD_AFTER", (0.01,))
     monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(inbox, "RETRY_AFTER", (0.01,))
@@ -57,4 +57,5 @@ def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.set_level(logging.DEBUG, logger="maubot.instance.homeroom")
     yield
     bugs = [record for record in caplog.get_records("call") if record.exc_info]
-    assert not [bug.getMessage() for bug in bugs]
+    formatter = logging.Formatter()
+    assert not bugs, "\n".join(map(formatter.format, bugs))

@@ -64,7 +64,7 @@ FAILURES: dict[str, Action] = {
 @pytest.fixture(autouse=True)
 def short_attempts(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     del short_waits
-    for name in ("READING", "LOOKING"):
+    for name in ("READING", "READING_ROOMS", "LOOKING"):
         patience = Patience(call=0.2, failing=0.2, attempt=0.5)
         monkeypatch.setattr(homeserver, name, patience)
 

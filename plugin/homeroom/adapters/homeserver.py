@@ -1,9 +1,10 @@
 """The homeserver as Homeroom sees it: the only caller of the Matrix client-server API.
 
-Reads give up after half a minute, so that nobody waits for an outage to end. Writes are worth a
-quarter of an hour, because that is what default rate limits can ask for. Leaving a room is worth
-some seconds of failures only, because there are more rooms to leave. What comes in is plain JSON
-that was checked for its outer shape; `domain/room_state.py` reads what is inside.
+Reads give up after half a minute, so that nobody waits for an outage to end; the state of a room
+sooner, because it is read again later, and the other rooms wait. Writes are worth a quarter of an
+hour, because that is what default rate limits can ask for. Leaving a room is worth some seconds
+of failures only, because there are more rooms to leave. What comes in is plain JSON that was
+checked for its outer shape; `domain/room_state.py` reads what is inside.
 
 Raises `Refused`, `Unavailable` or `OutcomeUnknown` (`errors.py`), nothing of mautrix's.
 """
@@ -30,6 +31,7 @@ SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
 
 READING: Final = Patience(call=30, failing=30, attempt=30)
 LOOKING: Final = Patience(call=120, failing=60, attempt=120)
+READING_ROOMS: Final = Patience(call=30, failing=10, attempt=20)
 WRITING: Final = Patience(call=900, failing=300, attempt=120)
 LEAVING: Final = Patience(call=900, failing=20, attempt=30)
 
@@ -79,6 +81,7 @@ class Homeserver:
 
         self._reading, self._looking = api(READING), api(LOOKING)
         self._writing, self._leaving = api(WRITING), api(LEAVING)
+        self._reading_rooms = api(READING_ROOMS)
         self._client = client
         self._sender = EncryptingAPI(
             mxid=client.mxid,
@@ -123,7 +126,7 @@ class Homeserver:
 
         If the bot has left the room this is the state at that moment.
         """
-        answer = await self._reading.request(Method.GET, Path.v3.rooms[room_id].state)
+        answer = await self._reading_rooms.request(Method.GET, Path.v3.rooms[room_id].state)
         if not isinstance(answer, list):
             raise Unavailable(f"state of {room_id}: the answer is not a list")
         return answer

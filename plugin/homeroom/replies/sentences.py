@@ -49,7 +49,6 @@ SPACE_MOVED: Final = (
 NO_LOOK: Final = (
     "I could not look at the homeserver, so nothing was changed. The log has the reason."
 )
-WORKING: Final = "Not ready yet: I am still looking at the homeserver."
 
 
 def welcome(home: Home, *, via: str) -> str:
