@@ -44,7 +44,7 @@ class Repairer:
     async def run(self, repairs: Iterable[Repair]) -> None:
         """Carry out the repairs, one after the other, each under its owner's lock."""
         for repair in repairs:
-            owner = self._routes.owner_of(repair.room_id)
+            owner = self._owner(repair)
             if owner is not None:
                 async with self._locks.of(owner):
                     await self.run_locked([repair], owner=owner)
@@ -52,18 +52,23 @@ class Repairer:
     async def run_locked(self, repairs: Iterable[Repair], *, owner: UserID) -> None:
         """Carry out this owner's repairs; the caller holds the owner's lock."""
         for repair in repairs:
-            if self._routes.owner_of(repair.room_id) != owner or not self._is_due(repair):
+            if self._owner(repair) != owner or not self._is_due(repair):
                 continue
             try:
                 await self._carry_out(repair, owner=owner)
             except HomeserverError as e:
                 self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
 
+    def _owner(self, repair: Repair) -> UserID | None:
+        if isinstance(repair, StampMarker):
+            return repair.marker.user_id
+        return self._routes.owner_of(repair.room_id)
+
     def _is_due(self, repair: Repair) -> bool:
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
                 if marker.room_type is RoomType.SPACE:
-                    return self._routes.is_space(room_id)
+                    return self._routes.home(marker.user_id) is not None
                 chat = self._routes.chat(room_id)
                 return chat is not None and chat_marker(chat) == marker
             case LinkChild(space_id=space_id, room_id=room_id):

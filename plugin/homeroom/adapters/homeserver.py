@@ -20,6 +20,7 @@ from uuid import uuid4
 from maubot.matrix import MaubotMatrixClient
 from mautrix.api import MediaPath, Method, Path
 from mautrix.client.encryption_manager import EncryptingAPI
+from mautrix.errors import MatrixError
 from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
@@ -300,9 +301,12 @@ class Homeserver:
         """
         if self._client.crypto is not None:
             self._sender.crypto = self._client.crypto
-        return await self._sender.send_message_event(
-            room_id, EventType.ROOM_MESSAGE, content, txn_id=txn_id
-        )
+        try:
+            return await self._sender.send_message_event(
+                room_id, EventType.ROOM_MESSAGE, content, txn_id=txn_id
+            )
+        except MatrixError as e:  # mautrix's own: no event ID in the answer, or no encryption
+            raise Unavailable(f"send to {room_id}: {type(e).__name__}: {e}") from e
 
     async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
         """Show the bot as typing for a while; 0 stops it."""

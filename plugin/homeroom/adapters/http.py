@@ -137,6 +137,8 @@ class PatientAPI(HTTPAPI):
                 if 200 <= response.status < 300:
                     if answer is _NOT_JSON:
                         raise _Later("the answer is not JSON", may_have_happened=True)
+                    if method != Method.GET and not isinstance(answer, dict):
+                        raise _Later("the answer is not a JSON object", may_have_happened=True)
                     return answer, response
                 raise _judge(response, answer)
         except ClientConnectorError as e:

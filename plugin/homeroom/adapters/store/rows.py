@@ -14,8 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from mautrix.types import RoomID, SyncToken, UserID
 
-from ...domain.ids import chat_number
-from ...domain.marker import MAX_ID_LENGTH
+from ...domain.ids import chat_number, is_platform_chat_id
 from ...domain.model import Chat, ChatID, Home, PlatformChatID, RoomType, Status
 
 _Word = TypeVar("_Word", bound=Enum)
@@ -121,11 +120,8 @@ def _chat_id(value: object) -> ChatID | None:
 
 
 def _platform_chat_id(value: object) -> PlatformChatID | None:
-    # What no marker may say (`domain/marker.py`) no row may say either: they must agree.
     text = _text(value)
-    if text is None or len(text) > MAX_ID_LENGTH or not text.isprintable() or " " in text:
-        return None
-    return PlatformChatID(text)
+    return PlatformChatID(text) if text is not None and is_platform_chat_id(text) else None
 
 
 def _names(value: object) -> tuple[str, ...]:
