@@ -23,7 +23,7 @@ from .adapters.store import Store
 from .background import Background
 from .commands import Commands
 from .config import Settings
-from .domain.commands import parse_command
+from .domain.commands import ChatNew, parse_command
 from .domain.events import Message
 from .domain.model import Chat, Status
 from .provision import Provisioner
@@ -94,6 +94,9 @@ class Delivery:
             self._told_paused.clear()
         chat = self._routes.chat(message.room_id)
         command = parse_command(message.text)
+        if isinstance(command, ChatNew):
+            # Rather no reply, if that fails, than one more chat each time that it is tried again.
+            await self._store.mark_handled(message.event_id, room_id=message.room_id)
         if command is not None and await self._commands.run(command, message, chat):
             return
         if self._routes.is_paused:

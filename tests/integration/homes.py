@@ -242,15 +242,26 @@ async def requests_of_bot(stack: Stack, *, since: int) -> list[AccessLogEntry]:
     return [entry for entry in entries if entry.user_id == stack.bot.user_id]
 
 
-async def writes_of_bot(stack: Stack, *, since: int) -> list[AccessLogEntry]:
+async def writes_of_bot(stack: Stack, *, since: int, at_least: int = 0) -> list[AccessLogEntry]:
     """The bot's requests since a mark that could have changed something.
+
+    Waits for as many as there must be: a message is heard before Synapse has answered, and
+    logged, the request that sent it.
 
     Left out: sliding sync, a POST that only reads. maubot itself writes nothing when an account
     starts again: its filter (POST .../filter) was uploaded when the account was added and is
     remembered, and its profile is only read unless a display name or avatar is configured.
     """
-    entries = await stack.synapse.writes(since=since, user_id=stack.bot.user_id)
-    return [entry for entry in entries if entry.path != _READ_BY_POST]
+
+    async def look() -> list[AccessLogEntry]:
+        entries = await stack.synapse.writes(since=since, user_id=stack.bot.user_id)
+        return [entry for entry in entries if entry.path != _READ_BY_POST]
+
+    async def are_enough() -> bool:
+        return len(await look()) >= at_least
+
+    await eventually(f"{at_least} writes of the bot in Synapse's log", are_enough)
+    return await look()
 
 
 def shown(entries: Sequence[AccessLogEntry]) -> list[str]:

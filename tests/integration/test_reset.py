@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +102,9 @@ def code_in(plan: Message) -> str:
     return found[1]
 
 
-async def furnish(stack: Stack) -> Place:
-    """Give the stack an administrator."""
-    ada = await onboard(stack, "ada", chats=CHATS)
+async def furnish(stack: Stack, *, chats: Sequence[str] = CHATS) -> Place:
+    """Give the stack an administrator; `chats` are those of its configuration."""
+    ada = await onboard(stack, "ada", chats=chats)
     await ada.user.wait_for_message(ada.direct, sender=stack.bot.user_id, body="your home")
     await configure(stack, {"admins": [ada.user.user_id]}, base=CONFIG)
     return Place(stack=stack, ada=ada)
@@ -371,9 +371,15 @@ async def maubot(tmp_path: Path, plugin: Path) -> AsyncIterator[Maubot]:
         yield server
 
 
-async def make_place(make_bot: MakeStack, maubot: Maubot | None = None) -> Place:
-    options = {"maubot": maubot} if maubot else {}
-    return await furnish(await make_bot(proxy=True, config=CONFIG, **options))
+async def make_place(make_bot: MakeStack) -> Place:
+    return await furnish(await make_bot(proxy=True, config=CONFIG))
+
+
+async def make_larger_place(make_bot: MakeStack, maubot: Maubot) -> Place:
+    """One with a chat more, on a maubot that may be killed."""
+    chats = [*CHATS, "Trips"]
+    config = {**CONFIG, "rooms": {"initial_chats": chats}}
+    return await furnish(await make_bot(proxy=True, config=config, maubot=maubot), chats=chats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,16 +442,16 @@ async def test_killed_anywhere_and_run_again_it_is_finished(
     make_bot: MakeStack, maubot: Maubot, when: When
 ) -> None:
     """Every write of a run is a point to be killed at, before it and after it."""
-    whole = await make_place(make_bot, maubot)
+    whole = await make_larger_place(make_bot, maubot)
     code = await whole.code(room=whole.ada.chat)
     mark = whole.stack.proxy.mark()
     await whole.confirm(code, room=whole.ada.chat)
 
-    await maubot.wait_for_log(rf"{re.escape(whole.ada.chat)} .*leave-forget, .*ended, left 3")
+    await maubot.wait_for_log(rf"{re.escape(whole.ada.chat)} .*leave-forget, .*ended, left 4")
     writes = [str(r) for r in whole.stack.proxy.requests[mark:] if is_of_a_reset(r)]
-    assert len(writes) == 9, writes  # progress, 2 rooms, progress, the report, this room
+    assert len(writes) == 11, writes  # progress, 3 rooms, progress, the report, this room
 
-    cases = [await make_place(make_bot, maubot) for _ in writes]
+    cases = [await make_larger_place(make_bot, maubot) for _ in writes]
     interrupted = await asyncio.gather(
         *(run_into(place, write=n, when=when) for n, place in enumerate(cases, start=1))
     )

@@ -164,7 +164,8 @@ async def assert_nothing_to_do(furnished: Furnished) -> None:
     assert summary == Summary(rooms=len(furnished.rooms))
     # Who is answered now has waited until everything that a start does at once was begun.
     answered = await assert_conversations_go_on(furnished)
-    assert_only_answers(await writes_of_bot(stack, since=mark), answered)
+    writes = await writes_of_bot(stack, since=mark, at_least=len(answered))
+    assert_only_answers(writes, answered)
     requests = await requests_of_bot(stack, since=mark)
     assert [line for line in shown(requests) if line.endswith("/state")] == []  # one look for all
     assert await raw_rows(stack) == rows
@@ -185,7 +186,8 @@ async def assert_recovers(furnished: Furnished, *, invented: Tables | None = Non
     assert (summary.rooms, summary.unreadable) == (len(furnished.rooms), 0)
     await assert_survived(furnished, invented=invented)
     answered = await assert_conversations_go_on(furnished)
-    assert_only_answers(await writes_of_bot(stack, since=mark), answered)
+    writes = await writes_of_bot(stack, since=mark, at_least=len(answered))
+    assert_only_answers(writes, answered)
     await assert_survived(furnished, invented=invented)
     await assert_nothing_to_do(furnished)
 

@@ -54,7 +54,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """A traceback in the log is a bug of the plugin, whatever the test was about."""
-    caplog.set_level(logging.DEBUG, logger="maubot.instance.homeroom")
+    caplog.set_level(logging.INFO, logger="maubot.instance.homeroom")
     yield
     bugs = [record for record in caplog.get_records("call") if record.exc_info]
     formatter = logging.Formatter()

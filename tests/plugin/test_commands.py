@@ -9,8 +9,8 @@ import pytest
 
 from homeroom import replies
 from homeroom.domain.marker import MARKER_TYPE
-from tests.fake import FakeHomeserver, Match, Respond
-from tests.plugin.harness import Bot, running
+from tests.fake import FakeHomeserver, Hang, Match, Respond
+from tests.plugin.harness import Bot, running, until
 
 ADMIN = 'admins: ["@admin:fake.test"]'
 CHAT_USAGE = "Usage: `!chat new [name] | list | rename NAME | archive | unarchive | help`"
@@ -107,6 +107,41 @@ async def test_new_chats_asked_for_at_once_get_numbers_of_their_own(
         await bot.settled()
         numbers = [row["chat_id"] for row in bot.tables()["chats"]]
         assert sorted(numbers) == [f"C{number}" for number in range(1, 9)]
+
+
+async def test_a_new_chat_whose_reply_fails_is_not_made_again(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        reply = hs.fail(Match(method="PUT", path="/send/"), Respond(500, text="no"), times=3)
+        anna.send(chat_id, "!chat new")
+        await reply.reached()
+        await bot.settled()
+        await bot.restart()
+        await bot.settled()
+        assert len(bot.chats_of(anna)) == 2
+
+
+async def test_killed_while_it_makes_a_new_chat_it_makes_one(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        making = hs.fail(Match(path="createRoom$"), Hang(after=True))
+        anna.send(chat_id, "!chat new")
+        request = await making.reached()
+        await until("the room is there", lambda: request.status is not None)
+        await bot.kill()
+        hs.faults.clear()
+        await bot.start()
+        await bot.settled()
+        assert len(bot.chats_of(anna)) == 2
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
 
 
 async def test_renaming(hs: FakeHomeserver, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ but members that the homeserver does not have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from mautrix.client.state_store import StateStore
 from mautrix.types import Member as StoredMember
@@ -26,6 +27,8 @@ from mautrix.util.logging import TraceLogger
 
 from ..domain.topology import Member, Room, Topology
 from .store.errors import attempt
+
+T = TypeVar("T")
 
 
 class StateMirror:
@@ -58,26 +61,30 @@ class StateMirror:
 
     async def _heal_room(self, store: StateStore, room: Room) -> bool:
         healed = False
+        mirror = room.mirror
+        assert mirror is not None
+        if mirror.power_levels is not None:
+            known = await _readable(store.get_power_levels(room.room_id))
+            if known is None or known.serialize() != mirror.power_levels:
+                with suppress(SerializerError):
+                    await store.set_power_levels(room.room_id, dict(mirror.power_levels))  # type: ignore[arg-type]
+                healed = known is None or healed
+        if mirror.encryption is not None and not await _readable(store.is_encrypted(room.room_id)):
+            with suppress(SerializerError):
+                await store.set_encryption_info(room.room_id, dict(mirror.encryption))
+            healed = True
+        if not await store.has_create_cached(room.room_id):
+            create = _event(room.room_id, mirror.create)
+            if create is not None:
+                await store.set_create(create)
+        # Last: that the list is whole is only noted where the room has a row already (mautrix
+        # 0.21.1).
         if not await self._has_members(store, room):
             members: dict[UserID, StoredMember | MemberStateEventContent] = {
                 user_id: _stored(member) for user_id, member in room.members.items()
             }
             await store.set_members(room.room_id, members)
             healed = True
-        mirror = room.mirror
-        assert mirror is not None
-        if mirror.power_levels is not None:
-            known = await store.get_power_levels(room.room_id)
-            if known is None or known.serialize() != mirror.power_levels:
-                await store.set_power_levels(room.room_id, dict(mirror.power_levels))  # type: ignore[arg-type]
-                healed = known is None or healed
-        if mirror.encryption is not None and not await store.is_encrypted(room.room_id):
-            await store.set_encryption_info(room.room_id, dict(mirror.encryption))
-            healed = True
-        if not await store.has_create_cached(room.room_id):
-            create = _event(room.room_id, mirror.create)
-            if create is not None:
-                await store.set_create(create)
         return healed
 
     async def _has_members(self, store: StateStore, room: Room) -> bool:
@@ -92,6 +99,14 @@ class StateMirror:
             if set(known) != room.users(membership.value):
                 return False
         return True
+
+
+async def _readable(reading: Awaitable[T]) -> T | None:
+    """What the store has; None, too, for what a room's members wrote and mautrix cannot read."""
+    try:
+        return await reading
+    except SerializerError:
+        return None
 
 
 def _stored(member: Member) -> StoredMember:

@@ -1,0 +1,167 @@
+"""mautrix's state store after a look: as the homeserver has it, whatever was missed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from maubot.lib.state_store import PgStateStore
+from mautrix.client.state_store import MemoryStateStore, StateStore
+from mautrix.types import Membership, RoomID
+from mautrix.util.async_db import Database
+
+from homeroom.adapters.homeserver import Homeserver
+from homeroom.adapters.observation import Observer
+from homeroom.adapters.state_mirror import StateMirror
+from homeroom.adapters.store import StoreError
+from homeroom.domain.marker import MARKER_TYPE
+from tests.adapters.conftest import LOG
+from tests.fake import FakeHomeserver
+
+Connect = Callable[..., Homeserver]
+
+
+@pytest.fixture(params=["database", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StateStore]:
+    if request.param == "memory":
+        yield MemoryStateStore()
+        return
+    database = Database.create(
+        f"sqlite:{tmp_path / 'maubot.db'}", upgrade_table=PgStateStore.upgrade_table
+    )
+    await database.start()
+    yield PgStateStore(database)
+    await database.stop()
+
+
+@pytest.fixture
+def a_chat(hs: FakeHomeserver) -> RoomID:
+    bot, anna, bert = hs.user("bot"), hs.user("anna"), hs.user("bert")
+    marker = {"version": 1, "room_type": "chat", "user_id": anna.user_id, "chat_id": "C1"}
+    room_id = bot.create_room(
+        name="Chat",
+        room_version="11",
+        initial_state=[{"type": MARKER_TYPE, "state_key": bot.user_id, "content": marker}],
+        invite=[anna, bert],
+    )
+    anna.join(room_id)
+    return room_id
+
+
+class Mirror:
+    """A look, and what it makes of the store."""
+
+    def __init__(self, connect: Connect, store: StateStore | None) -> None:
+        self._observer = Observer(connect(), log=LOG)
+        self._mirror = StateMirror(store, log=LOG)
+
+    async def heal(self) -> int:
+        return await self._mirror.heal(await self._observer.look())
+
+
+async def test_who_came_and_went_is_known(
+    hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
+) -> None:
+    mirror = Mirror(connect, store)
+    assert await mirror.heal() == 1
+    assert await mirror.heal() == 0
+    assert set(await store.get_members(a_chat)) == set(hs.room(a_chat).joined) | {
+        "@bert:fake.test"
+    }
+    bot, carl = hs.user("bot"), hs.user("carl")
+    bot.kick(a_chat, hs.user("anna"))
+    bot.invite(a_chat, carl)
+    carl.join(a_chat)
+    hs.user("bert").join(a_chat)
+    assert await mirror.heal() == 1
+    joined = await store.get_members(a_chat, (Membership.JOIN,))
+    assert set(joined) == {"@bot:fake.test", "@bert:fake.test", "@carl:fake.test"}
+    assert await store.has_full_member_list(a_chat)
+    assert await mirror.heal() == 0
+
+
+async def test_power_levels_are_known(
+    hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
+) -> None:
+    mirror = Mirror(connect, store)
+    await mirror.heal()
+    levels = hs.room(a_chat).state["m.room.power_levels", ""]
+    changed = {**levels, "users": {**levels["users"], "@anna:fake.test": 50}, "invite": 75}
+    hs.user("bot").set_state(a_chat, "m.room.power_levels", changed)
+    await mirror.heal()
+    known = await store.get_power_levels(a_chat)
+    assert known
+    assert known.get_user_level("@anna:fake.test") == 50  # type: ignore[arg-type]
+    assert known.invite == 75
+
+
+async def test_encryption_is_known(
+    hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
+) -> None:
+    mirror = Mirror(connect, store)
+    await mirror.heal()
+    assert not await store.is_encrypted(a_chat)
+    content = {"algorithm": "m.megolm.v1.aes-sha2", "rotation_period_msgs": 50}
+    hs.user("bot").set_state(a_chat, "m.room.encryption", content)
+    assert await mirror.heal() == 1
+    assert await store.is_encrypted(a_chat)
+    info = await store.get_encryption_info(a_chat)
+    assert info
+    assert info.rotation_period_msgs == 50
+    assert await mirror.heal() == 0
+
+
+async def test_other_peoples_rooms_are_left_alone(
+    hs: FakeHomeserver, connect: Connect, store: StateStore
+) -> None:
+    bot, anna = hs.user("bot"), hs.user("anna")
+    room_id = anna.create_room(invite=[bot])
+    bot.join(room_id)
+    assert await Mirror(connect, store).heal() == 0
+    assert not await store.has_full_member_list(room_id)
+    assert await store.get_power_levels(room_id) is None
+
+
+async def test_hostile_state_is_no_obstacle(
+    hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
+) -> None:
+    force = hs.force_state
+    force(a_chat, "m.room.encryption", {"algorithm": ["x"]}, sender="bot")
+    force(a_chat, "m.room.power_levels", {"users": 7, "invite": "many"}, sender="bot")
+    force(
+        a_chat,
+        "m.room.member",
+        {"membership": "join", "displayname": {"x": 1}, "avatar_url": 7},
+        sender="anna",
+        state_key="@anna:fake.test",
+    )
+    mirror = Mirror(connect, store)
+    for _ in range(2):
+        await mirror.heal()
+    assert "@anna:fake.test" in await store.get_members(a_chat)
+    good = {"users": {"@bot:fake.test": 100}, "invite": 75}
+    force(a_chat, "m.room.power_levels", good, sender="bot")
+    force(a_chat, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"}, sender="bot")
+    await mirror.heal()
+    levels = await store.get_power_levels(a_chat)
+    assert levels
+    assert levels.invite == 75
+    assert await store.is_encrypted(a_chat)
+
+
+async def test_without_a_store_there_is_nothing_to_do(
+    hs: FakeHomeserver, connect: Connect, a_chat: RoomID
+) -> None:
+    del hs, a_chat
+    assert await Mirror(connect, None).heal() == 0
+
+
+async def test_an_error_of_the_database_is_a_store_error(
+    connect: Connect, a_chat: RoomID, tmp_path: Path
+) -> None:
+    database = Database.create(f"sqlite:{tmp_path / 'empty.db'}")
+    await database.start()
+    with pytest.raises(StoreError, match=a_chat.split(":", maxsplit=1)[0]):
+        await Mirror(connect, PgStateStore(database)).heal()
+    await database.stop()
