@@ -8,16 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy
 from mautrix.util.async_db import Database
 
 from homeroom.adapters.store import Store
 from tests.adapters.store.databases import Backend, Clock, PostgresBackend, SqliteBackend
 from tests.stack.postgres import Postgres, find_binaries
-
-
-def pytest_report_header() -> str:
-    return f"SQLAlchemy {sqlalchemy.__version__} from {Path(sqlalchemy.__file__).parent.parent}"
 
 
 @pytest.fixture(scope="session")
