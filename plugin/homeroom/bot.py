@@ -299,7 +299,8 @@ class Homeroom(Plugin):
     async def _deliver_since(self, done: Reconciled, *, first: FirstResponse) -> None:
         """Deliver what happened since the last position that is known to be handled.
 
-        Without one, what maubot was told and threw away says what came while the bot was down.
+        Without one the chats themselves say what was not answered, and what maubot was told and
+        threw away says what else came.
         """
         stored = await self.store.position()
         max_age = self.settings.catch_up_max_age
@@ -310,6 +311,8 @@ class Homeroom(Plugin):
             await self.catch_up.since(stored.token, or_else=observed, not_before=not_before)
             return
         begin = observed
+        if max_age > 0:
+            await self.catch_up.unanswered(not_before=not_before)
         if first.response is not None and max_age > 0:
             await self.catch_up.take(first.response, not_before=not_before, is_live=False)
             # Not from the look that worked: others may have failed, for hours, before it.

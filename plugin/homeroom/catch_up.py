@@ -17,13 +17,22 @@ from mautrix.util.logging import TraceLogger
 
 from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
-from .domain.events import next_batch, sent_at, timeline_gaps, with_older_events
+from .domain.events import (
+    next_batch,
+    sent_at,
+    timeline_gaps,
+    with_older_events,
+    without_answered,
+)
 from .routes import Routes
 
 RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
 """Seconds between attempts; the last one repeats."""
 PAGES_AT_MOST: Final = 20
 """Pages of `/messages`, 100 events each, that are read to fill one gap."""
+
+CHATS_AT_ONCE: Final = 50
+"""Chats whose timelines are asked for in one request; their IDs have to fit into its address."""
 
 TakeIn = Callable[..., None]
 """`Handlers.take_in`."""
@@ -68,7 +77,30 @@ class CatchUp:
 
     async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
-        for room_id, prev_batch in timeline_gaps(response):
+        response = await self._fill_gaps(response, not_before)
+        self._take_in(response, not_before=not_before, is_live=is_live)
+        self._since = next_batch(response) or self._since
+
+    async def unanswered(self, *, not_before: int) -> None:
+        """Take in what the chats' own timelines show as not answered yet.
+
+        For a start without a position, when nothing else tells what was said while the bot was
+        away: a few requests, some chats each.
+        """
+        chats = self._routes.chat_rooms()
+        for start in range(0, len(chats), CHATS_AT_ONCE):
+            some = chats[start : start + CHATS_AT_ONCE]
+            try:
+                response = await self._keep_trying(self._homeserver.recent_messages, some)
+            except Refused as e:
+                self._log.warning("What was said meanwhile is not to be had: %s", e)
+                continue
+            whole = await self._fill_gaps(response, not_before)
+            open_ = without_answered(whole, bot=self._homeserver.bot)
+            self._take_in(open_, not_before=not_before, is_live=False)
+
+    async def _fill_gaps(self, response: object, not_before: int | None) -> object:
+        for room_id, prev_batch in timeline_gaps(response, not_before=not_before):
             if self._routes.chat(room_id) is not None:
                 try:
                     older = await self._keep_trying(self._older, room_id, prev_batch, not_before)
@@ -76,8 +108,7 @@ class CatchUp:
                     self._log.warning("Older events of %s are not to be had: %s", room_id, e)
                 else:
                     response = with_older_events(response, room_id, older)
-        self._take_in(response, not_before=not_before, is_live=is_live)
-        self._since = next_batch(response) or self._since
+        return response
 
     async def run(self) -> None:
         """Take in what maubot's sync loop brings, for ever."""

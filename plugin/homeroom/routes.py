@@ -126,6 +126,10 @@ class Routes:
         chat = self._chats.get(room_id)
         return chat if chat is not None and chat.is_routed else None
 
+    def chat_rooms(self) -> list[RoomID]:
+        """Every room that messages may be routed in, in one order."""
+        return sorted(room_id for room_id, chat in self._chats.items() if chat.is_routed)
+
     def home(self, owner: UserID) -> Home | None:
         home = self._homes.get(owner)
         return home if home is not None and home.status is Status.ACTIVE else None

@@ -1,7 +1,8 @@
 """Saying things in rooms.
 
 Everything that is said answers something: an event, or an occasion. The transaction ID is made
-from that, so saying it a second time after an unknown outcome does not show it twice.
+from that, so saying it a second time after an unknown outcome does not show it twice. What answers
+an event also names it, so that the room itself tells what was answered, whatever else is lost.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mautrix.types import (
 )
 
 from .adapters.homeserver import Homeserver
+from .domain.events import ANSWERS, MORE_TO_COME
 
 MAX_TEXT: Final = 15_000
 """Characters in one event: with its HTML and in the worst encoding below the limit of 65,536
@@ -71,8 +73,13 @@ class Speaker:
         thread_root: EventID | None,
     ) -> EventID:
         first = None
-        for number, part in enumerate(split(markdown, limit=MAX_TEXT)):
+        parts = split(markdown, limit=MAX_TEXT)
+        for number, part in enumerate(parts):
             content = await _content(part, msgtype)
+            if about.startswith("$"):
+                content[ANSWERS] = about
+                if number < len(parts) - 1:
+                    content[MORE_TO_COME] = True
             if thread_root is not None:
                 content.set_thread_parent(thread_root, disable_reply_fallback=True)
             sent = await self._homeserver.send(room_id, content, txn_id=_txn_id(about, number))

@@ -955,6 +955,12 @@ case(
     findings=(finding(FindingKind.REPLACEMENT_NOT_JOINED, WORK, detail=NEW),),
 )
 case(
+    "case-14-the-bot-was-there-and-has-left-again",
+    topology(LINKED_HOME, OLD),
+    records(home_row(), OLD_ROW, chat_row(NEW, key="k", status=Status.LEFT)),
+    findings=(finding(FindingKind.REPLACEMENT_NOT_JOINED, WORK, detail=NEW),),
+)
+case(
     "case-14-the-space",
     topology(OLD_HOME, chat()),
     records(home_row(initial_chats=("One",)), chat_row()),

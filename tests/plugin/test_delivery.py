@@ -195,7 +195,6 @@ async def test_what_is_not_a_text_is_passed_over(
     async with running(hs, tmp_path, platform=(agent := Agent())) as bot:
         await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
-        hs.world.check_content = lambda *_: None  # type: ignore[attr-defined]
         send_anything(bot, chat_id, anna.user_id, content)
         anna.send(chat_id, "Hello")
         assert await bot.hear(chat_id, 1) == ["re: Hello"]
@@ -468,23 +467,38 @@ async def test_killed_in_the_middle_of_an_answer_it_is_given_once(
         assert bot.words(chat_id) == [bot.echo(chat_id, f"Hello {n}") for n in (False, True)]
 
 
+async def test_killed_with_one_room_ahead_of_another_nothing_is_lost(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """What is kept is a position before which nothing is open."""
+    anna, bert = hs.user("anna"), hs.user("bert")
+    agent = Agent()
+    async with running(hs, tmp_path, platform=agent) as bot:
+        await bot.onboard(anna)
+        await bot.onboard(bert)
+        (slow,), (fast,) = bot.chats_of(anna), bot.chats_of(bert)
+
+        async def by_room(turn: Turn) -> str:
+            return await agent.when_let_go(turn) if turn.room_id == slow else "at once"
+
+        agent._answer = by_room
+        anna.send(slow, "Hello")
+        await until("it is worked on", lambda: agent.at_work == 1)
+        for _ in range(3):
+            assert await bot.ask(bert, fast, "Hello") == "at once"
+        await until("it is written down", lambda: bot.query("SELECT * FROM sync_state"))
+        await bot.kill()
+        agent.let_go.set()
+        await bot.start()
+        assert await bot.hear(slow, 1) == ["re: Hello"]
+        await bot.settled()
+        assert bot.words(fast) == ["at once"] * 3
+
+
 # While the bot was down
 
 
-@pytest.mark.parametrize(
-    "lost",
-    [
-        pytest.param(False, id="with its database"),
-        pytest.param(
-            True,
-            id="without",
-            marks=pytest.mark.xfail(
-                reason="the response that maubot throws away comes before the plugin listens",
-                strict=False,
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("lost", [False, True], ids=["with its database", "without"])
 @pytest.mark.parametrize("count", [1, 7, 30, 120])
 async def test_messages_of_the_time_it_was_down_are_answered_in_order(
     hs: FakeHomeserver, tmp_path: Path, count: int, lost: bool

@@ -25,10 +25,6 @@ async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
         await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
         before = row_of(bot, chat_id)
-        hs.world.rooms[chat_id].state["m.room.power_levels", ""].content["users"][anna.user_id] = (
-            100
-        )
-        hs.world.rooms[chat_id].version = hs.world.rooms[chat_id].version
         force_out(bot, chat_id, "ban" if how == "ban" else "leave", by=anna.user_id)
         await bot.settled()
         assert row_of(bot, chat_id) == {**before, "status": "left"}
@@ -86,6 +82,20 @@ async def test_an_owner_who_leaves_is_not_asked_back(hs: FakeHomeserver, tmp_pat
         await bot.settled()
         assert hs.invited(anna.user_id) == set()
         assert bot.tables() == before
+
+
+async def test_a_chat_that_its_owner_left_is_not_pressed_on_them(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        anna.leave(chat_id)
+        asked = anna.create_room(invite=[bot.me])
+        await bot.hear(asked, 1)
+        await bot.settled()
+        assert hs.invited(anna.user_id) == set()
 
 
 async def test_an_owner_who_comes_back_is_asked_into_their_home(

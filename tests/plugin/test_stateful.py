@@ -340,7 +340,7 @@ class Life(RuleBasedStateMachine):
     # The model's own ways
 
     def stored(self, table: str) -> dict[str, Row]:
-        key, *_ = ("matrix_user_id",) if table == "homes" else ("room_id",)
+        key = "matrix_user_id" if table == "homes" else "room_id"
         rows = {row.pop(key): row for row in self.bot.tables()[table]}
         for row in rows.values():
             row.pop("initial_chats", None)

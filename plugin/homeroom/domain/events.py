@@ -19,6 +19,10 @@ from .marker import MARKER_TYPE, is_user_id
 from .room_state import read_invite
 from .topology import Invite
 
+ANSWERS: Final = "dev.homeroom.answers"
+"""In the content of what the bot says: the ID of the event that it answers."""
+MORE_TO_COME: Final = "dev.homeroom.more_to_come"
+"""In the content of every part of a long answer but the last: true."""
 TOPOLOGY_TYPES: Final = frozenset(
     {"m.room.name", "m.room.tombstone", "m.space.child", "m.space.parent", MARKER_TYPE}
 )
@@ -129,8 +133,11 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
     )
 
 
-def timeline_gaps(response: object) -> list[tuple[RoomID, str]]:
-    """Joined rooms of which older events were left out, and the token where those end."""
+def timeline_gaps(response: object, *, not_before: int | None) -> list[tuple[RoomID, str]]:
+    """Joined rooms of which older events were left out, and the token where those end.
+
+    Not those where what was left out is older than `not_before` (milliseconds).
+    """
     rooms = _dict(_dict(response).get("rooms"))
     timelines = (
         (RoomID(room_id), _dict(_dict(entry).get("timeline")))
@@ -139,7 +146,9 @@ def timeline_gaps(response: object) -> list[tuple[RoomID, str]]:
     return [
         (room_id, timeline["prev_batch"])
         for room_id, timeline in timelines
-        if timeline.get("limited") is True and isinstance(timeline.get("prev_batch"), str)
+        if timeline.get("limited") is True
+        and isinstance(timeline.get("prev_batch"), str)
+        and not (not_before is not None and _begins_before(timeline, not_before))
     ]
 
 
@@ -149,6 +158,36 @@ def with_older_events(response: object, room_id: RoomID, older: list[Any]) -> ob
     timeline = response["rooms"]["join"][room_id]["timeline"]
     timeline["events"] = [*older, *_list(timeline.get("events"))]
     return response
+
+
+def without_answered(response: object, *, bot: UserID) -> object:
+    """The rooms of a response without the events that the bot has answered.
+
+    What it says names what it answers, and whether there is more to come. A message of the bot's
+    that names nothing is from before it did so: everything up to there counts as answered.
+    Without `next_batch`: this is no account of what happened since a position.
+    """
+    rooms = deepcopy(_dict(_dict(response).get("rooms")))
+    for entry in _dict(rooms.get("join")).values():
+        timeline = _dict(_dict(entry).get("timeline"))
+        timeline["events"] = _still_open(_list(timeline.get("events")), bot=bot)
+    return {"rooms": {"join": _dict(rooms.get("join"))}}
+
+
+def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
+    answered: set[str] = set()
+    still_open: list[dict[str, Any]] = []
+    for event in events:
+        if _dict(event).get("sender") != bot:
+            still_open.append(_dict(event))
+            continue
+        content = _dict(event.get("content"))
+        answers = content.get(ANSWERS)
+        if not isinstance(answers, str):
+            still_open.clear()
+        elif content.get(MORE_TO_COME) is not True:
+            answered.add(answers)
+    return [event for event in still_open if event.get("event_id") not in answered]
 
 
 def sent_at(event: object) -> int | None:
@@ -166,6 +205,12 @@ def next_batch(response: object) -> str | None:
 def is_first(response: object) -> bool:
     """Whether mautrix's sync loop marked this as the first response after a start."""
     return _dict(_dict(response).get("net.maunium.mautrix")).get("is_first") is True
+
+
+def _begins_before(timeline: dict[str, Any], moment: int) -> bool:
+    first = next(iter(_list(timeline.get("events"))), None)
+    sent = sent_at(first)
+    return sent is not None and sent < moment
 
 
 def _without_reply_fallback(body: str) -> str:

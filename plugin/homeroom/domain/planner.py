@@ -72,7 +72,7 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
     for claim in claims.of_room.values():
         findings += _look_at_state(claim, topology)
     repairs = [
-        *_joins(claims, topology),
+        *_joins(claims, topology, records),
         *_stamps(claims, chats, numbering.contested),
         *_links(claims, chats, homes, topology, findings),
     ]
@@ -322,10 +322,14 @@ def _look_at_state(claim: Claim, topology: Topology) -> Iterable[Finding]:
         )
 
 
-def _joins(claims: Claims, topology: Topology) -> Iterable[Repair]:
+def _joins(claims: Claims, topology: Topology, records: Records) -> Iterable[Repair]:
+    """Rooms to follow to; not those that a row knows, because the bot was there and has left."""
+    visited = {*records.chats, *(home.space_id for home in records.homes.values())}
     for room_id, claim in sorted(claims.of_room.items()):
         replacement = claim.room.replacement
-        if claim.room.is_tombstoned and replacement and replacement not in topology.rooms:
+        if not claim.room.is_tombstoned or replacement is None or replacement in visited:
+            continue
+        if replacement not in topology.rooms:
             yield JoinReplacement(room_id=room_id, replacement=replacement)
 
 

@@ -1,0 +1,278 @@
+"""Every message is answered exactly once and in order, whatever is restarted meanwhile.
+
+Issue 4, "Must be seen", 1. People write while servers go down and come up again at random
+moments. A run prints its seed, and HOMEROOM_TEST_SEED repeats its order of events (not their
+timing); HOMEROOM_TEST_MESSAGES=200 is the long form.
+
+What makes a SIGKILL between "the answer was sent" and "the message was marked as handled"
+harmless: the message comes again, and is answered again with the same transaction ID. Synapse
+keeps those in its database (`event_txn_id_device_id`) for 24 hours and for one device of the bot,
+so neither its own restart nor maubot's makes it forget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from tests.integration.homes import Home, onboard, reconciled, restart, said_by_bot, start, tables
+from tests.stack.http import ApiError
+from tests.stack.package import build
+from tests.stack.proxy import DropAfter
+from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
+
+PEOPLE = ("alice", "bob", "carol", "dave", "erin")
+MESSAGES = int(os.environ.get("HOMEROOM_TEST_MESSAGES") or 40)
+"""How many each of them sends."""
+PAUSE = 0.8
+"""Seconds, at most, between two messages of one person."""
+QUIET = 1.5
+"""Seconds, at most, between two disturbances."""
+ANSWERED_WITHIN = 60.0
+"""Seconds after the last message. mautrix waits 5 s, then twice as long each time, before it
+syncs again with a homeserver that was away."""
+CONFIG = {**DEFAULT_CONFIG, "limits": {"waiting_messages": 1000}}
+"""By default 50 messages of a chat may wait; whatever is beyond that is turned away."""
+
+
+@pytest.fixture
+def seed() -> int:
+    seed = int(os.environ.get("HOMEROOM_TEST_SEED") or secrets.randbits(32))
+    print(f"HOMEROOM_TEST_SEED={seed}")
+    return seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chat:
+    """A chat, its key on the platform, and what its owner has said, in order."""
+
+    stack: Stack
+    home: Home
+    key: str
+    said: list[str] = field(default_factory=list)
+
+    async def say(self, text: str) -> None:
+        """Send a message as a client does: again and again, until the homeserver has it.
+
+        Under one transaction ID, so that there is one message, whatever became of the answer.
+        """
+        self.said.append(text)
+        path = f"/_matrix/client/v3/rooms/{quote(self.home.chat)}/send/m.room.message"
+        content = {"msgtype": "m.text", "body": text}
+        transaction = secrets.token_hex(8)
+        sent = False
+        while not sent:
+            sent = await self._put(f"{path}/{transaction}", content)
+
+    def heard(self) -> list[str]:
+        """Everything that the bot has said in the chat."""
+        return said_by_bot(self.stack, self.home.user, self.home.chat)
+
+    def expected(self) -> list[str]:
+        return [f"{text}\n\n({self.key})" for text in self.said]
+
+    async def _put(self, path: str, content: Mapping[str, str]) -> bool:
+        try:
+            await self.home.user.api.request("PUT", path, content)
+        except (aiohttp.ClientError, ApiError, asyncio.TimeoutError, OSError) as error:
+            if isinstance(error, ApiError) and error.status < 500:
+                raise
+            await asyncio.sleep(0.1)
+            return False
+        return True
+
+    async def all_answered(self, *, timeout: float) -> None:
+        """Wait until nothing that was said is without an answer."""
+        await self.home.user.wait_for(
+            f"answers to {len(self.said)} messages",
+            lambda: not set(self.expected()) - set(self.heard()),
+            timeout=timeout,
+        )
+
+
+async def move_in(stack: Stack, name: str) -> Chat:
+    home = await onboard(stack, name)
+    return Chat(stack=stack, home=home, key=(await tables(stack)).keys()[home.chat])
+
+
+Disturbance = Callable[[], Awaitable[object]]
+
+
+def disturbances(stack: Stack, *, output: Path) -> Mapping[str, Disturbance]:
+    """What is done to the servers, by kind; each returns when the server is up again."""
+    maubot, bot, numbers = stack.maubot, stack.bot.user_id, itertools.count(1)
+
+    async def kill() -> None:
+        maubot.kill()
+        await maubot.start()
+
+    async def upload() -> None:
+        version = f"99.0.{next(numbers)}"
+        await maubot.upload_plugin(await asyncio.to_thread(build, output=output, version=version))
+
+    async def restart_client() -> None:
+        await maubot.set_client_started(bot, started=False)
+        await maubot.set_client_started(bot, started=True)
+
+    return {
+        "maubot stopped": maubot.restart,
+        "maubot killed": kill,
+        "instance restarted": lambda: maubot.restart_instance(stack.instance),
+        "plugin uploaded": upload,
+        "client restarted": restart_client,
+        "Synapse restarted": stack.synapse.restart,
+    }
+
+
+async def write(chat: Chat, dice: random.Random, *, messages: int) -> None:
+    name = chat.home.user.user_id
+    for number in range(messages):
+        await asyncio.sleep(dice.uniform(0, PAUSE))
+        await chat.say(f"{name} says {number}")
+
+
+async def answered_or_late(chats: Sequence[Chat], *, timeout: float) -> None:
+    """Wait until everything is answered, or for so long: what is lost by then is to be counted."""
+    waits = (chat.all_answered(timeout=timeout) for chat in chats)
+    for error in await asyncio.gather(*waits, return_exceptions=True):
+        if error is not None and not isinstance(error, TimeoutError):
+            raise error
+
+
+async def disturb(
+    kinds: Mapping[str, Disturbance], dice: random.Random, *, until: asyncio.Event
+) -> Counter[str]:
+    """Every kind once, in random order, then any, for as long as people write."""
+    done: Counter[str] = Counter()
+    first = dice.sample(sorted(kinds), len(kinds))
+    while first or not until.is_set():
+        await asyncio.sleep(dice.uniform(0, QUIET))
+        kind = first.pop() if first else dice.choice(sorted(kinds))
+        await kinds[kind]()
+        done[kind] += 1
+    return done
+
+
+@pytest.mark.timeout(120 + 4 * MESSAGES)
+async def test_restarts_in_the_middle_of_traffic(
+    make_stack: MakeStack, make_synapse: MakeSynapse, plugin: Path, tmp_path: Path, seed: int
+) -> None:
+    stack = await make_stack(synapse=await make_synapse(), plugin=plugin, config=CONFIG)
+    chats = await asyncio.gather(*(move_in(stack, name) for name in PEOPLE))
+    kinds = disturbances(stack, output=tmp_path)
+    began, written = time.monotonic(), asyncio.Event()
+
+    async def everybody_writes() -> None:
+        try:
+            await asyncio.gather(
+                *(
+                    write(chat, random.Random(f"{seed} {name}"), messages=MESSAGES)
+                    for name, chat in zip(PEOPLE, chats, strict=True)
+                )
+            )
+        finally:
+            written.set()
+
+    _, restarts = await asyncio.gather(
+        everybody_writes(), disturb(kinds, random.Random(seed), until=written)
+    )
+    await answered_or_late(chats, timeout=ANSWERED_WITHIN)
+    seconds = time.monotonic() - began
+    # Whatever was answered but not noted down is answered again now, before this.
+    await stack.maubot.restart()
+    for chat in chats:
+        await chat.say("goodbye")
+    await answered_or_late(chats, timeout=15)
+
+    expected = [Counter(chat.expected()) for chat in chats]
+    heard = [Counter(chat.heard()) for chat in chats]
+    lost = [sorted((e - h).elements()) for e, h in zip(expected, heard, strict=True)]
+    doubled = [sorted((h - e).elements()) for e, h in zip(expected, heard, strict=True)]
+    print(
+        f"{len(chats)} users, {len(chats) * MESSAGES} messages, {restarts.total()} restarts"
+        f" ({', '.join(f'{kind} {count}' for kind, count in sorted(restarts.items()))}):"
+        f" lost {sum(map(len, lost))}, doubled {sum(map(len, doubled))}, {seconds:.0f} seconds"
+    )
+    assert lost == [[]] * len(chats)
+    assert doubled == [[]] * len(chats)
+    for chat in chats:
+        assert chat.heard() == chat.expected()
+    errors = re.findall(r"^.*\[ERROR@maubot\.instance.*$", stack.maubot.log_text(), re.MULTILINE)
+    assert errors == []
+
+
+async def test_a_kill_between_the_answer_and_its_mark(
+    make_stack: MakeStack, make_synapse: MakeSynapse, plugin: Path
+) -> None:
+    """The answer is in the room, the plugin does not know it, and everybody starts anew."""
+    stack = await make_stack(synapse=await make_synapse(), plugin=plugin, proxy=True)
+    alice = await move_in(stack, "alice")
+    lost = stack.proxy.rule(DropAfter(), path=rf"/{re.escape(alice.home.chat)}/send/")
+    await alice.say("are you there?")
+    await alice.all_answered(timeout=15)
+    stack.maubot.kill()
+    await stack.synapse.restart()
+    stack.proxy.heal()
+    mark = stack.proxy.mark()
+    await stack.maubot.start()
+    await alice.say("still?")
+    await alice.all_answered(timeout=15)
+    assert alice.heard() == alice.expected()
+    writes = stack.proxy.writes(since=mark)
+    sent = [request for request in writes if f"/{alice.home.chat}/send/" in request.path]
+    assert [request.status for request in sent] == [200, 200]
+    assert sent[0].path == lost.hits[0].path
+
+
+async def test_a_message_is_the_first_event_after_an_idle_restart(stack: Stack) -> None:
+    """maubot throws away the response that brings it."""
+    alice = await move_in(stack, "alice")
+    for number in range(3):
+        await restart(stack)
+        await alice.say(f"first {number}")
+        await alice.all_answered(timeout=15)
+    assert alice.heard() == alice.expected()
+
+
+async def test_more_was_said_while_the_bot_was_down_than_a_response_holds(
+    make_stack: MakeStack, plugin: Path
+) -> None:
+    """Synapse gives 100 events of a room at most; the older ones are fetched page by page."""
+    stack = await make_stack(plugin=plugin, config=CONFIG)
+    alice, bob = await asyncio.gather(move_in(stack, "alice"), move_in(stack, "bob"))
+    stack.maubot.kill()
+    for number in range(210):
+        await alice.say(f"while down {number}")
+    await bob.say("just one")
+
+    mark = stack.maubot.mark()
+    await stack.maubot.start(wait=False)
+    for number in range(10):  # while it comes up and catches up
+        await alice.say(f"meanwhile {number}")
+    await stack.maubot.wait_ready()
+    await reconciled(stack, since=mark)
+    for chat in (alice, bob):
+        await chat.all_answered(timeout=60)
+    await stack.maubot.wait_for_log(
+        rf"Filled a gap of \d+ events in {alice.home.chat}", since=mark
+    )
+
+    await stack.maubot.stop()
+    await start(stack)
+    for chat in (alice, bob):
+        await chat.say("goodbye")
+        await chat.all_answered(timeout=15)
+        assert chat.heard() == chat.expected()
