@@ -115,8 +115,8 @@ class Inbox:
         if waiting is None:
             self._waiting[message.room_id] = deque([message])
             self._start(self._work(message.room_id), name=f"answering in {message.room_id}")
-        elif len(waiting) < self._settings().waiting_messages:
-            waiting.append(message)
+        elif not message.is_live or len(waiting) < self._settings().waiting_messages:
+            waiting.append(message)  # nobody is turned away because the bot was away
         else:
             self._start(self._refuse(message), name="turning a message away")
 

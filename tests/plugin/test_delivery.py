@@ -504,7 +504,7 @@ async def test_messages_of_the_time_it_was_down_are_answered_in_order(
     hs: FakeHomeserver, tmp_path: Path, count: int, lost: bool
 ) -> None:
     anna = hs.user("anna")
-    config = "limits: {waiting_messages: 1000}"
+    config = "limits: {waiting_messages: 5}"  # those of the downtime are not counted
     async with running(hs, tmp_path, platform=(agent := Agent()), config=config) as bot:
         await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
