@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from mautrix.types import RoomID, UserID
@@ -175,7 +176,8 @@ class Provisioner:
             await asyncio.wait({task}, timeout=SLOW_AFTER)
             if not task.done() and not silent:
                 about = f"slow {room_id} {self._homeserver.bot}"
-                await self._speaker.notice(room_id, replies.SLOW, about=about)
+                with suppress(HomeserverError):  # a courtesy: the home is what counts
+                    await self._speaker.notice(room_id, replies.SLOW, about=about)
             return await task
         finally:
             task.cancel()
@@ -190,19 +192,22 @@ class Provisioner:
             HomeserverError: it could not be finished; trying again later goes on from there.
         """
         async with self._locks.of(owner):
-            for _ in range(MAX_STEPS):
-                seen = await self._reconciler.look_for_new(owner)
-                await self._repairer.run_locked(seen.plan.repairs, owner=owner)
-                step = self._next_step(owner, seen, wanted_back=wanted_back)
-                if step is None:
-                    home = self._routes.home(owner)
-                    assert home is not None
-                    return home
-                if isinstance(step, InviteOwner):
-                    wanted_back = False  # asked once; whether they come is up to them
-                else:
-                    await self._require_that_it_is_missing(owner)
-                await self._take(step, owner)
+            return await self._ensure_locked(owner, wanted_back=wanted_back)
+
+    async def _ensure_locked(self, owner: UserID, *, wanted_back: bool) -> Home:
+        for _ in range(MAX_STEPS):
+            seen = await self._reconciler.look_for_new(owner)
+            await self._repairer.run_locked(seen.plan.repairs, owner=owner)
+            step = self._next_step(owner, seen, wanted_back=wanted_back)
+            if step is None:
+                home = self._routes.home(owner)
+                assert home is not None
+                return home
+            if isinstance(step, InviteOwner):
+                wanted_back = False  # asked once; whether they come is up to them
+            else:
+                await self._require_that_it_is_missing(owner)
+            await self._take(step, owner)
         raise AssertionError(f"the home of {owner} is not complete after {MAX_STEPS} steps")
 
     async def _require_that_it_is_missing(self, owner: UserID) -> None:
@@ -300,6 +305,8 @@ class Provisioner:
             await self._reconciler.look_for_new(owner)
             if self._routes.home(owner) is None:
                 raise Denied(replies.NO_HOME)
+            if self.is_incomplete(owner):  # what was promised comes first
+                await self._ensure_locked(owner, wanted_back=False)
             before = self._routes.chats_of(owner)
             limit = self._settings().chats_per_owner
             if sum(chat.is_routed for chat in before) >= limit:

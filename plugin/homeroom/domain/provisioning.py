@@ -140,9 +140,6 @@ def child_content(*, bot: UserID, order: str) -> dict[str, Any]:
 def _room_request(
     *, bot: UserID, owner: UserID, name: str, version: str | None, marker: Marker
 ) -> dict[str, Any]:
-    users = {owner: OWNER_POWER}
-    if _lists_creators(version):
-        users[bot] = BOT_POWER
     request: dict[str, Any] = {
         "preset": "private_chat",
         "visibility": "private",
@@ -156,20 +153,22 @@ def _room_request(
                 "content": {"guest_access": "forbidden"},
             },
         ],
-        "power_level_content_override": {"users": users},
+        "power_level_content_override": {},
     }
     if version is not None:
+        # Where the version is not known, nobody can say whether the bot must be listed or must
+        # not; then the owner has no power of their own.
+        users = {owner: OWNER_POWER}
+        if _lists_creators(version):
+            users[bot] = BOT_POWER
+        request["power_level_content_override"]["users"] = users
         request["room_version"] = version
     return request
 
 
-def _lists_creators(version: str | None) -> bool:
-    return (
-        version is not None
-        and version.isascii()
-        and version.isdigit()
-        and int(version) <= CREATORS_LISTED_UP_TO
-    )
+def _lists_creators(version: str) -> bool:
+    is_number = version.isascii() and version.isdigit()
+    return is_number and int(version) <= CREATORS_LISTED_UP_TO
 
 
 def _server(user_id: UserID) -> str:
