@@ -42,6 +42,7 @@ from .reset import Resetter
 from .routes import Routes
 from .speak import Speaker
 from .upkeep import Upkeep
+from .waits import waits
 
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""
@@ -283,18 +284,16 @@ class Homeroom(Plugin):
         self.background.start(self.upkeep.prune(), name="pruning")
 
     async def _reconcile_until_it_works(self) -> Reconciled:
-        attempt = 0
-        while True:
+        for seconds in waits(RETRY_AFTER):
             try:
                 return await self.reconciler.run()
             except (HomeserverError, StoreError) as e:
                 self.log.warning("Could not reconcile: %s", e)
             except Exception:  # a bug must not leave the bot dead until a restart
                 self.log.exception("Error while reconciling")
-            seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
-            attempt += 1
             self.log.info("Reconciling again in %d s; nothing is answered until then", seconds)
             await asyncio.sleep(seconds)
+        raise AssertionError("waits() does not end")
 
     async def _deliver_since(self, done: Reconciled, *, first: FirstResponse) -> None:
         """Deliver what happened since the last position that is known to be handled.

@@ -25,6 +25,7 @@ from .domain.events import (
     without_answered,
 )
 from .routes import Routes
+from .waits import waits
 
 RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
 """Seconds between attempts; the last one repeats."""
@@ -149,15 +150,12 @@ class CatchUp:
         is_final: Callable[[Refused], bool] = lambda _: True,
     ) -> Any:
         """Read until it works; only a definite no is an error."""
-        attempt = 0
-        while True:
+        for seconds in waits(RETRY_AFTER):
             try:
                 return await read(*args)
             except HomeserverError as e:
                 if isinstance(e, Refused) and is_final(e):
                     raise
-                seconds = RETRY_AFTER[min(attempt, len(RETRY_AFTER) - 1)]
-                attempt += 1
                 self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
             await asyncio.sleep(seconds)
 

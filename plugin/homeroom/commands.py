@@ -81,9 +81,7 @@ class Commands:
             reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.OUTAGE
         if reply is None:
             return False
-        await self._speaker.notice(
-            message.room_id, reply, about=message.event_id, thread_root=message.thread_root
-        )
+        await self._speaker.reply(message, reply)
         return True
 
     def _may_speak(self, sender: UserID, chat: Chat | None) -> bool:

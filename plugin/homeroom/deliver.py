@@ -87,7 +87,7 @@ class Delivery:
         """Say that a message is one too many, once a minute and room."""
         if await self._store.claim_notice(message.room_id, "too-many", every_ms=60_000):
             with suppress(HomeserverError):
-                await self._notice(message, replies.TOO_MANY_WAITING)
+                await self._speaker.reply(message, replies.TOO_MANY_WAITING)
 
     async def _handle(self, message: Message) -> None:
         if not self._routes.is_paused:
@@ -114,7 +114,7 @@ class Delivery:
         """After a reset: once in each room that was a chat."""
         if self._routes.was_chat(message.room_id) and message.room_id not in self._told_paused:
             self._told_paused.add(message.room_id)
-            await self._notice(message, replies.RESET_PAUSED)
+            await self._speaker.reply(message, replies.RESET_PAUSED)
 
     async def _take_turn(self, message: Message, chat: Chat) -> None:
         if message.sender == chat.matrix_user_id:
@@ -122,7 +122,7 @@ class Delivery:
                 self._provisioner.complete(chat.matrix_user_id), name="finishing a home"
             )
         if chat.status is Status.ARCHIVED:
-            await self._notice(message, replies.ARCHIVED)
+            await self._speaker.reply(message, replies.ARCHIVED)
             return
         try:
             async with self._typing(message.room_id):
@@ -131,13 +131,13 @@ class Delivery:
                 )
         except asyncio.TimeoutError:
             self._log.warning("The platform took too long over %s", message.event_id)
-            await self._notice(message, replies.TOOK_TOO_LONG)
+            await self._speaker.reply(message, replies.TOOK_TOO_LONG)
         except PlatformError as e:
             self._log.warning("The platform did not answer %s: %s", message.event_id, e)
-            await self._notice(message, replies.NO_ANSWER)
+            await self._speaker.reply(message, replies.NO_ANSWER)
         except Exception:  # noqa: BLE001 (a bug of a platform is not one of its chats)
             self._log.exception("Error while the platform answered %s", message.event_id)
-            await self._notice(message, replies.NO_ANSWER)
+            await self._speaker.reply(message, replies.NO_ANSWER)
         else:
             if answer.strip():
                 await self._speaker.answer(
@@ -146,11 +146,6 @@ class Delivery:
                     about=message.event_id,
                     thread_root=message.thread_root,
                 )
-
-    async def _notice(self, message: Message, text: str) -> None:
-        await self._speaker.notice(
-            message.room_id, text, about=message.event_id, thread_root=message.thread_root
-        )
 
     @asynccontextmanager
     async def _typing(self, room_id: RoomID) -> AsyncIterator[None]:

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from itertools import chain, repeat
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
@@ -24,6 +23,7 @@ from .background import Background
 from .config import Settings
 from .domain.events import Message
 from .domain.progress import Progress
+from .waits import waits
 
 KEEP_HANDLED: Final = 7 * 24 * 60 * 60 * 1000
 """Milliseconds for which handled events are remembered: `catch_up.max_age` at most, so that
@@ -144,7 +144,7 @@ class Inbox:
     async def _until_it_works(self, handle: Handle, message: Message) -> None:
         """While the homeserver or the database cannot be had, the room waits with its message."""
         give_up_at = time.monotonic() + GIVE_UP_AFTER
-        for seconds in chain(RETRY_AFTER, repeat(RETRY_AFTER[-1])):
+        for seconds in waits(RETRY_AFTER):
             try:
                 async with self._turns:
                     await self._handle_once(handle, message)

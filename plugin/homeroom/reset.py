@@ -90,13 +90,13 @@ class Resetter:
         self._taken.add(message.event_id)
         refusal = self._refusal(message)
         if refusal is not None:
-            await self._say(message, refusal)
+            await self._speaker.reply(message, refusal)
             return None
         match command:
             case ResetHelp():
-                await self._say(message, replies.RESET_HELP)
+                await self._speaker.reply(message, replies.RESET_HELP)
             case ResetMisused(reason=reason):
-                await self._say(message, replies.reset_misused(reason))
+                await self._speaker.reply(message, replies.reset_misused(reason))
             case ResetLocal(dry_run=dry_run):
                 async with self._one_at_a_time:
                     await self._local(message, dry_run=dry_run)
@@ -115,11 +115,6 @@ class Resetter:
         if message.is_reply:
             return replies.RESET_NOT_A_REPLY
         return None
-
-    async def _say(self, message: Message, text: str) -> None:
-        await self._speaker.notice(
-            message.room_id, text, about=message.event_id, thread_root=message.thread_root
-        )
 
     def _audit(self, message: Message, what: str, *args: object) -> None:
         self._log.info(
@@ -145,7 +140,7 @@ class Resetter:
             sum(plan.tables.values()),
             len(plan.tables),
         )
-        await self._say(message, replies.local_report(plan, dry_run=dry_run))
+        await self._speaker.reply(message, replies.local_report(plan, dry_run=dry_run))
 
     async def _delete_rows(self, message: Message) -> LocalPlan:
         async with self._reconciler.paused():
@@ -212,7 +207,9 @@ class Resetter:
             len(plan.targets),
             len(plan.skipped),
         )
-        await self._say(message, replies.leave_plan(plan, stale=stale, dry_run=command.dry_run))
+        await self._speaker.reply(
+            message, replies.leave_plan(plan, stale=stale, dry_run=command.dry_run)
+        )
         await self._attach(message, "plan", replies.plan_lines(plan))
 
     async def _leave_each(
@@ -301,7 +298,7 @@ class Resetter:
     ) -> bool:
         """Give the final report; whether it is in the room."""
         try:
-            await self._say(
+            await self._speaker.reply(
                 message, replies.leave_report(plan, outcomes, last=last, checked=checked)
             )
             await self._attach(message, "report", replies.outcome_lines(outcomes))

@@ -22,7 +22,7 @@ from mautrix.types import (
 )
 
 from .adapters.homeserver import Homeserver
-from .domain.events import ANSWERS, MORE_TO_COME
+from .domain.events import ANSWERS, MORE_TO_COME, Message
 
 MAX_TEXT: Final = 15_000
 """Characters in one event: with its HTML and in the worst encoding below the limit of 65,536
@@ -38,6 +38,12 @@ class Speaker:
     ) -> EventID:
         """Say something of Homeroom's own, as a notice. Returns the (first) event."""
         return await self._say(room_id, markdown, MessageType.NOTICE, about, thread_root)
+
+    async def reply(self, message: Message, markdown: str) -> None:
+        """Say something of Homeroom's own about a message, where it was said."""
+        await self.notice(
+            message.room_id, markdown, about=message.event_id, thread_root=message.thread_root
+        )
 
     async def edit(self, room_id: RoomID, event_id: EventID, markdown: str, *, about: str) -> None:
         """Replace a notice by another text of one event's length."""

@@ -13,6 +13,7 @@ from .inbox import Inbox
 from .reconcile import Reconciler
 from .repair import Repairer
 from .routes import Routes
+from .waits import waits
 
 REREAD_AFTER: Final = (5, 15, 60, 300)
 """Seconds between attempts to read rooms that could not be read; the last one repeats."""
@@ -38,12 +39,12 @@ class Upkeep:
 
     async def reread(self) -> None:
         """Look again at rooms that could not be read, for ever, whichever look it was."""
-        attempt = 0
+        pauses = waits(REREAD_AFTER)
         while True:
-            await asyncio.sleep(REREAD_AFTER[min(attempt, len(REREAD_AFTER) - 1)])
+            await asyncio.sleep(next(pauses))
             unreadable = self._routes.unreadable
-            attempt = attempt + 1 if unreadable else 0
             if not unreadable:
+                pauses = waits(REREAD_AFTER)
                 continue
             try:
                 again = await self._reconciler.look_again(unreadable)

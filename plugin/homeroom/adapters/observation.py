@@ -13,7 +13,7 @@ rooms that may be Homeroom's: a bot in large public rooms pays nothing for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 from uuid import uuid4
@@ -76,23 +76,23 @@ class Observer:
 
     async def look_gently(self) -> Topology:
         """Look at every joined room with GET requests only, room by room; no invites."""
-        joined = await self._homeserver.joined_rooms()
-        rooms: Rooms = {}
-        await self._read_each(joined, rooms)
-        return Topology(bot=self._homeserver.bot, rooms=rooms)
+        return await self._look_one_by_one(lambda joined: joined)
 
     async def look_at(self, room_ids: Iterable[RoomID]) -> Topology:
         """Look at these rooms only, and whether the bot is in them."""
-        joined = await self._homeserver.joined_rooms()
-        rooms: Rooms = {}
-        await self._read_each(joined & frozenset(room_ids), rooms)
-        return Topology(bot=self._homeserver.bot, rooms=rooms)
+        wanted = frozenset(room_ids)
+        return await self._look_one_by_one(lambda joined: joined & wanted)
 
     async def look_beyond(self, known: frozenset[RoomID]) -> Topology:
         """Look at the joined rooms that are not among the known ones."""
-        joined = await self._homeserver.joined_rooms()
+        return await self._look_one_by_one(lambda joined: joined - known)
+
+    async def _look_one_by_one(
+        self, choose: Callable[[frozenset[RoomID]], frozenset[RoomID]]
+    ) -> Topology:
+        """Read the state of those of the joined rooms that are chosen."""
         rooms: Rooms = {}
-        await self._read_each(joined - known, rooms)
+        await self._read_each(choose(await self._homeserver.joined_rooms()), rooms)
         return Topology(bot=self._homeserver.bot, rooms=rooms)
 
     async def could_be_ours(self, room_id: RoomID) -> bool:
