@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 from mautrix.types import RoomID
@@ -127,7 +127,7 @@ class Delivery:
         try:
             async with self._typing(message.room_id):
                 answer = await asyncio.wait_for(
-                    self._platform.answer(_turn(message, chat)), self._settings().turn_timeout
+                    self._whole_answer(_turn(message, chat)), self._settings().turn_timeout
                 )
         except asyncio.TimeoutError:
             self._log.warning("The platform took too long over %s", message.event_id)
@@ -146,6 +146,10 @@ class Delivery:
                     about=message.event_id,
                     thread_root=message.thread_root,
                 )
+
+    async def _whole_answer(self, turn: Turn) -> str:
+        async with aclosing(self._platform.answer(turn)) as pieces:
+            return "".join([piece async for piece in pieces])
 
     @asynccontextmanager
     async def _typing(self, room_id: RoomID) -> AsyncIterator[None]:
@@ -175,4 +179,5 @@ def _turn(message: Message, chat: Chat) -> Turn:
         room_id=message.room_id,
         event_id=message.event_id,
         text=message.text,
+        name=chat.name,
     )

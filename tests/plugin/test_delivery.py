@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from homeroom import deliver, replies
-from homeroom.adapters.platforms import PlatformError, Turn
+from homeroom.adapters.platforms import PlatformError, Trouble, Turn
 from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
@@ -29,14 +29,17 @@ class Agent:
         self.let_go = asyncio.Event()
         self._answer = answer
 
-    async def answer(self, turn: Turn) -> str:
+    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
         self.turns.append(turn)
         self.at_work += 1
         self.most_at_work = max(self.at_work, self.most_at_work)
         try:
-            return await self._answer(turn) if self._answer else f"re: {turn.text}"
+            yield await self._answer(turn) if self._answer else f"re: {turn.text}"
         finally:
             self.at_work -= 1
+
+    async def close(self) -> None:
+        pass
 
     async def when_let_go(self, turn: Turn) -> str:
         await self.let_go.wait()
@@ -62,6 +65,7 @@ async def test_the_platform_gets_the_whole_turn(hs: FakeHomeserver, tmp_path: Pa
                 "room_id": chat_id,
                 "event_id": event_id,
                 "text": "Hello",
+                "name": "General",
             }
         ]
         assert [content["msgtype"] for content in bot.said(chat_id)] == ["m.text"]
@@ -282,7 +286,7 @@ async def test_a_platform_that_fails_is_a_notice(hs: FakeHomeserver, tmp_path: P
 
     async def fail(turn: Turn) -> str:
         if turn.text == "Fail":
-            raise PlatformError("secret details")
+            raise PlatformError("secret details", trouble=Trouble.UNREACHABLE)
         return "fine"
 
     async with running(hs, tmp_path, platform=Agent(fail)) as bot:

@@ -1,13 +1,16 @@
 """Agent platforms: who answers in a chat.
 
-A platform is one coroutine: a turn in, text out. It knows nothing of Matrix; what it does know a
-conversation by is `platform_chat_id`, which stays the same whatever happens to the bot.
+A platform is one coroutine: a turn in, the answer out, in as many pieces as it comes in. It knows
+nothing of Matrix; what it does know a conversation by is `platform_chat_id`, which stays the same
+whatever happens to the bot.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from typing import Literal, Protocol
 
 from mautrix.types import EventID, RoomID, UserID
 
@@ -24,20 +27,75 @@ class Turn:
     room_id: RoomID
     event_id: EventID
     text: str
+    name: str | None
+    """The chat's name; None if the room has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What was said in a conversation before a turn."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class History(Protocol):
+    async def before(self, turn: Turn) -> Sequence[Utterance]:
+        """The conversation up to this turn, without it, oldest first.
+
+        Raises:
+            Unavailable: the room cannot be read now; an answer without it would be wrong.
+        """
+        ...
+
+
+class Trouble(Enum):
+    """Why a platform did not answer (to the end), as far as the person who waits is concerned."""
+
+    BUSY = "busy"
+    """Too many requests, overloaded, in maintenance: the same again later helps."""
+    UNREACHABLE = "unreachable"
+    """No connection, or no usable answer within its time: the same again may help."""
+    MISCONFIGURED = "misconfigured"
+    """A wrong key, address or model: only the administrator can help."""
+    REFUSED = "refused"
+    """The platform will not answer this message: another one may be answered."""
+    TOO_LARGE = "too large"
+    """The answer is larger than what is read; what came until then was given out."""
+    CUT_OFF = "cut off"
+    """The answer ended in the middle; what came until then was given out."""
 
 
 class PlatformError(Exception):
-    """The platform did not answer; the message is for the log."""
+    """The platform did not answer, or not to the end; the message is for the log.
+
+    Never with a key, a token or a whole answer in it.
+
+    Args:
+        request_id: what the platform calls this request, for asking its operator; None if it does
+            not say.
+    """
+
+    def __init__(self, message: str, *, trouble: Trouble, request_id: str | None = None) -> None:
+        super().__init__(f"{message} (request {request_id})" if request_id else message)
+        self.trouble = trouble
+        self.request_id = request_id
 
 
 class Platform(Protocol):
-    async def answer(self, turn: Turn) -> str:
-        """Answer a turn.
+    def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+        """Answer a turn: the pieces of the answer, to be put together as they are.
 
         Called once for an event unless the process dies in the middle; then again with the same
-        `event_id`. An empty answer sends nothing.
+        `event_id`. No pieces, or blank ones: nothing is said. Whoever stops listening closes the
+        generator.
 
         Raises:
-            PlatformError: no answer, for a reason that is in the message.
+            PlatformError: no answer, or no more of it, for a reason that is in the error.
+            Unavailable: the homeserver was needed for it and cannot be had; to be tried again.
         """
+        ...
+
+    async def close(self) -> None:
+        """Close connections that are open. No turn is asked for afterwards."""
         ...

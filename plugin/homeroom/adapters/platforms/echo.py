@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from . import Turn
 
 
 class EchoPlatform:
-    async def answer(self, turn: Turn) -> str:
-        return f"{turn.text}\n\n({turn.platform_chat_id})"
+    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+        yield f"{turn.text}\n\n({turn.platform_chat_id})"
+
+    async def close(self) -> None:
+        pass
