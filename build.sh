@@ -9,7 +9,11 @@ VENV=.venv
 TOOLS="
     maubot mautrix matrix-synapse aiohttp aiosqlite asyncpg bcrypt SQLAlchemy typing_extensions
     pytest pytest-asyncio pytest-cov pytest-timeout pytest-xdist hypothesis ruff mypy
+    playwright axe-playwright-python prometheus_client
 "
+# For the tests of encrypted rooms. There are wheels for Python 3.10 to 3.12; for a later one
+# python-olm is compiled, if there are a compiler, CMake and libolm.
+ENCRYPTION="python-olm pycryptodome base58 unpaddedbase64"
 # The tests run the plugin with these as well: maubot's official image has 1.3.24.
 OTHER_SQLALCHEMY="1.3.24 1.4.54 2.0.58"
 
@@ -54,7 +58,7 @@ find_python() {
 
 # Prints what the tools depend on; a virtual environment that was made for it needs no look.
 fingerprint() {
-    "$1" - "$TOOLS" "$OTHER_SQLALCHEMY" <<'END'
+    "$1" - "$TOOLS" "$ENCRYPTION" "$OTHER_SQLALCHEMY" <<'END'
 import hashlib, pathlib, sys
 seen = hashlib.sha256(repr((sys.version_info[:3], sys.argv[1:])).encode())
 for name in ("constraints.txt", "pyproject.toml"):
@@ -71,6 +75,22 @@ install_sqlalchemy() {
     DISABLE_SQLALCHEMY_CEXT=1 "$VENV/bin/python" -m pip install --quiet --no-deps \
         --target "$target.unfinished" "SQLAlchemy==$1"
     mv "$target.unfinished" "$target"
+}
+
+# A platform to test against. It needs other versions of what the tools need, so it is apart.
+install_litellm() {
+    target="$VENV/litellm"
+    pins=tests/stack/litellm-constraints.txt
+    ! cmp -s "$pins" "$target/installed" || return 0
+    echo "Installing LiteLLM into $target (once) ..." >&2
+    if "$VENV/bin/python" -m venv --clear "$target" &&
+        "$target/bin/python" -m pip install --quiet --disable-pip-version-check -c "$pins" \
+            'litellm[proxy]' >"$VENV/litellm.log" 2>&1; then
+        cp "$pins" "$target/installed"
+        return
+    fi
+    [ -z "${CI:-}" ] || die "LiteLLM cannot be installed: $(tail -n 5 "$VENV/litellm.log")"
+    echo "No LiteLLM (see $VENV/litellm.log): its tests are left out." >&2
 }
 
 prepare() {
@@ -92,6 +112,10 @@ prepare() {
     rm -f "$VENV/fingerprint"
     # shellcheck disable=SC2086 # a list of words
     "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt $TOOLS >&2
+    # shellcheck disable=SC2086
+    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt $ENCRYPTION \
+        >"$VENV/encryption.log" 2>&1 ||
+        echo "No encryption (see $VENV/encryption.log): its tests are left out." >&2
     for version in $OTHER_SQLALCHEMY; do
         install_sqlalchemy "$version" >&2
     done
@@ -119,6 +143,7 @@ sandbox)
     ;;
 test)
     prepare
+    install_litellm
     [ $# -gt 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
     run pytest "$@"
     ;;

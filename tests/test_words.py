@@ -26,8 +26,8 @@ from homeroom.domain.commands import (
 )
 from homeroom.domain.model import Chat, ChatID, PlatformChatID
 from homeroom.domain.reset import Scope
+from homeroom.markup import split
 from homeroom.replies.markdown import code, plain
-from homeroom.speak import split
 
 PARSED: list[tuple[str, Command | None]] = [
     ("!chat", ChatHelp()),

@@ -18,20 +18,35 @@ from maubot.plugin_base import Plugin
 from mautrix.util.async_db import Database, UpgradeTable
 
 from . import replies
+from .adapters.early_keys import take_early_keys
+from .adapters.encryption import Encryption, why_not
 from .adapters.errors import HomeserverError
 from .adapters.homeserver import Homeserver
 from .adapters.observation import Observer
-from .adapters.platforms.echo import EchoPlatform
+from .adapters.platforms.choose import ChosenPlatform
 from .adapters.state_mirror import StateMirror
 from .adapters.store import UPGRADES, Store, StoreError
+from .arrivals import Arrivals
 from .background import Background
 from .catch_up import RETRY_AFTER, CatchUp
 from .clock import now
 from .commands import Commands
-from .config import Config, ConfigError, Settings, read_admins, read_settings
+from .config import (
+    Config,
+    ConfigError,
+    NotInForce,
+    Problem,
+    Settings,
+    awaits_restart,
+    read_admins,
+    read_settings,
+    read_status_token,
+)
+from .decryption import Decryption
 from .deliver import Delivery
 from .domain.events import next_batch
 from .handlers import Doors, FirstResponse, SyncHandlers
+from .history import RoomHistory
 from .idle import IdleHandlers
 from .inbox import Inbox
 from .locks import OwnerLocks
@@ -41,29 +56,39 @@ from .repair import Repairer
 from .reset import Resetter
 from .routes import Routes
 from .speak import Speaker
+from .status import FILES, Condition, Snapshot, StatusPage, take
+from .stream import Streamer
 from .upkeep import Upkeep
 from .waits import waits
 
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""
-RESTART_KEYS: Final = ("start_timeout", "concurrency", "parallel_turns", "platform")
-"""Settings that are only read at the start of the instance."""
 
 
 class Homeroom(Plugin):
     settings: Settings
+    started_with: Settings
     config_error: ConfigError | None
+    """Why there are no settings at all."""
+    rejected: tuple[Problem, ...]
+    """What is wrong with what was saved last, while the last good settings are in force."""
     idle: IdleHandlers
     background: Background
+    encryption: Encryption
     homeserver: Homeserver
     speaker: Speaker
     store: Store
+    routes: Routes
+    platform: ChosenPlatform
+    streamer: Streamer
     reconciler: Reconciler
     repairer: Repairer
     inbox: Inbox | None
     doors: Doors
     catch_up: CatchUp
     upkeep: Upkeep
+    opened_at: int | None
+    """When what was said meanwhile was taken in, and news began to be; None: not yet."""
 
     @classmethod
     def get_config_class(cls) -> type[Config]:
@@ -76,17 +101,32 @@ class Homeroom(Plugin):
     async def start(self) -> None:
         self.inbox = None
         self.config_error = None
+        self.rejected = ()
+        self.opened_at = None
         self.background = Background(log=self.log)
-        if not self._read_settings():
+        self._listen_for_keys()
+        usable = self._read_settings()
+        await self._show_status()
+        if not usable:
             self._stay_idle()
             return
         await self._come_up()
+
+    def _listen_for_keys(self) -> None:
+        """Even while the settings cannot be used: keys that are missed do not come again."""
+        self.encryption = Encryption(self.client, log=self.log)
+        early = take_early_keys(self.client)
+        self.register_handler_class(self.encryption)
+        self.background.start(self.encryption.hand_on(early), name="taking in keys")
 
     async def pre_stop(self) -> None:
         # Before maubot removes the handlers: whoever is about to register some must be gone.
         if self.inbox is not None:
             await self.inbox.drain(seconds=DRAIN_FOR)
+            self.streamer.stop()
         await self.background.stop()
+        if self.inbox is not None:
+            await self.platform.close()
 
     async def stop(self) -> None:
         if self.inbox is not None:
@@ -97,17 +137,16 @@ class Homeroom(Plugin):
 
     async def on_external_config_update(self) -> None:
         was_idle = self.config_error is not None
-        before = None if was_idle else self.settings
         if not self._read_settings():
             return
         if was_idle:
             self.log.info("The settings can be used now")
             self.idle.close()
             await self._come_up()
-        elif changed := [
-            key for key in RESTART_KEYS if getattr(before, key) != getattr(self.settings, key)
-        ]:
-            self.log.info("Saved; restart the instance to apply: %s", ", ".join(changed))
+        elif keys := self._not_in_force().awaits_restart:
+            self.log.info("Saved; restart the instance to apply: %s", ", ".join(keys))
+        else:
+            self.log.info("Saved, and in force")
 
     # Settings
 
@@ -116,10 +155,12 @@ class Homeroom(Plugin):
         assert isinstance(self.config, Config)
         try:
             self.config.load()
-            settings = read_settings(self.config.values)
+            settings = read_settings(self.config.values, no_encryption=why_not(self.client))
             self.config.update()
         except ConfigError as e:
-            if not hasattr(self, "settings"):
+            if hasattr(self, "settings"):
+                self.rejected = e.problems
+            else:
                 self.config_error = e
             self.log.error(
                 "The settings cannot be used, so Homeroom %s:%s",
@@ -131,6 +172,7 @@ class Homeroom(Plugin):
             return False
         self.settings = settings
         self.config_error = None
+        self.rejected = ()
         for key in self.config.unknown_keys():
             self.log.warning("Settings: %s is not a key of Homeroom's; it is kept, not used", key)
         return True
@@ -148,16 +190,64 @@ class Homeroom(Plugin):
         )
         self.register_handler_class(self.idle)
 
+    def _not_in_force(self) -> NotInForce:
+        return NotInForce(
+            problems=self.rejected,
+            awaits_restart=awaits_restart(saved=self.settings, started_with=self.started_with),
+        )
+
     def _explain(self) -> str:
         assert self.config_error is not None
         return replies.bad_settings(self.config_error.problems)
+
+    # The status page
+
+    async def _show_status(self) -> None:
+        files = {
+            name: (await self.loader.read_file(f"homeroom/status/{name}")).decode()
+            for name in FILES
+        }
+        page = StatusPage(token=self._status_token, view=self._snapshot, files=files)
+        self.register_handler_class(page)
+
+    def _status_token(self) -> str:
+        assert isinstance(self.config, Config)
+        if self.config_error is not None:
+            return read_status_token(self.config.values)
+        return self.settings.status_token
+
+    async def _snapshot(self) -> Snapshot:
+        version = str(self.loader.meta.version)
+        if self.config_error is not None or self.inbox is None:
+            problems = self.config_error.problems if self.config_error else ()
+            return Snapshot(
+                bot=self.client.mxid,
+                version=version,
+                taken_at=now(),
+                condition=Condition.SETTINGS if problems else Condition.RECONCILING,
+                problems=problems,
+            )
+        return await take(
+            bot=self.client.mxid,
+            version=version,
+            now=now(),
+            opened_at=self.opened_at,
+            parallel_turns=self.settings.parallel_turns,
+            homeserver=self.homeserver,
+            routes=self.routes,
+            reconciler=self.reconciler,
+            inbox=self.inbox,
+            catch_up=self.catch_up,
+        )
 
     # Coming up
 
     def _build(self) -> None:
         """Make the collaborators and give each what it uses."""
         assert isinstance(self.database, Database)
+        self.started_with = self.settings
         routes, locks = Routes(), OwnerLocks()
+        self.routes = routes
         self.homeserver = Homeserver(
             self.client, log=self.log, concurrency=self.settings.concurrency
         )
@@ -208,12 +298,32 @@ class Homeroom(Plugin):
             speaker=self.speaker,
             background=self.background,
             settings=lambda: self.settings,
+            not_in_force=self._not_in_force,
             resetter=resetter,
+            log=self.log,
+        )
+        history = RoomHistory(
+            homeserver=self.homeserver,
+            routes=routes,
+            decrypt=self.encryption.decrypt,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
+        self.homeserver.on_sent = history.said
+        self.platform = ChosenPlatform(
+            settings=lambda: self.settings, history=history, log=self.log
+        )
+        self.streamer = Streamer(
+            homeserver=self.homeserver,
+            platform=self.platform,
+            speaker=self.speaker,
+            store=self.store,
+            settings=lambda: self.settings,
             log=self.log,
         )
         delivery = Delivery(
             homeserver=self.homeserver,
-            platform=EchoPlatform(),
+            streamer=self.streamer,
             store=self.store,
             routes=routes,
             provisioner=provisioner,
@@ -223,23 +333,45 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
+        decryption = Decryption(
+            bot=self.client.mxid,
+            encryption=self.encryption,
+            store=self.store,
+            routes=routes,
+            provisioner=provisioner,
+            speaker=self.speaker,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
         self.inbox = Inbox(
             bot=self.client.mxid,
             handle=delivery.handle,
             turn_away=delivery.turn_away,
+            open_=decryption.open,
+            withdraw=delivery.withdraw,
             store=self.store,
             background=self.background,
             settings=lambda: self.settings,
             log=self.log,
         )
+        arrivals = Arrivals(
+            provisioner=provisioner,
+            inbox=self.inbox,
+            store=self.store,
+            background=self.background,
+            log=self.log,
+        )
         self.doors = Doors(
             bot=self.client.mxid,
             inbox=self.inbox,
+            history=history,
+            arrivals=arrivals,
             provisioner=provisioner,
             reconciler=self.reconciler,
             repairer=self.repairer,
             routes=routes,
             background=self.background,
+            settings=lambda: self.settings,
             log=self.log,
         )
         self.upkeep = Upkeep(
@@ -250,7 +382,12 @@ class Homeroom(Plugin):
             log=self.log,
         )
         self.catch_up = CatchUp(
-            homeserver=self.homeserver, routes=routes, take_in=self.doors.take_in, log=self.log
+            homeserver=self.homeserver,
+            encryption=self.encryption,
+            routes=routes,
+            take_in=self.doors.take_in,
+            found_open=self.streamer.remember,
+            log=self.log,
         )
 
     async def _come_up(self) -> None:
@@ -273,20 +410,29 @@ class Homeroom(Plugin):
             self.register_handler_class(first)
             done = await self._reconcile_until_it_works()
             self.register_handler_class(SyncHandlers(self.catch_up))
-            await self._deliver_since(done, first=first)
+            await self.streamer.load()
+            await self._deliver_since(done, first=first.close())
+            self.opened_at = now()
         finally:
             ready.set()
         self.background.start(self.catch_up.run(), name="taking in responses")
         for invite in done.topology.invites:
             self.doors.invited(invite)
         self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
+        assert self.inbox is not None
+        self.background.start(
+            self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers"
+        )
         self.background.start(self.upkeep.reread(), name="reading the unreadable again")
         self.background.start(self.upkeep.prune(), name="pruning")
 
     async def _reconcile_until_it_works(self) -> Reconciled:
         for seconds in waits(RETRY_AFTER):
             try:
-                return await self.reconciler.run()
+                done = await self.reconciler.run()
+                # Who was in these rooms when the bot went away need not be in them now.
+                await self.encryption.forget_sessions(done.topology.rooms)
+                return done
             except (HomeserverError, StoreError) as e:
                 self.log.warning("Could not reconcile: %s", e)
             except Exception:  # a bug must not leave the bot dead until a restart
@@ -295,7 +441,7 @@ class Homeroom(Plugin):
             await asyncio.sleep(seconds)
         raise AssertionError("waits() does not end")
 
-    async def _deliver_since(self, done: Reconciled, *, first: FirstResponse) -> None:
+    async def _deliver_since(self, done: Reconciled, *, first: object) -> None:
         """Deliver what happened since the last position that is known to be handled.
 
         Without one the chats themselves say what was not answered, and what maubot was told and
@@ -312,8 +458,8 @@ class Homeroom(Plugin):
         begin = observed
         if max_age > 0:
             await self.catch_up.unanswered(not_before=not_before)
-        if first.response is not None and max_age > 0:
-            await self.catch_up.take(first.response, not_before=not_before, is_live=False)
+        if first is not None and max_age > 0:
+            await self.catch_up.take(first, not_before=not_before, is_live=False)
             # Not from the look that worked: others may have failed, for hours, before it.
-            begin = next_batch(first.response) or observed
+            begin = next_batch(first) or observed
         await self.catch_up.since(begin, or_else=observed, not_before=not_before)

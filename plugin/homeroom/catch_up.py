@@ -15,10 +15,17 @@ from typing import Any, Final
 from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
+from .adapters.encryption import Encryption
 from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
+from .adapters.store import StoreError
+from .clock import now
+from .domain.answers import OpenAnswer
 from .domain.events import (
     next_batch,
+    open_answers,
+    rooms_newly_encrypted,
+    rooms_with_other_members,
     sent_at,
     timeline_gaps,
     with_older_events,
@@ -44,21 +51,43 @@ class CatchUp:
 
     Args:
         take_in: called with each response, `not_before` and `is_live`.
+        found_open: called with what `unanswered` finds of answers that are not finished.
     """
 
     def __init__(
-        self, *, homeserver: Homeserver, routes: Routes, take_in: TakeIn, log: TraceLogger
+        self,
+        *,
+        homeserver: Homeserver,
+        encryption: Encryption,
+        routes: Routes,
+        take_in: TakeIn,
+        found_open: Callable[[list[OpenAnswer]], None],
+        log: TraceLogger,
     ) -> None:
         self._homeserver = homeserver
+        self._encryption = encryption
         self._routes = routes
         self._take_in = take_in
+        self._found_open = found_open
         self._log = log
         self._line: asyncio.Queue[tuple[object, bool]] = asyncio.Queue()
         self._since: str | None = None
         self._not_before: int | None = None
+        self._last_response_at: int | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Responses that came in and are not taken in yet."""
+        return self._line.qsize()
+
+    @property
+    def last_response_at(self) -> int | None:
+        """When maubot's sync loop brought the last response, in milliseconds since 1970."""
+        return self._last_response_at
 
     def put(self, response: object, *, is_live: bool) -> None:
         """A response of maubot's sync loop; never waits."""
+        self._last_response_at = now()
         self._line.put_nowait((response, is_live))
 
     async def since(self, position: str, *, or_else: str, not_before: int | None) -> None:
@@ -79,7 +108,8 @@ class CatchUp:
     async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
         response = await self._fill_gaps(response, not_before)
-        self._take_in(response, not_before=not_before, is_live=is_live)
+        await self._change_sessions(response)
+        self._hand_on(response, not_before=not_before, is_live=is_live)
         self._since = next_batch(response) or self._since
 
     async def unanswered(self, *, not_before: int) -> None:
@@ -97,8 +127,15 @@ class CatchUp:
                 self._log.warning("What was said meanwhile is not to be had: %s", e)
                 continue
             whole = await self._fill_gaps(response, not_before)
+            self._found_open(open_answers(whole, bot=self._homeserver.bot))
             open_ = without_answered(whole, bot=self._homeserver.bot)
-            self._take_in(open_, not_before=not_before, is_live=False)
+            self._hand_on(open_, not_before=not_before, is_live=False)
+
+    def _hand_on(self, response: object, *, not_before: int | None, is_live: bool) -> None:
+        try:
+            self._take_in(response, not_before=not_before, is_live=is_live)
+        except Exception:  # noqa: BLE001 (a bug: one response must not make the bot deaf)
+            self._log.exception("Error while taking in a response")
 
     async def _fill_gaps(self, response: object, not_before: int | None) -> object:
         for room_id, prev_batch in timeline_gaps(response, not_before=not_before):
@@ -110,6 +147,17 @@ class CatchUp:
                 else:
                     response = with_older_events(response, room_id, older)
         return response
+
+    async def _change_sessions(self, response: object) -> None:
+        """Before anything in a response is answered: who left must not be able to read that."""
+        self._homeserver.forget_plain(rooms_newly_encrypted(response))
+        for seconds in waits(RETRY_AFTER):
+            try:
+                await self._encryption.forget_sessions(rooms_with_other_members(response))
+                return
+            except StoreError as e:
+                self._log.warning("%s; trying again in %d s", e, seconds)
+            await asyncio.sleep(seconds)
 
     async def run(self) -> None:
         """Take in what maubot's sync loop brings, for ever."""

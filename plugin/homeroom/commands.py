@@ -13,9 +13,10 @@ from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
 from .adapters.store import StoreError
 from .background import Background
-from .config import Settings
+from .config import NotInForce, Settings
 from .domain.commands import (
     ChatArchive,
+    ChatClear,
     ChatCommand,
     ChatHelp,
     ChatList,
@@ -49,6 +50,7 @@ class Commands:
         speaker: Speaker,
         background: Background,
         settings: Callable[[], Settings],
+        not_in_force: Callable[[], NotInForce],
         resetter: Resetter,
         log: TraceLogger,
     ) -> None:
@@ -60,11 +62,16 @@ class Commands:
         self._speaker = speaker
         self._background = background
         self._settings = settings
+        self._not_in_force = not_in_force
         self._resetter = resetter
         self._log = log
 
     async def run(self, command: Command, message: Message, chat: Chat | None) -> bool:
-        """Carry out a command and reply. False: this is nobody's business to react to."""
+        """Carry out a command and reply. False: this is nobody's business to react to.
+
+        Raises:
+            Unavailable, StoreError: what is said next depends on it; to be tried again.
+        """
         if isinstance(command, ResetCommand):
             return await self._reset(command, message)
         if self._routes.is_paused and isinstance(command, ChatCommand):
@@ -72,13 +79,15 @@ class Commands:
         if not self._may_speak(message.sender, chat):
             return False
         try:
-            reply = await self._run(command, message.sender, chat)
+            reply = await self._run(command, message, chat)
         except Denied as e:
             reply = str(e)
         except Refused as e:
             reply = replies.refused(str(e))
         except (HomeserverError, StoreError):
-            reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.OUTAGE
+            if isinstance(command, ChatClear):
+                raise
+            reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.NOT_NOW
         if reply is None:
             return False
         await self._speaker.reply(message, reply)
@@ -96,17 +105,17 @@ class Commands:
         return user_id in self._settings().admins
 
     async def _run(
-        self, command: ChatCommand | Reconcile | Misused, sender: UserID, chat: Chat | None
+        self, command: ChatCommand | Reconcile | Misused, message: Message, chat: Chat | None
     ) -> str | None:
         match command:
             case Reconcile(dry_run=dry_run):
-                if not self._is_admin(sender):
+                if not self._is_admin(message.sender):
                     return replies.ADMINS_ONLY if chat is not None else None
                 return await self._reconcile(dry_run=dry_run)
             case Misused():
                 return replies.misused(command)
             case _:
-                return await self._chat(command, sender, chat)
+                return await self._chat(command, message, chat)
 
     async def _reset(self, command: ResetCommand, message: Message) -> bool:
         """Whoever it was: no `!reset` ever reaches the platform, and none is ever tried again."""
@@ -122,8 +131,8 @@ class Commands:
             self._answer_invites(done)
         return True
 
-    async def _chat(self, command: ChatCommand, sender: UserID, chat: Chat | None) -> str:
-        via = self._homeserver.server_name
+    async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
+        sender, via = message.sender, self._homeserver.server_name
         match command:
             case ChatHelp():
                 return replies.HELP
@@ -135,6 +144,9 @@ class Commands:
             case ChatRename(name=name):
                 await self._provisioner.rename(self._own(chat, sender), name=name)
                 return replies.renamed(name)
+            case ChatClear():
+                await self._provisioner.clear(self._own(chat, sender), since=message.event_id)
+                return replies.CLEARED
             case ChatArchive(archive=archive):
                 own = self._own(chat, sender)
                 await self._provisioner.set_archived(own, archived=archive)
@@ -154,7 +166,8 @@ class Commands:
         if not dry_run:
             self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
             self._answer_invites(done)
-        return replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)
+        report = replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)
+        return "\n\n".join([report, *replies.not_in_force(self._not_in_force())])
 
     def _answer_invites(self, done: Reconciled) -> None:
         """Answer the invites that came in while nothing was provisioned."""

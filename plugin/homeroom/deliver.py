@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
 from . import replies
 from .adapters.errors import HomeserverError, Refused, Unavailable
 from .adapters.homeserver import Homeserver
-from .adapters.platforms import Platform, PlatformError, Turn
+from .adapters.platforms import Turn
 from .adapters.store import Store
 from .background import Background
 from .commands import Commands
 from .config import Settings
+from .domain.answers import Question
 from .domain.commands import ChatNew, parse_command
 from .domain.events import Message
 from .domain.model import Chat, Status
 from .provision import Provisioner
 from .routes import Routes
 from .speak import Speaker
+from .stream import Streamer
 
 TYPING_MS: Final = 30_000
 TYPING_AFTER: Final = 1.0
@@ -40,7 +42,7 @@ class Delivery:
         self,
         *,
         homeserver: Homeserver,
-        platform: Platform,
+        streamer: Streamer,
         store: Store,
         routes: Routes,
         provisioner: Provisioner,
@@ -51,7 +53,7 @@ class Delivery:
         log: TraceLogger,
     ) -> None:
         self._homeserver = homeserver
-        self._platform = platform
+        self._streamer = streamer
         self._store = store
         self._routes = routes
         self._provisioner = provisioner
@@ -61,6 +63,7 @@ class Delivery:
         self._settings = settings
         self._log = log
         self._told_paused: set[RoomID] = set()
+        self._withdrawn: set[EventID] = set()
 
     async def handle(self, message: Message) -> None:
         """One message, to the last word about it.
@@ -70,6 +73,7 @@ class Delivery:
         """
         try:
             await self._handle(message)
+            self._withdrawn.discard(message.event_id)
         except Refused as e:
             self._log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
         except (
@@ -77,21 +81,34 @@ class Delivery:
             AssertionError,
             AttributeError,
             LookupError,
+            RuntimeError,
             TypeError,
             ValueError,
         ):
             # A bug. One message that runs into it must not stop its room.
             self._log.exception("Error while answering %s", message.event_id)
 
+    def withdraw(self, event_id: EventID) -> None:
+        """A message that is not done is redacted: it is not answered (any further)."""
+        self._withdrawn.add(event_id)
+        self._streamer.withdraw(event_id)
+
     async def turn_away(self, message: Message) -> None:
-        """Say that a message is one too many, once a minute and room."""
-        if await self._store.claim_notice(message.room_id, "too-many", every_ms=60_000):
-            with suppress(HomeserverError):
-                await self._speaker.reply(message, replies.TOO_MANY_WAITING)
+        """Say that a message is one too many, in chats, once a minute; never waits for that."""
+        if self._routes.chat(message.room_id) is not None and await self._store.claim_notice(
+            message.room_id, "too-many", every_ms=60_000
+        ):
+            self._background.start(self._say_too_many(message), name="turning a message away")
+
+    async def _say_too_many(self, message: Message) -> None:
+        with suppress(HomeserverError):
+            await self._speaker.reply(message, replies.TOO_MANY_WAITING)
 
     async def _handle(self, message: Message) -> None:
         if not self._routes.is_paused:
             self._told_paused.clear()
+        if self._routes.chat(message.room_id) is None:
+            await self._provisioner.look_for_chat(message.room_id)
         chat = self._routes.chat(message.room_id)
         command = parse_command(message.text)
         if isinstance(command, ChatNew):
@@ -124,40 +141,32 @@ class Delivery:
         if chat.status is Status.ARCHIVED:
             await self._speaker.reply(message, replies.ARCHIVED)
             return
-        try:
-            async with self._typing(message.room_id):
-                answer = await asyncio.wait_for(
-                    self._whole_answer(_turn(message, chat)), self._settings().turn_timeout
-                )
-        except asyncio.TimeoutError:
-            self._log.warning("The platform took too long over %s", message.event_id)
-            await self._speaker.reply(message, replies.TOOK_TOO_LONG)
-        except PlatformError as e:
-            self._log.warning("The platform did not answer %s: %s", message.event_id, e)
-            await self._speaker.reply(message, replies.NO_ANSWER)
-        except Exception:  # noqa: BLE001 (a bug of a platform is not one of its chats)
-            self._log.exception("Error while the platform answered %s", message.event_id)
-            await self._speaker.reply(message, replies.NO_ANSWER)
-        else:
-            if answer.strip():
-                await self._speaker.answer(
-                    message.room_id,
-                    answer,
-                    about=message.event_id,
-                    thread_root=message.thread_root,
-                )
-
-    async def _whole_answer(self, turn: Turn) -> str:
-        async with aclosing(self._platform.answer(turn)) as pieces:
-            return "".join([piece async for piece in pieces])
+        if not message.is_text:
+            if await self._store.claim_notice(message.room_id, "only-text", every_ms=60_000):
+                await self._speaker.reply(message, replies.ONLY_TEXT)
+            return
+        if message.event_id in self._withdrawn:
+            await self._streamer.end(message.event_id, replies.WITHDRAWN)
+            return
+        question = Question(
+            room_id=message.room_id,
+            event_id=message.event_id,
+            thread_root=message.thread_root,
+        )
+        async with self._typing(message.room_id):
+            await self._streamer.answer(question, _turn(message, chat))
 
     @asynccontextmanager
     async def _typing(self, room_id: RoomID) -> AsyncIterator[None]:
         """Show typing while the platform works. Decoration: it holds nothing up, nor fails."""
 
+        is_shown = False
+
         async def keep_typing() -> None:
+            nonlocal is_shown
             with suppress(HomeserverError):
                 await asyncio.sleep(TYPING_AFTER)
+                is_shown = True
                 while True:
                     await self._homeserver.set_typing(room_id, milliseconds=TYPING_MS)
                     await asyncio.sleep(TYPING_MS / 1000 * 0.8)
@@ -167,6 +176,12 @@ class Delivery:
             yield
         finally:
             task.cancel()
+            if is_shown:
+                self._background.start(self._type_no_more(room_id), name="typing no more")
+
+    async def _type_no_more(self, room_id: RoomID) -> None:
+        with suppress(HomeserverError):
+            await self._homeserver.set_typing(room_id, milliseconds=0)
 
 
 def _turn(message: Message, chat: Chat) -> Turn:

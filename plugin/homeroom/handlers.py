@@ -8,6 +8,8 @@ object before `start()`; these are registered when the first reconcile has gone 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,26 +20,37 @@ from mautrix.util.logging import TraceLogger
 
 from .adapters.errors import HomeserverError
 from .adapters.store import StoreError
+from .arrivals import Arrivals
 from .background import Background
 from .catch_up import CatchUp
 from .clock import now
+from .config import Settings
 from .domain.commands import parse_command
 from .domain.events import (
+    Arrival,
+    Edited,
+    Encrypted,
     MemberChange,
     Message,
+    Redaction,
     RoomChange,
     is_first,
     next_batch,
     read_response,
+    timeline_gaps,
 )
 from .domain.never import assert_never
 from .domain.topology import Invite
+from .history import RoomHistory
 from .inbox import Inbox
 from .provision import Provisioner
 from .reconcile import Reconciler
 from .repair import Repairer
 from .routes import Routes
+from .waits import waits
 
+LOOK_AGAIN_AFTER: Final = (2, 5, 15, 60, 300)
+"""Seconds between attempts to look at what has changed; the last one repeats."""
 LIVE_FOR: Final = 5 * 60 * 1000
 """Milliseconds after which even a message of a live response is not news any more."""
 
@@ -53,10 +66,16 @@ class FirstResponse:
 
     def __init__(self) -> None:
         self.response: object = None
+        self._is_open = True
+
+    def close(self) -> object:
+        """Give the response away, and keep none from now on: it may be large."""
+        response, self.response, self._is_open = self.response, None, False
+        return response
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
-        if self.response is None:
+        if self.response is None and self._is_open:
             self.response = data.get("data")
 
 
@@ -80,23 +99,30 @@ class Doors:
         *,
         bot: UserID,
         inbox: Inbox,
+        history: RoomHistory,
+        arrivals: Arrivals,
         provisioner: Provisioner,
         reconciler: Reconciler,
         repairer: Repairer,
         routes: Routes,
         background: Background,
+        settings: Callable[[], Settings],
         log: TraceLogger,
     ) -> None:
         self._bot = bot
         self._inbox = inbox
+        self._history = history
+        self._arrivals = arrivals
         self._provisioner = provisioner
         self._reconciler = reconciler
         self._repairer = repairer
         self._routes = routes
         self._background = background
+        self._settings = settings
         self._log = log
         self._to_look_at: set[RoomID] = set()
         self._invited: set[RoomID] = set()
+        self._removals: dict[RoomID, str] = {}
 
     def take_in(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in everything that a sync response says.
@@ -106,14 +132,23 @@ class Doors:
             not_before: milliseconds; older messages are passed over. None: take all.
             is_live: whether it is news of this moment, and not what happened meanwhile.
         """
-        messages: list[Message] = []
+        messages: list[Message | Encrypted] = []
+        arrivals: list[Arrival] = []
+        for room_id, _ in timeline_gaps(response, not_before=None):
+            self._history.forget(room_id)
         for news in read_response(response, bot=self._bot):
             match news:
-                case Message():
+                case Message() | Encrypted():
+                    self._history.heard(news)
                     is_recent = not_before is None or news.sent_at >= not_before
                     if is_recent and self._concerns_us(news):
                         is_new = is_live and news.sent_at > now() - LIVE_FOR
                         messages.append(replace(news, is_live=is_new))
+                case Edited() | Redaction():
+                    self._revised(news)
+                case Arrival():
+                    if not_before is None or news.sent_at >= not_before:
+                        arrivals.append(news)
                 case Invite():
                     self.invited(news)
                 case MemberChange():
@@ -123,15 +158,32 @@ class Doors:
                         self._look_at(room_id)
                 case _:
                     assert_never(news)
-        self._inbox.take_in(messages, position=next_batch(response))
+        self._inbox.take_in(
+            messages,
+            position=next_batch(response),
+            beside=[arrival.event_id for arrival in arrivals],
+        )
+        self._arrivals.take_in(arrivals)
 
-    def _concerns_us(self, message: Message) -> bool:
-        """Talk in other people's rooms costs nothing: no row, no request, no lock."""
+    def _concerns_us(self, message: Message | Encrypted) -> bool:
+        """Talk of those whom nobody answers costs nothing: no row, no request, no place."""
+        settings, chat = self._settings(), self._routes.chat(message.room_id)
+        is_admin = message.sender in settings.admins
+        if chat is None and isinstance(message, Message) and not message.is_text:
+            return False
+        if chat is not None:
+            return settings.answer_members or is_admin or message.sender == chat.matrix_user_id
+        is_command = (
+            parse_command(message.text) is not None
+            and (is_admin or self._routes.home(message.sender) is not None)
+            if isinstance(message, Message)
+            else is_admin  # it may be one
+        )
         return (
             self._routes.owner_of(message.room_id) is not None
             or self._routes.was_chat(message.room_id)
             or self._provisioner.might_answer(message.sender, room_id=message.room_id)
-            or parse_command(message.text) is not None
+            or is_command
         )
 
     def invited(self, invite: Invite) -> None:
@@ -143,21 +195,40 @@ class Doors:
     async def _answer(self, invite: Invite) -> None:
         try:
             await self._provisioner.answer_invite(invite)
-        except HomeserverError as e:
-            self._log.warning("Could not answer the invite to %s: %s", invite.room_id, e)
         finally:
             self._invited.discard(invite.room_id)
+
+    def _revised(self, news: Edited | Redaction) -> None:
+        self._history.forget(news.room_id)
+        if isinstance(news, Redaction):
+            self._inbox.withdraw(news.redacts)
 
     def _member_changed(self, change: MemberChange) -> None:
         owner = self._routes.owner_of(change.room_id)
         if change.user_id == self._bot:
-            is_ours = owner is not None
-            if is_ours and (change.membership != "join" or not self._is_live(change.room_id)):
-                self._look_at(change.room_id)
+            if owner is not None:
+                self._say_why(change, owner)
+                if change.membership != "join" or not self._is_live(change.room_id):
+                    self._look_at(change.room_id)
         elif change.user_id == owner:
             self._look_at(change.room_id)
             if change.membership == "join" and self._routes.is_space(change.room_id):
                 self._background.start(self._provisioner.complete(owner), name="finishing a home")
+
+    def _say_why(self, change: MemberChange, owner: UserID) -> None:
+        """Why a room of Homeroom's is not answered in any more: once, however often it comes."""
+        if change.membership not in ("leave", "ban"):
+            self._removals.pop(change.room_id, None)
+        elif self._removals.get(change.room_id) != change.membership:
+            self._removals[change.room_id] = change.membership
+            self._log.warning(
+                "Not in %s of %s any more: %s by %s%s; it is back when I am in it again",
+                change.room_id,
+                owner,
+                "banned" if change.membership == "ban" else "removed",
+                "this account itself" if change.sender == self._bot else change.sender,
+                f" ({change.reason})" if change.reason else "",
+            )
 
     def _is_live(self, room_id: RoomID) -> bool:
         return self._routes.chat(room_id) is not None or self._routes.is_space(room_id)
@@ -171,9 +242,14 @@ class Doors:
     async def _look(self) -> None:
         room_ids = frozenset(self._to_look_at)
         self._to_look_at.clear()
-        try:
-            done = await self._reconciler.look_again(room_ids)
-        except (HomeserverError, StoreError) as e:
-            self._log.warning("Could not look again at %s: %s", ", ".join(room_ids), e)
-        else:
-            await self._repairer.run(done.plan.repairs)
+        for seconds in waits(LOOK_AGAIN_AFTER):
+            try:
+                done = await self._reconciler.look_again(room_ids)
+            except (HomeserverError, StoreError) as e:
+                self._log.warning("Could not look again at %s: %s", ", ".join(room_ids), e)
+            else:
+                await self._repairer.run(done.plan.repairs)
+                return
+            if self._routes.is_paused:
+                return  # `!reconcile` looks at everything
+            await asyncio.sleep(seconds)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.logging import TraceLogger
 
+from . import clock
 from .adapters.errors import Unavailable
 from .adapters.store import Store, StoreError
 from .background import Background
 from .config import Settings
-from .domain.events import Message
+from .domain.events import Encrypted, Message
 from .domain.progress import Progress
 from .waits import waits
 
@@ -31,12 +32,15 @@ nothing older can come again."""
 KEEP_AT_MOST: Final = 200_000
 RETRY_AFTER: Final = (2, 5, 15, 60)
 """Seconds between attempts to answer a message; the last one repeats."""
+PEOPLE: Final = 10
+"""In one room so many times as many messages may wait as of one person."""
 GIVE_UP_AFTER: Final = 60 * 60
 """Seconds after which a message that cannot be answered no longer holds up its room."""
 SAVE_EVERY: Final = 5.0
 """Seconds between two savings of the position."""
 
 Handle = Callable[[Message], Awaitable[None]]
+Open = Callable[[Message | Encrypted], Awaitable[Message | None]]
 
 
 class Inbox:
@@ -46,6 +50,9 @@ class Inbox:
         handle: does all that is to be done about a message. Raises `Unavailable` or `StoreError`
             if it has to be tried again.
         turn_away: the same for a message that is one too many in its room.
+        open_: says what is in it; None: nothing to do anything about. It may take its time over
+            that: only the room waits. Raises what `handle` does.
+        withdraw: is told of a message that is redacted before it is done.
     """
 
     def __init__(
@@ -54,6 +61,8 @@ class Inbox:
         bot: UserID,
         handle: Handle,
         turn_away: Handle,
+        open_: Open,
+        withdraw: Callable[[EventID], None],
         store: Store,
         background: Background,
         settings: Callable[[], Settings],
@@ -62,33 +71,94 @@ class Inbox:
         self._bot = bot
         self._handle = handle
         self._turn_away = turn_away
+        self._open = open_
+        self._withdraw = withdraw
         self._store = store
         self._background = background
         self._settings = settings
         self._log = log
         self._progress = Progress()
-        self._waiting: dict[RoomID, deque[Message]] = {}
-        self._in_hand: set[EventID] = set()
+        self._waiting: dict[RoomID, deque[Message | Encrypted]] = {}
+        self._in_hand: dict[EventID, int] = {}
+        self._done = 0
+        self._activity: dict[RoomID, int] = {}
+        self._stored_activity_is_read = False
         self._turns = asyncio.Semaphore(settings().parallel_turns)
+        self._refused: deque[Message | Encrypted] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._saved: str | None = None
         self._saved_at = 0.0
 
-    def take_in(self, messages: Iterable[Message], *, position: str | None) -> None:
+    @property
+    def not_done(self) -> int:
+        """How many messages wait or are worked on."""
+        return len(self._in_hand)
+
+    @property
+    def busy_rooms(self) -> int:
+        """How many rooms they are in; each works on one, if there is a turn for it."""
+        return len(self._waiting)
+
+    @property
+    def done(self) -> int:
+        """How many messages were done since the start."""
+        return self._done
+
+    @property
+    def behind_since(self) -> int | None:
+        """When the oldest message that is not done came in, in milliseconds since 1970.
+
+        The position that is kept is from before that. None: everything is done.
+        """
+        return next(iter(self._in_hand.values()), None)
+
+    async def activity(self) -> Mapping[RoomID, int]:
+        """When the last message of each room was done, in milliseconds since 1970.
+
+        What was before the start is read from the store when somebody first asks.
+        """
+        if not self._stored_activity_is_read:
+            stored = await self._store.last_handled()
+            self._stored_activity_is_read = True
+            self._activity = {**stored, **self._activity}
+        return self._activity
+
+    def take_in(
+        self,
+        messages: Iterable[Message | Encrypted],
+        *,
+        position: str | None,
+        beside: Iterable[EventID] = (),
+    ) -> None:
         """Take in the messages of one response that ends at `position`; never waits.
 
+        `beside` are events of the response that somebody else sees to: `finish` ends them.
         Synchronous, so that responses that come in one after the other stay in that order.
         """
         messages = list(messages)
         if position is not None:
-            self._progress.begin(position, {message.event_id for message in messages})
+            work = {message.event_id for message in messages}
+            self._progress.begin(position, work | set(beside))
         for message in messages:
             if message.event_id not in self._in_hand:
-                self._in_hand.add(message.event_id)
+                self._in_hand[message.event_id] = clock.now()
                 self._queue(message)
         if not messages:
             self._background.start(self._save_position_soon(), name="saving the position")
+
+    def finish(self, event_id: EventID) -> None:
+        """What was taken in as `beside` is done."""
+        self._progress.done(event_id)
+
+    def has(self, event_id: EventID) -> bool:
+        """Whether the message waits or is worked on."""
+        return event_id in self._in_hand
+
+    def withdraw(self, event_id: EventID) -> None:
+        """An event is redacted; it keeps its place in line, if it has one."""
+        if self.has(event_id):
+            self._withdraw(event_id)
 
     async def drain(self, *, seconds: float) -> None:
         """Begin nothing more, and wait for what is in hand; what is not done is given again."""
@@ -110,15 +180,25 @@ class Inbox:
         """Forget handled events that cannot come again."""
         await self._store.prune(older_than=KEEP_HANDLED, keep=KEEP_AT_MOST)
 
-    def _queue(self, message: Message) -> None:
+    def _queue(self, message: Message | Encrypted) -> None:
         waiting = self._waiting.get(message.room_id)
         if waiting is None:
             self._waiting[message.room_id] = deque([message])
             self._start(self._work(message.room_id), name=f"answering in {message.room_id}")
-        elif not message.is_live or len(waiting) < self._settings().waiting_messages:
+        elif not message.is_live or self._has_place(message, waiting):
             waiting.append(message)  # nobody is turned away because the bot was away
         else:
-            self._start(self._refuse(message), name="turning a message away")
+            self._refused.append(message)
+            if len(self._refused) == 1:
+                self._start(self._refuse(), name="turning messages away")
+
+    def _has_place(
+        self, message: Message | Encrypted, waiting: Collection[Message | Encrypted]
+    ) -> bool:
+        """Who writes much must not take the places of the others in the room."""
+        limit = self._settings().waiting_messages
+        own = sum(other.sender == message.sender for other in waiting)
+        return own < limit and len(waiting) < limit * PEOPLE
 
     def _start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         worker = self._background.start(work, name=name)
@@ -131,24 +211,31 @@ class Inbox:
         waiting = self._waiting[room_id]
         try:
             while waiting and not self._stopping:
-                await self._until_it_works(self._handle, waiting[0])
+                await self._until_it_works(self._handle_once, waiting[0])
                 self._finish(waiting.popleft())
                 await self._save_position_soon()
         finally:
             del self._waiting[room_id]
 
-    async def _refuse(self, message: Message) -> None:
-        await self._until_it_works(self._turn_away, message)
-        self._finish(message)
+    async def _refuse(self) -> None:
+        """Turn messages away one after the other; that takes no turn, and holds nobody up."""
+        while self._refused and not self._stopping:
+            message = self._refused[0]
+            await self._until_it_works(self._turn_away_once, message)
+            self._finish(message)
+            self._refused.popleft()
 
-    async def _until_it_works(self, handle: Handle, message: Message) -> None:
+    async def _until_it_works(
+        self,
+        handle: Callable[[Message | Encrypted], Awaitable[None]],
+        message: Message | Encrypted,
+    ) -> None:
         """While the homeserver or the database cannot be had, the room waits with its message."""
         give_up_at = time.monotonic() + GIVE_UP_AFTER
         for seconds in waits(RETRY_AFTER):
             try:
-                async with self._turns:
-                    await self._handle_once(handle, message)
-                    return
+                await handle(message)
+                return
             except (StoreError, Unavailable) as e:
                 if time.monotonic() + seconds > give_up_at:
                     self._log.error("%s is given up: %s", message.event_id, e)
@@ -156,15 +243,32 @@ class Inbox:
                 self._log.warning(
                     "%s is not answered yet: %s; again in %d s", message.event_id, e, seconds
                 )
+            except Exception:  # noqa: BLE001 (a bug: one message must not stop its room)
+                self._log.exception("Error while answering %s", message.event_id)
+                return
             await asyncio.sleep(seconds)
 
-    async def _handle_once(self, handle: Handle, message: Message) -> None:
-        if not await self._store.was_handled(message.event_id):
-            await handle(message)
+    async def _handle_once(self, message: Message | Encrypted) -> None:
+        if await self._store.was_handled(message.event_id):
+            return
+        opened = await self._open(message)
+        async with self._turns:
+            if opened is not None:
+                await self._handle(opened)
             await self._store.mark_handled(message.event_id, room_id=message.room_id)
 
-    def _finish(self, message: Message) -> None:
-        self._in_hand.discard(message.event_id)
+    async def _turn_away_once(self, message: Message | Encrypted) -> None:
+        if await self._store.was_handled(message.event_id):
+            return
+        opened = await self._open(message)
+        if opened is not None:
+            await self._turn_away(opened)
+        await self._store.mark_handled(message.event_id, room_id=message.room_id)
+
+    def _finish(self, message: Message | Encrypted) -> None:
+        self._in_hand.pop(message.event_id, None)
+        self._activity[message.room_id] = clock.now()
+        self._done += 1
         self._progress.done(message.event_id)
 
     async def _save_position_soon(self) -> None:

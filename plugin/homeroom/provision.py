@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-from mautrix.types import RoomID, UserID
+from mautrix.types import EventID, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from . import replies
@@ -20,7 +20,8 @@ from .adapters.errors import HomeserverError, OutcomeUnknown, Refused, Unavailab
 from .adapters.homeserver import Homeserver
 from .adapters.store import Store, StoreError
 from .config import Settings
-from .domain.ids import child_order
+from .domain.events import Arrival
+from .domain.ids import child_order, cleared
 from .domain.marker import MARKER_TYPE, chat_marker
 from .domain.model import Chat, Home, Status
 from .domain.never import assert_never
@@ -84,29 +85,73 @@ class Provisioner:
         self._sleep = sleep
         self._groups: set[RoomID] = set()
         """Rooms that turned out to have more people in them: nothing is said there."""
+        self._making: set[UserID] = set()
+        """Who was promised a home, and may not have it yet."""
 
     # The doors
 
     async def answer_invite(self, invite: Invite) -> None:
-        """Accept or reject an invite of the bot; who is accepted gets a home."""
+        """Accept or reject an invite of the bot; that it was accepted is an `Arrival`.
+
+        What goes wrong is only logged: the invite stays pending, and the next start or
+        `!reconcile` comes back to it.
+        """
         if self._routes.is_paused:
-            return  # it stays pending: the next start, or `!reconcile`, comes back to it
-        if not self.allows(invite.inviter):
-            self._log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
-            await self._homeserver.leave(invite.room_id, reason=replies.NOT_ALLOWED)
             return
         try:
-            await self._homeserver.join(invite.room_id, via=[invite.inviter.split(":", 1)[1]])
-        except HomeserverError as e:
+            if await self._is_followed(invite):
+                return
+            if self.allows(invite.inviter):
+                server = invite.inviter.split(":", 1)[1]
+                await self._homeserver.join(invite.room_id, via=[server])
+            else:
+                self._log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
+                await self._homeserver.leave(invite.room_id, reason=replies.NOT_ALLOWED)
+        except (HomeserverError, StoreError) as e:
             self._log.warning(
-                "Could not accept the invite of %s to %s: %s", invite.inviter, invite.room_id, e
+                "Could not answer the invite of %s to %s: %s", invite.inviter, invite.room_id, e
             )
+
+    async def welcome(self, arrival: Arrival) -> None:
+        """Give a home to the person whose invite brought the bot into a room.
+
+        Not if the room belongs to a home: its new membership brings another look.
+
+        Raises:
+            HomeserverError, StoreError: it is not finished. If not `Refused`: to be tried again.
+        """
+        inviter, room_id = arrival.inviter, arrival.room_id
+        if any(map(self._routes.owner_of, filter(None, (room_id, arrival.predecessor)))):
             return
-        await self._welcome(invite.inviter, room_id=invite.room_id, silent=invite.is_space)
+        if inviter is None:
+            others = await self._homeserver.joined_members(room_id) - {self._homeserver.bot}
+            inviter = next(iter(others)) if len(others) == 1 else None
+        if inviter is not None and self.allows(inviter):
+            await self._welcome(inviter, room_id=room_id, silent=arrival.is_space)
+
+    async def _is_followed(self, invite: Invite) -> bool:
+        """Join the room to which one of Homeroom's was upgraded, if this is an invite to it.
+
+        Whoever upgraded it: that it goes on there is what the old room says.
+        """
+        if invite.predecessor is None or self._routes.owner_of(invite.predecessor) is None:
+            return False
+        seen = await self._reconciler.look_again({invite.predecessor})
+        await self._repairer.run(seen.plan.repairs)
+        return self._routes.owner_of(invite.room_id) is not None
 
     def might_answer(self, sender: UserID, *, room_id: RoomID) -> bool:
         """Whether it is worth asking who is in a room that is nobody's chat."""
         return room_id not in self._groups and self.allows(sender)
+
+    async def look_for_chat(self, room_id: RoomID) -> None:
+        """Look at a room that was never looked at: a chat may have been upgraded to it just now.
+
+        Raises:
+            HomeserverError: nobody knows yet.
+        """
+        if not self._routes.is_paused and room_id not in self._routes.known:
+            await self._reconciler.look_again({room_id})
 
     async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
         """Answer a message in a room that is nobody's chat.
@@ -150,7 +195,11 @@ class Provisioner:
         return step is not None
 
     async def _welcome(self, owner: UserID, *, room_id: RoomID, silent: bool) -> None:
-        """Make sure of a home and say in this room where it is."""
+        """Make sure of a home and say in this room where it is.
+
+        Raises:
+            HomeserverError, StoreError: it is not finished, which was said, or not all was said.
+        """
         via = self._homeserver.server_name
         about = f"welcome {room_id} {owner}"
         try:
@@ -161,9 +210,14 @@ class Provisioner:
             about = f"{about} {home.space_id}"
         except Denied as e:
             text = str(e)
-        except (HomeserverError, StoreError) as e:
+        except Refused as e:
             self._log.error("Could not make or finish the home of %s: %s", owner, e)
-            text = replies.refused(str(e)) if isinstance(e, Refused) else replies.OUTAGE
+            text = replies.refused(str(e))
+        except (HomeserverError, StoreError):
+            if not silent:
+                with suppress(HomeserverError):  # a courtesy, too
+                    await self._speaker.notice(room_id, replies.OUTAGE, about=about)
+            raise
         if not silent:
             await self._speaker.notice(room_id, text, about=about)
 
@@ -192,7 +246,10 @@ class Provisioner:
             HomeserverError: it could not be finished; trying again later goes on from there.
         """
         async with self._locks.of(owner):
-            return await self._ensure_locked(owner, wanted_back=wanted_back)
+            try:
+                return await self._ensure_locked(owner, wanted_back=wanted_back)
+            finally:
+                self._making.discard(owner)
 
     async def _ensure_locked(self, owner: UserID, *, wanted_back: bool) -> Home:
         for _ in range(MAX_STEPS):
@@ -225,8 +282,10 @@ class Provisioner:
         if home is None:
             if self._routes.has_moved(owner):
                 raise Denied(replies.SPACE_MOVED)
-            if self._routes.homes() >= self._settings().homes:
+            promised = sum(self._routes.home(other) is None for other in self._making - {owner})
+            if self._routes.homes() + promised >= self._settings().homes:
                 raise Denied(replies.too_many_homes())
+            self._making.add(owner)
         own = {chat.room_id for chat in chats if chat.status is Status.ACTIVE}
         own |= {home.space_id} if home else set()
         return next_step(
@@ -267,6 +326,7 @@ class Provisioner:
             space_id=home.space_id,
             step=step,
             version=await self._room_version(),
+            encrypted=self._settings().encrypted,
         )
         return await self._create(request, owner)
 
@@ -284,7 +344,8 @@ class Provisioner:
             self._log.warning("Was a room made for %s? Looking: %s", owner, e)
             for seconds in SETTLE if isinstance(e, OutcomeUnknown) else (0.0,):
                 await self._sleep(seconds)
-                await self._reconciler.look_for_new(owner)
+                with suppress(Unavailable):  # the next look may see more
+                    await self._reconciler.look_for_new(owner)
                 if self._routes.rooms_of(frozenset({owner})) - before:
                     return None
             raise
@@ -324,6 +385,20 @@ class Provisioner:
         async with self._locks.of(chat.matrix_user_id):
             await self._homeserver.put_state(chat.room_id, "m.room.name", {"name": name})
             await self._reconciler.look_again({chat.room_id})
+
+    async def clear(self, chat: Chat, *, since: EventID) -> None:
+        """Begin a new conversation in a chat: in its marker first, where nothing gets lost.
+
+        The same message begins one conversation, however often it comes.
+        """
+        async with self._locks.of(chat.matrix_user_id):
+            await self._reconciler.look_again({chat.room_id})  # it may have come before
+            chat = self._routes.chat(chat.room_id) or chat
+            if chat.conversation is None or chat.conversation.since != since:
+                marker = chat_marker(cleared(chat, since=since)).to_content()
+                bot = self._homeserver.bot
+                await self._homeserver.put_state(chat.room_id, MARKER_TYPE, marker, state_key=bot)
+                await self._reconciler.look_again({chat.room_id})
 
     async def set_archived(self, chat: Chat, *, archived: bool) -> None:
         """Set a chat aside, or take it up again: in its marker and in the Space's list."""

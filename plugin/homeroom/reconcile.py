@@ -18,19 +18,24 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
-from .adapters.errors import Unavailable
+from .adapters.errors import HomeserverError, Unavailable
 from .adapters.observation import Observer
 from .adapters.state_mirror import StateMirror
-from .adapters.store import Store
+from .adapters.store import PastReconcile, Store, StoreError
+from .clock import now
 from .domain.model import Records
-from .domain.plan import Plan
+from .domain.plan import Finding, Plan
 from .domain.planner import make_plan
 from .domain.topology import Topology
 from .routes import Routes
+
+KEEP_PAST: Final = 50
+"""Reconciles that are remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,14 @@ class Reconciled:
     topology: Topology
     plan: Plan
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An attempt that did not go through; `at` is in milliseconds since 1970."""
+
+    at: int
+    reason: str
 
 
 class Reconciler:
@@ -66,6 +79,27 @@ class Reconciler:
         self._adopt_unmarked = adopt_unmarked
         self._log = log
         self._one_at_a_time = asyncio.Lock()
+        self._past: tuple[PastReconcile, ...] = ()
+        self._findings: tuple[Finding, ...] = ()
+        self._failure: Failure | None = None
+
+    @property
+    def past(self) -> tuple[PastReconcile, ...]:
+        """The last reconciles that looked at everything, the newest first; before restarts, too.
+
+        Empty until there was one since the start.
+        """
+        return self._past
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong in Matrix, as far as the last look at each room goes."""
+        return self._findings
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the last attempt to look at everything failed; None: it did not."""
+        return self._failure
 
     async def run(self, *, dry_run: bool = False) -> Reconciled:
         """Look at everything and make the store agree with it; a dry run only decides.
@@ -75,19 +109,51 @@ class Reconciler:
             StoreError: the database failed. The transaction was rolled back.
         """
         async with self._one_at_a_time:
-            started = time.monotonic()
-            topology = await self._observer.look()
-            records = await self._store.snapshot()
-            plan = await self._plan(topology, records)
+            try:
+                done = await self._run(dry_run=dry_run)
+            except (HomeserverError, StoreError) as e:
+                self._failure = Failure(at=now(), reason=str(e))
+                raise
+            self._failure = None
             if not dry_run:
-                await self._store.apply(plan.changes)
-                await self._mirror.heal(topology)
-                self._routes.note_look(topology, whole=True)
-                self._routes.load(records)
-                self._routes.apply(plan.changes)
-            done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
-            self._report(done, title="Would reconcile" if dry_run else "Reconciled")
+                await self._remember(done)
             return done
+
+    async def _run(self, *, dry_run: bool) -> Reconciled:
+        started = time.monotonic()
+        topology = await self._observer.look()
+        records = await self._store.snapshot()
+        plan = await self._plan(topology, records)
+        if not dry_run:
+            await self._store.apply(plan.changes)
+            await self._mirror.heal(topology)
+            self._note_look(topology, whole=True)
+            self._routes.load(records)
+            self._routes.apply(plan.changes)
+            self._findings = plan.findings
+        done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+        self._report(done, title="Would reconcile" if dry_run else "Reconciled")
+        return done
+
+    async def _remember(self, done: Reconciled) -> None:
+        """Keep what the status page shows; it is no reason to fail."""
+        past = PastReconcile(
+            finished_at=now(),
+            milliseconds=round(done.seconds * 1000),
+            rooms=done.plan.rooms,
+            adopted=done.plan.adopted,
+            updated=done.plan.updated,
+            backfilled=done.plan.backfilled,
+            left=done.plan.left,
+            unreadable=len(done.plan.unreadable),
+            findings=len(done.plan.findings),
+        )
+        self._past = (past, *self._past)[:KEEP_PAST]
+        try:
+            await self._store.note_reconcile(past, keep=KEEP_PAST)
+            self._past = tuple(await self._store.reconciles(at_most=KEEP_PAST))
+        except StoreError as e:
+            self._log.warning("This reconcile will not be remembered: %s", e)
 
     async def look_again(self, room_ids: Iterable[RoomID]) -> Reconciled:
         """Look again at these rooms, and at everything else of the owners they belong to."""
@@ -127,6 +193,7 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             self._routes.pause()
+            self._findings = ()
             yield
 
     def _refuse_while_paused(self) -> None:
@@ -148,18 +215,24 @@ class Reconciler:
         self._refuse_while_paused()
         started = time.monotonic()
         topology = await look()
-        owners = also | self._routes.owners(room_ids | topology.rooms.keys())
-        owners |= _owners_in(topology)
-        missing = self._routes.rooms_of(owners) - topology.rooms.keys() - room_ids
-        if missing:
+        looked_at = room_ids | topology.rooms.keys()
+        while True:
+            owners = also | self._routes.owners(looked_at) | _owners_in(topology)
+            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - looked_at
+            if not missing:
+                break
             more = await self._observer.look_at(missing)
             topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
+            looked_at |= missing
 
         plan = await self._plan(topology, self._routes.records_of(owners))
         await self._store.apply(plan.changes)
         await self._mirror.heal(topology)
-        self._routes.note_look(topology, whole=False)
+        self._note_look(topology, whole=False)
         self._routes.apply(plan.changes)
+        compared = topology.rooms.keys() | self._routes.rooms_of(owners)
+        older = (f for f in self._findings if f.room_id not in compared)
+        self._findings = (*older, *plan.findings)
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
         self._report(done, title="Looked again at" if plan.changes else None)
         return done
@@ -169,6 +242,12 @@ class Reconciler:
         return await asyncio.to_thread(
             make_plan, topology, records, adopt_unmarked=self._adopt_unmarked()
         )
+
+    def _note_look(self, topology: Topology, *, whole: bool) -> None:
+        before = self._routes.unreadable
+        self._routes.note_look(topology, whole=whole)
+        if before and not self._routes.unreadable:
+            self._log.info("Every room could be read now")
 
     def _report(self, done: Reconciled, *, title: str | None) -> None:
         """Log what was decided; the summary only under a title."""
@@ -204,3 +283,13 @@ def _owners_in(topology: Topology) -> frozenset[UserID]:
         if room.marker is None and room.is_space and room.creator == topology.bot
     )
     return frozenset(marked).union(*(users for users in companions if len(users) == 1))
+
+
+def _upgrades_in(topology: Topology) -> frozenset[RoomID]:
+    """What these rooms say that they replaced, or were replaced by: one does not go alone."""
+    return frozenset(
+        room_id
+        for room in topology.read()
+        for room_id in (room.predecessor, room.replacement)
+        if room_id is not None
+    )

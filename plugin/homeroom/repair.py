@@ -1,4 +1,4 @@
-"""Finishing in Matrix what the bot left undone: markers to stamp, links to make, rooms to join.
+"""Finishing in Matrix what was left undone: by the bot that died, or by whoever upgraded a room.
 
 Repairs come from a plan and are carried out at the pace that the homeserver allows, long after
 the plan was made if need be. So each is checked once more, under the owner's lock, against the
@@ -18,8 +18,16 @@ from .adapters.homeserver import Homeserver
 from .domain.marker import MARKER_TYPE, chat_marker
 from .domain.model import RoomType, Status
 from .domain.never import assert_never
-from .domain.plan import JoinReplacement, LinkChild, Repair, StampMarker
-from .domain.provisioning import child_content
+from .domain.plan import (
+    InviteToReplacement,
+    JoinReplacement,
+    LinkChild,
+    MoveToSpace,
+    Repair,
+    StampMarker,
+    UnlinkChild,
+)
+from .domain.provisioning import child_content, join_rules_content, parent_content
 from .locks import OwnerLocks
 from .reconcile import Reconciler
 from .routes import Routes
@@ -62,6 +70,8 @@ class Repairer:
     def _owner(self, repair: Repair) -> UserID | None:
         if isinstance(repair, StampMarker):
             return repair.marker.user_id
+        if isinstance(repair, JoinReplacement):
+            return repair.user_id
         return self._routes.owner_of(repair.room_id)
 
     def _is_due(self, repair: Repair) -> bool:
@@ -76,7 +86,12 @@ class Repairer:
                 return (
                     chat is not None and chat.status is Status.ACTIVE and chat.space_id == space_id
                 )
-            case JoinReplacement():
+            case UnlinkChild(room_id=room_id):
+                return self._routes.chat(room_id) is None
+            case MoveToSpace(room_id=room_id, space_id=space_id):
+                chat = self._routes.chat(room_id)
+                return chat is not None and chat.space_id == space_id
+            case JoinReplacement() | InviteToReplacement():
                 return True
             case _:
                 assert_never(repair)
@@ -94,6 +109,14 @@ class Repairer:
                 if await self._homeserver.state_content(space_id, kind, state_key=room_id) is None:
                     content = child_content(bot=bot, order=order)
                     await self._homeserver.put_state(space_id, kind, content, state_key=room_id)
+            case UnlinkChild(space_id=space_id, room_id=room_id):
+                await self._empty(space_id, "m.space.child", state_key=room_id)
+            case MoveToSpace():
+                await self._move(repair)
+            case InviteToReplacement(room_id=room_id, user_id=user_id):
+                kind = "m.room.member"
+                if await self._homeserver.state_content(room_id, kind, state_key=user_id) is None:
+                    await self._homeserver.invite(room_id, user_id)
             case JoinReplacement(room_id=room_id, replacement=replacement):
                 await self._homeserver.join(replacement, via=_servers(bot, room_id, replacement))
                 seen = await self._reconciler.look_again({room_id, replacement})
@@ -102,6 +125,24 @@ class Repairer:
                 await self.run_locked(more, owner=owner)
             case _:
                 assert_never(repair)
+
+    async def _move(self, repair: MoveToSpace) -> None:
+        room_id, space_id = repair.room_id, repair.space_id
+        kind = "m.space.parent"
+        if await self._homeserver.state_content(room_id, kind, state_key=space_id) is None:
+            content = parent_content(bot=self._homeserver.bot)
+            await self._homeserver.put_state(room_id, kind, content, state_key=space_id)
+        for former in repair.former:
+            await self._empty(room_id, kind, state_key=former)
+        rules = await self._homeserver.state_content(room_id, "m.room.join_rules") or {}
+        content = join_rules_content(rules, space_id=space_id, instead_of=repair.former)
+        if content != rules:
+            await self._homeserver.put_state(room_id, "m.room.join_rules", content)
+
+    async def _empty(self, room_id: RoomID, event_type: str, *, state_key: str) -> None:
+        """Write a state event without content, which is how Matrix removes one."""
+        if await self._homeserver.state_content(room_id, event_type, state_key=state_key):
+            await self._homeserver.put_state(room_id, event_type, {}, state_key=state_key)
 
 
 def _servers(bot: UserID, *room_ids: RoomID) -> list[str]:

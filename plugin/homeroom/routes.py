@@ -168,6 +168,11 @@ class Routes:
             chats={chat.room_id: chat for owner in owners for chat in self.chats_of(owner)},
         )
 
+    @property
+    def records(self) -> Records:
+        """Every row."""
+        return Records(homes=dict(self._homes), chats=dict(self._chats))
+
     def homes(self) -> int:
         """How many homes there are."""
         return sum(home.status is Status.ACTIVE for home in self._homes.values())

@@ -8,9 +8,9 @@ an event also names it, so that the room itself tells what was answered, whateve
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Any, Final
+from uuid import uuid4
 
-from maubot.matrix import parse_formatted
 from mautrix.types import (
     EventID,
     FileInfo,
@@ -22,11 +22,13 @@ from mautrix.types import (
 )
 
 from .adapters.homeserver import Homeserver
+from .domain.answers import Question, weight
 from .domain.events import ANSWERS, MORE_TO_COME, Message
+from .markup import parts, render, speakable, to_html
 
-MAX_TEXT: Final = 15_000
-"""Characters in one event: with its HTML and in the worst encoding below the limit of 65,536
-bytes (https://spec.matrix.org/latest/client-server-api/#size-limits)."""
+MAX_HTML: Final = 28_000
+"""Bytes of HTML in one message, as `MAX_WEIGHT`; where it would be longer there is none."""
+_OF_HTML: Final = ("format", "formatted_body")
 
 
 class Speaker:
@@ -65,10 +67,66 @@ class Speaker:
         await self._homeserver.send(room_id, content, txn_id=_txn_id(about, 0))
 
     async def answer(
-        self, room_id: RoomID, markdown: str, *, about: str, thread_root: EventID | None = None
+        self, question: Question, markdown: str, *, part: int, has_more: bool
+    ) -> EventID:
+        """Pass on what the platform said: one message of it, as long as fits.
+
+        `part` is its number in the answer, from 0. `has_more`: it will be edited, or followed.
+        """
+        content = await self._answer_content(question, markdown, has_more=has_more)
+        if question.thread_root is not None:
+            content["m.relates_to"] = _in_thread(question.thread_root)
+        txn_id = _txn_id(question.event_id, part)
+        return await self._homeserver.send(question.room_id, content, txn_id=txn_id)
+
+    async def edit_answer(
+        self,
+        question: Question,
+        answer_id: EventID,
+        markdown: str,
+        *,
+        has_more: bool,
+        hasty: bool = False,
     ) -> None:
-        """Pass on what the platform said."""
-        await self._say(room_id, markdown, MessageType.TEXT, about, thread_root)
+        """Replace one message of an answer.
+
+        Never the same transaction twice, because the same text may come again after another one.
+
+        Raises:
+            RateLimited: it was `hasty`, and can be sent later.
+        """
+        content = await self._answer_content(question, markdown, has_more=has_more)
+        edit = {
+            **{key: value for key, value in content.items() if key not in _OF_HTML},
+            "body": f"* {content['body']}",
+            "m.new_content": content,
+            "m.relates_to": {"rel_type": "m.replace", "event_id": answer_id},
+        }
+        if question.thread_root is not None:
+            content["m.relates_to"] = _in_thread(question.thread_root)
+        txn_id = _txn_id(f"{question.event_id} {uuid4()}", 0)
+        await self._homeserver.send(question.room_id, edit, txn_id=txn_id, hasty=hasty)
+
+    async def is_encrypted(self, room_id: RoomID) -> bool:
+        return await self._homeserver.is_encrypted(room_id)
+
+    async def _answer_content(
+        self, question: Question, markdown: str, *, has_more: bool
+    ) -> dict[str, Any]:
+        """The body is the Markdown itself, so that the conversation can be read back."""
+        is_encrypted = await self.is_encrypted(question.room_id)
+        body, html = speakable(markdown), to_html(markdown)
+        content: dict[str, Any] = {
+            "msgtype": "m.text",
+            "body": body,
+            "m.mentions": {},
+            ANSWERS: question.event_id,
+        }
+        if html is not None and weight(html, encrypted=is_encrypted) <= MAX_HTML:
+            content |= {"format": "org.matrix.custom.html", "formatted_body": html}
+        if has_more:
+            content[MORE_TO_COME] = True
+        return content
 
     async def _say(
         self,
@@ -79,12 +137,12 @@ class Speaker:
         thread_root: EventID | None,
     ) -> EventID:
         first = None
-        parts = split(markdown, limit=MAX_TEXT)
-        for number, part in enumerate(parts):
+        divided = parts(markdown)
+        for number, part in enumerate(divided):
             content = await _content(part, msgtype)
             if about.startswith("$"):
                 content[ANSWERS] = about
-                if number < len(parts) - 1:
+                if number < len(divided) - 1:
                     content[MORE_TO_COME] = True
             if thread_root is not None:
                 content.set_thread_parent(thread_root, disable_reply_fallback=True)
@@ -95,30 +153,16 @@ class Speaker:
 
 
 async def _content(markdown: str, msgtype: MessageType) -> TextMessageEventContent:
-    body, html = await parse_formatted(markdown)
-    return TextMessageEventContent(
-        msgtype=msgtype, body=body, format=Format.HTML, formatted_body=html
-    )
+    body, html = await render(markdown)
+    content = TextMessageEventContent(msgtype=msgtype, body=body)
+    if html is not None:
+        content.format, content.formatted_body = Format.HTML, html
+    content["m.mentions"] = {}
+    return content
 
 
-def split(text: str, *, limit: int) -> list[str]:
-    """Divide a text into parts of at most `limit` characters, at paragraph ends where possible.
-
-    Nothing is lost but the blanks at the places where it was divided.
-    """
-    parts = []
-    while len(text) > limit:
-        cut = next(
-            (
-                position
-                for separator in ("\n\n", "\n", " ")
-                if (position := text.rfind(separator, limit // 2, limit)) > 0
-            ),
-            limit,
-        )
-        parts.append(text[:cut].rstrip())
-        text = text[cut:].lstrip()
-    return [*parts, text]
+def _in_thread(root: EventID) -> dict[str, str]:
+    return {"rel_type": "m.thread", "event_id": root}
 
 
 def _txn_id(about: str, part: int) -> str:

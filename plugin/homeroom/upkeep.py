@@ -51,8 +51,6 @@ class Upkeep:
             except (HomeserverError, StoreError) as e:
                 self._log.warning("Could not read %d rooms again: %s", len(unreadable), e)
                 continue
-            if not self._routes.unreadable:
-                self._log.info("Every room could be read now")
             await self._repairer.run(again.plan.repairs)
 
     async def prune(self) -> None:

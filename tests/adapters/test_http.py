@@ -13,7 +13,13 @@ from mautrix.api import Method
 from mautrix.types import MessageType, RoomID, TextMessageEventContent, UserID
 
 from homeroom.adapters import homeserver, http
-from homeroom.adapters.errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
+from homeroom.adapters.errors import (
+    HomeserverError,
+    OutcomeUnknown,
+    RateLimited,
+    Refused,
+    Unavailable,
+)
 from homeroom.adapters.homeserver import Homeserver
 from homeroom.adapters.http import Patience, PatientAPI
 from tests.adapters.conftest import LOG, Naps
@@ -65,6 +71,19 @@ async def test_what_may_pass_is_tried_again(
     hs.fail("joined_rooms", action, times=4)
     assert await connect().joined_rooms() == {room_id}
     assert naps.seconds
+
+
+async def test_what_is_hasty_is_tried_once_and_told_when_it_could_be(
+    hs: FakeHomeserver, connect: Connect, naps: Naps
+) -> None:
+    room_id = hs.user("bot").create_room()
+    homeserver, content = connect(), {"msgtype": "m.text", "body": "Hello"}
+    hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=7000), times=2)
+    with pytest.raises(RateLimited) as limited:
+        await homeserver.send(room_id, content, txn_id="1", hasty=True)
+    assert (limited.value.seconds, naps.seconds) == (7, [])
+    await homeserver.send(room_id, content, txn_id="2")
+    assert naps.seconds == [7]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 451])

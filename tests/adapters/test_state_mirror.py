@@ -81,6 +81,27 @@ async def test_who_came_and_went_is_known(
     assert await mirror.heal() == 0
 
 
+async def test_who_is_called_what_and_who_is_banned_is_known(
+    hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
+) -> None:
+    """The same people are in the room as before: what is known of them is not the same."""
+    mirror = Mirror(connect, store)
+    hs.user("bot").kick(a_chat, hs.user("bert"))
+    await mirror.heal()
+    anna, bert = hs.user("anna"), hs.user("bert")
+    content = {"membership": "join", "displayname": "Anna B.", "avatar_url": "mxc://fake.test/a"}
+    anna.set_state(a_chat, "m.room.member", content, state_key=anna.user_id)
+    hs.user("bot").ban(a_chat, bert)
+    assert await mirror.heal() == 1
+    known = await store.get_member(a_chat, anna.user_id)
+    assert known
+    assert (known.displayname, known.avatar_url) == ("Anna B.", "mxc://fake.test/a")
+    banned = await store.get_member(a_chat, bert.user_id)
+    assert banned
+    assert banned.membership is Membership.BAN
+    assert await mirror.heal() == 0
+
+
 async def test_power_levels_are_known(
     hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
 ) -> None:

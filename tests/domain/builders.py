@@ -8,21 +8,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from mautrix.types import RoomID, UserID
+from mautrix.types import EventID, RoomID, UserID
 
 from homeroom.domain.ids import child_order, derive_platform_chat_id
 from homeroom.domain.marker import Marker, chat_marker
-from homeroom.domain.model import Chat, ChatID, Home, PlatformChatID, Records, RoomType, Status
+from homeroom.domain.model import (
+    Chat,
+    ChatID,
+    Conversation,
+    Home,
+    PlatformChatID,
+    Records,
+    RoomType,
+    Status,
+)
 from homeroom.domain.plan import (
     Change,
     Finding,
     FindingKind,
+    JoinReplacement,
     LinkChild,
+    MoveToSpace,
     Plan,
     Repair,
     SetChat,
     SetHome,
     StampMarker,
+    UnlinkChild,
 )
 from homeroom.domain.topology import (
     ChildLink,
@@ -52,8 +64,13 @@ def key(text: str) -> PlatformChatID:
     return PlatformChatID(text)
 
 
-def derived(room_id: RoomID) -> PlatformChatID:
-    return derive_platform_chat_id(room_id)
+def derived(room_id: RoomID, conversation: Conversation | None = None) -> PlatformChatID:
+    return derive_platform_chat_id(room_id, conversation=conversation)
+
+
+def later(number: int = 1) -> Conversation:
+    """The conversation after so many `!chat clear`."""
+    return Conversation(number=number, since=EventID(f"$clear{number}"))
 
 
 # What is observed
@@ -107,9 +124,11 @@ def chat(
     chat_id: str | None = "C1",
     key: str | None = "",
     archived: bool = False,
+    conversation: Conversation | None = None,
     marked: bool = True,
     name: str | None = None,
     parents: Iterable[RoomID] = (HOME,),
+    admits: Iterable[RoomID] = (),
     created_at: int = 200,
     creator: UserID = BOT,
     people: Mapping[UserID, Member] | None = None,
@@ -119,8 +138,9 @@ def chat(
         room_type=RoomType.CHAT,
         user_id=owner,
         chat_id=ChatID(chat_id) if chat_id else None,
-        platform_chat_id=_key(key, room_id),
+        platform_chat_id=_key(key, room_id, conversation),
         archived=archived,
+        conversation=conversation,
     )
     return Room(
         room_id=room_id,
@@ -129,6 +149,7 @@ def chat(
         name=name,
         marker=marker if marked else None,
         parents=frozenset(parents),
+        admits=frozenset(admits),
         members=_people(owner) if people is None else people,
     )
 
@@ -171,7 +192,12 @@ def successor(
         replacement=None,
         marker=None,
         parents=frozenset(),
-        children={child: replace(link, sender=creator) for child, link in of.children.items()},
+        other_parents=frozenset(),
+        children={
+            child: replace(link, sender=creator)
+            for child, link in of.children.items()
+            if link.linked
+        },
     )
 
 
@@ -211,15 +237,17 @@ def chat_row(
     key: str | None = "",
     name: str | None = None,
     status: Status | None = Status.ACTIVE,
+    conversation: Conversation | None = None,
 ) -> Chat:
     return Chat(
         room_id=room_id,
         matrix_user_id=owner,
         space_id=space_id,
         chat_id=ChatID(chat_id) if chat_id else None,
-        platform_chat_id=_key(key, room_id),
+        platform_chat_id=_key(key, room_id, conversation),
         name=name,
         status=status,
+        conversation=conversation,
     )
 
 
@@ -259,6 +287,18 @@ def linked(room_id: RoomID, *, space_id: RoomID = HOME, chat_id: str = "C1") -> 
     return LinkChild(space_id=space_id, room_id=room_id, order=child_order(ChatID(chat_id)))
 
 
+def unlinked(room_id: RoomID, *, space_id: RoomID = HOME) -> Repair:
+    return UnlinkChild(space_id=space_id, room_id=room_id)
+
+
+def moved(room_id: RoomID, *, space_id: RoomID = HOME, former: tuple[RoomID, ...] = ()) -> Repair:
+    return MoveToSpace(room_id=room_id, space_id=space_id, former=former)
+
+
+def followed(room_id: RoomID, to: RoomID, *, owner: UserID = ANNA) -> Repair:
+    return JoinReplacement(room_id=room_id, replacement=to, user_id=owner)
+
+
 def finding(
     kind: FindingKind, room_id: RoomID, *, owner: UserID | None = ANNA, detail: str = ""
 ) -> Finding:
@@ -289,7 +329,9 @@ def _people(owner: UserID) -> dict[UserID, Member]:
     return {BOT: Member(membership="join"), owner: Member(membership="join")}
 
 
-def _key(key: str | None, room_id: RoomID) -> PlatformChatID | None:
+def _key(
+    key: str | None, room_id: RoomID, conversation: Conversation | None
+) -> PlatformChatID | None:
     if key is None:
         return None
-    return PlatformChatID(key) if key else derive_platform_chat_id(room_id)
+    return PlatformChatID(key) if key else derived(room_id, conversation)

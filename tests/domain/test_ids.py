@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 
 from homeroom.domain.ids import (
     chat_number,
     child_order,
+    cleared,
     derive_platform_chat_id,
     is_platform_chat_id,
     next_chat_id,
 )
-from homeroom.domain.model import ChatID, PlatformChatID
+from homeroom.domain.model import ChatID, PlatformChatID, Status
 from tests.domain import hostile
-from tests.domain.builders import key
+from tests.domain.builders import chat_row, key, later
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,41 @@ def test_the_next_keys_of_a_room_never_change_either() -> None:
         "da3ebcba-2985-5a34-850d-46381498b2b2",
         "e64d19b6-2469-5e29-8449-b690dcef96c2",
     }
+
+
+def test_the_keys_of_later_conversations_never_change_either() -> None:
+    room_id = RoomID("!work:example.org")
+    first, second = (derive_platform_chat_id(room_id, conversation=later(n)) for n in (1, 2))
+    assert first == "ceb6fc81-defc-5281-80ee-dc61ec18c0bb"
+    assert second == "65a6cccd-56f2-5223-9af3-9a8058e13aef"
+    assert (
+        derive_platform_chat_id(room_id, conversation=later(1), taken={first})
+        == "4a3a3376-7e2e-52bc-a83e-25ae21675519"
+    )
+
+
+def test_no_two_conversations_share_a_key_whatever_was_taken() -> None:
+    keys = set[PlatformChatID]()
+    for room_id in ("!a", "!a#1", "!a:b", "!a:b#1", "!a1"):
+        for conversation in (None, later(1), later(2), later(12)):
+            taken = set[PlatformChatID]()
+            for _ in range(3):
+                taken.add(
+                    derive_platform_chat_id(
+                        RoomID(room_id), conversation=conversation, taken=taken
+                    )
+                )
+            if conversation is not None:
+                assert not keys & taken
+            keys |= taken
+
+
+def test_clearing_counts_on_from_what_there_is() -> None:
+    once = cleared(chat_row(key="legacy", status=Status.ARCHIVED), since=EventID("$clear1"))
+    assert once == chat_row(status=Status.ARCHIVED, conversation=later(1))
+    assert cleared(once, since=EventID("$clear2")) == chat_row(
+        status=Status.ARCHIVED, conversation=later(2)
+    )
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300))

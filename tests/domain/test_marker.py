@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mautrix.types import UserID
+from mautrix.types import EventID, UserID
 
+from homeroom.domain.ids import MAX_CONVERSATION
 from homeroom.domain.marker import (
     MAX_INITIAL_CHATS,
     Marker,
@@ -18,9 +20,9 @@ from homeroom.domain.marker import (
     is_user_id,
     parse_marker,
 )
-from homeroom.domain.model import ChatID, PlatformChatID, RoomType, Status
+from homeroom.domain.model import ChatID, Conversation, PlatformChatID, RoomType, Status
 from tests.domain import hostile
-from tests.domain.builders import ANNA, chat_row, key
+from tests.domain.builders import ANNA, chat_row, key, later
 
 SPACE = {"version": 1, "room_type": "space", "user_id": ANNA}
 CHAT = {
@@ -31,17 +33,30 @@ CHAT = {
     "platform_chat_id": "k",
 }
 
+EXPECTED = "expected a number from 1 to 999999 and an event ID"
+CLEARED = {**CHAT, "conversation": 2, "conversation_since": "$clear2"}
+
 user_ids = st.from_regex(r"\A@[a-z0-9._=/-]{1,20}:[a-z0-9.-]{1,20}(:[0-9]{1,5})?\Z").map(UserID)
 names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=255
 )
-chat_markers = st.builds(
+born_markers = st.builds(
     Marker,
     room_type=st.just(RoomType.CHAT),
     user_id=user_ids,
     chat_id=st.none() | st.integers(1, 999_999).map(lambda number: ChatID(f"C{number}")),
-    platform_chat_id=st.none() | st.from_regex(r"\A[!-~éß中]{1,255}\Z").map(PlatformChatID),
     archived=st.booleans(),
+)
+chat_markers = born_markers | st.builds(
+    replace,
+    born_markers,
+    platform_chat_id=st.from_regex(r"\A[!-~éß中]{1,255}\Z").map(PlatformChatID),
+    conversation=st.none()
+    | st.builds(
+        Conversation,
+        number=st.integers(1, MAX_CONVERSATION),
+        since=st.from_regex(r"\A\$[!-~]{1,254}\Z").map(EventID),
+    ),
 )
 space_markers = st.builds(
     Marker,
@@ -61,6 +76,7 @@ def test_the_content_is_what_the_design_says() -> None:
     chat = chat_marker(chat_row(key="k", status=Status.ARCHIVED))
     assert chat.to_content() == {**CHAT, "archived": True}
     assert chat_marker(chat_row(key="k")).to_content() == CHAT
+    assert chat_marker(chat_row(key="k", conversation=later(2))).to_content() == CLEARED
     space = Marker(room_type=RoomType.SPACE, user_id=ANNA, initial_chats=("One", "Two"))
     assert space.to_content() == {**SPACE, "initial_chats": ["One", "Two"]}
 
@@ -115,6 +131,28 @@ def test_a_chat_is_born_without_ids() -> None:
             "platform_chat_id has blanks or control characters in it",
         ),
         ({**CHAT, "archived": 1}, "archived is 1, expected true or false"),
+        *(
+            (
+                {**CLEARED, "conversation": number, "conversation_since": since},
+                f"conversation is {shown} and conversation_since is {shown_since}, {EXPECTED}",
+            )
+            for number, since, shown, shown_since in [
+                (0, "$e", "0", "'$e'"),
+                (True, "$e", "True", "'$e'"),
+                (1_000_000, "$e", "1000000", "'$e'"),
+                (10**400, "$e", "a number", "'$e'"),
+                (1, "e", "1", "'e'"),
+                (1, "$", "1", "'$'"),
+                (1, "$a b", "1", "'$a b'"),
+                (1, "$" + "x" * 255, "1", "a text of 256 characters"),
+                (1, None, "1", "missing"),
+                (None, "$e", "missing", "'$e'"),
+            ]
+        ),
+        (
+            {key: value for key, value in CLEARED.items() if key != "platform_chat_id"},
+            "conversation is there, but no platform_chat_id",
+        ),
         (
             {**SPACE, "initial_chats": "One"},
             "initial_chats is 'One', expected at most 20 names",
@@ -158,9 +196,19 @@ def test_strange_values_of_what_every_marker_has(
 
 
 @pytest.mark.parametrize("value", hostile.STRANGE.values(), ids=hostile.STRANGE)
-@pytest.mark.parametrize("field", ["chat_id", "archived", "initial_chats", "platform_chat_id"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "chat_id",
+        "archived",
+        "initial_chats",
+        "platform_chat_id",
+        "conversation",
+        "conversation_since",
+    ],
+)
 def test_strange_values_of_the_rest_are_refused_or_harmless(field: str, value: object) -> None:
-    for content in (SPACE, CHAT):
+    for content in (SPACE, CHAT, CLEARED):
         _refused_or_harmless({**content, field: value})
 
 
@@ -168,9 +216,9 @@ def test_strange_values_of_the_rest_are_refused_or_harmless(field: str, value: o
     hostile.json
     | st.builds(
         lambda base, extra: {**base, **extra},
-        st.sampled_from([SPACE, CHAT]),
+        st.sampled_from([SPACE, CHAT, CLEARED]),
         st.dictionaries(
-            st.sampled_from([*CHAT, "archived", "initial_chats"]), hostile.json, max_size=3
+            st.sampled_from([*CLEARED, "archived", "initial_chats"]), hostile.json, max_size=3
         ),
     )
 )

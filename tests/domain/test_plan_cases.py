@@ -14,7 +14,7 @@ from mautrix.types import RoomID
 
 from homeroom.domain.ids import derive_platform_chat_id
 from homeroom.domain.model import Records, RoomType, Status
-from homeroom.domain.plan import Change, Finding, FindingKind, JoinReplacement, Plan, Repair
+from homeroom.domain.plan import Change, Finding, FindingKind, InviteToReplacement, Plan, Repair
 from homeroom.domain.planner import make_plan
 from homeroom.domain.topology import Invite, Topology
 from tests.domain.builders import (
@@ -36,13 +36,16 @@ from tests.domain.builders import (
     closed,
     derived,
     finding,
+    followed,
     foreign,
     home_row,
+    later,
     legacy_chat,
     legacy_space,
     link,
     linked,
     members,
+    moved,
     plan,
     records,
     removed,
@@ -50,6 +53,7 @@ from tests.domain.builders import (
     stamped,
     successor,
     topology,
+    unlinked,
     unreadable,
     with_bad_marker,
 )
@@ -114,6 +118,18 @@ case(
     topology(LINKED_HOME, chat(key=None)),
     records(home_row(), chat_row(key="kept")),
     repairs=(stamped(chat_row(key="kept")),),
+)
+case(
+    "case-01-a-later-conversation-is-remembered-by-the-marker",
+    topology(LINKED_HOME, chat(conversation=later(2))),
+    records(home_row()),
+    changes=(added(chat_row(key=derived(WORK, later(2)), conversation=later(2))),),
+)
+case(
+    "case-01-born-without-key-keeps-the-stored-conversation",
+    topology(LINKED_HOME, chat(key=None)),
+    records(home_row(), chat_row(key="kept", conversation=later())),
+    repairs=(stamped(chat_row(key="kept", conversation=later())),),
 )
 case(
     "case-01-a-marked-chat-in-nobodys-space-names-its-parent",
@@ -203,6 +219,19 @@ case(
             detail="the database called it a room of Homeroom's, the room itself does not",
         ),
     ),
+)
+
+case(
+    "case-03-a-crash-came-between-the-marker-of-a-new-conversation-and-its-row",
+    topology(LINKED_HOME, chat(conversation=later(2))),
+    records(home_row(), chat_row(conversation=later(1))),
+    changes=(changed(chat_row(conversation=later(1)), chat_row(conversation=later(2))),),
+)
+case(
+    "case-03-the-marker-says-that-it-is-the-first-conversation",
+    topology(LINKED_HOME, chat(key="right")),
+    records(home_row(), chat_row(key="wrong", conversation=later())),
+    changes=(changed(chat_row(key="wrong", conversation=later()), chat_row(key="right")),),
 )
 
 # 4. From before markers, with rows.
@@ -317,6 +346,13 @@ case(
     repairs=(stamped(chat_row(key="k")), linked(WORK)),
 )
 
+case(
+    "case-04-a-later-conversation",
+    topology(LINKED_HOME, legacy_chat()),
+    records(home_row(), chat_row(key="kept", conversation=later(3))),
+    repairs=(stamped(chat_row(key="kept", conversation=later(3))),),
+)
+
 # 5. From before markers, without ids or rows.
 case(
     "case-05-no-rows-at-all",
@@ -388,6 +424,19 @@ case(
     "case-05-linked-from-a-room-of-somebody-else-it-stays-theirs",
     topology(space(links=[ELSEWHERE]), foreign()),
     records(home_row()),
+)
+
+case(
+    "case-05-the-key-of-a-later-conversation-is-derived-too",
+    topology(LINKED_HOME, legacy_chat()),
+    records(home_row(), chat_row(key=None, conversation=later(3))),
+    changes=(
+        changed(
+            chat_row(key=None, conversation=later(3)),
+            chat_row(key=derived(WORK, later(3)), conversation=later(3)),
+        ),
+    ),
+    repairs=(stamped(chat_row(conversation=later(3))),),
 )
 
 # 6. A Space that nobody, or more than one, could own.
@@ -747,6 +796,29 @@ case(
     ),
 )
 case(
+    "case-12-a-later-conversation-stays-what-it-is-under-another-key",
+    topology(
+        space(links=[WORK, PLAY]),
+        chat(PLAY, chat_id="C1", key="k", created_at=1),
+        chat(WORK, chat_id="C2", key="k", conversation=later(2), created_at=2),
+    ),
+    records(
+        home_row(),
+        chat_row(PLAY, chat_id="C1", key="k"),
+        chat_row(WORK, chat_id="C2", key="of-the-one-before", conversation=later(1)),
+    ),
+    changes=(
+        changed(
+            chat_row(WORK, chat_id="C2", key="of-the-one-before", conversation=later(1)),
+            chat_row(WORK, chat_id="C2", conversation=later(2)),
+        ),
+    ),
+    repairs=(stamped(chat_row(WORK, chat_id="C2", conversation=later(2))),),
+    findings=(
+        finding(FindingKind.DUPLICATE_PLATFORM_CHAT_ID, WORK, detail=f"k belongs to {PLAY}"),
+    ),
+)
+case(
     "case-12-a-marker-goes-before-an-older-row",
     topology(
         space(links=[WORK, PLAY]),
@@ -774,11 +846,15 @@ case(
     topology(LINKED_HOME, OLD, successor(OLD)),
     records(home_row(), chat_row(key="k")),
     changes=(added(NEW_ROW), changed(chat_row(key="k"), OLD_ROW)),
-    repairs=(stamped(NEW_ROW), linked(NEW)),
+    repairs=(stamped(NEW_ROW), linked(NEW), unlinked(WORK), moved(NEW)),
 )
 case(
     "case-13-the-binding-moved-earlier",
-    topology(space(links=[WORK, NEW]), OLD, replace(successor(OLD), marker=chat(key="k").marker)),
+    topology(
+        space(links={WORK: removed(sender=BOT), NEW: link()}),
+        OLD,
+        replace(successor(OLD), marker=chat(key="k").marker, parents=frozenset({HOME})),
+    ),
     records(home_row(), OLD_ROW, NEW_ROW),
 )
 case(
@@ -786,7 +862,7 @@ case(
     topology(LINKED_HOME, OLD, successor(OLD)),
     records(),
     changes=(added(home_row()), added(NEW_ROW), added(OLD_ROW)),
-    repairs=(stamped(NEW_ROW), linked(NEW)),
+    repairs=(stamped(NEW_ROW), linked(NEW), unlinked(WORK), moved(NEW)),
 )
 case(
     "case-13-two-upgrades-while-the-bot-was-down",
@@ -802,7 +878,7 @@ case(
         added(chat_row(NEWER, key="k")),
         changed(chat_row(key="k"), OLD_ROW),
     ),
-    repairs=(stamped(chat_row(NEWER, key="k")), linked(NEWER)),
+    repairs=(stamped(chat_row(NEWER, key="k")), linked(NEWER), unlinked(WORK), moved(NEWER)),
 )
 LEGACY_OLD = closed(legacy_chat(), to=NEW)
 case(
@@ -816,7 +892,11 @@ case(
             chat_row(chat_id="C5", key="k", status=Status.REPLACED),
         ),
     ),
-    repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")), linked(NEW, chat_id="C5")),
+    repairs=(
+        stamped(chat_row(NEW, chat_id="C5", key="k")),
+        linked(NEW, chat_id="C5"),
+        unlinked(WORK),
+    ),
 )
 case(
     "case-13-legacy-chat-without-rows-derives-from-the-first-room",
@@ -826,7 +906,7 @@ case(
         added(chat_row(NEW, key=derived(WORK))),
         added(chat_row(WORK, chat_id=None, status=Status.REPLACED)),
     ),
-    repairs=(stamped(chat_row(NEW, key=derived(WORK))), linked(NEW)),
+    repairs=(stamped(chat_row(NEW, key=derived(WORK))), linked(NEW), unlinked(WORK)),
 )
 case(
     "case-13-two-upgrades-without-rows-derive-from-the-first-room",
@@ -842,14 +922,14 @@ case(
         added(chat_row(NEWER, key=derived(WORK))),
         added(chat_row(WORK, chat_id=None, status=Status.REPLACED)),
     ),
-    repairs=(stamped(chat_row(NEWER, key=derived(WORK))), linked(NEWER)),
+    repairs=(stamped(chat_row(NEWER, key=derived(WORK))), linked(NEWER), unlinked(WORK)),
 )
 case(
     "case-13-the-moved-row-survives-the-loss-of-the-old-one",
     topology(space(links=[WORK, NEW]), LEGACY_OLD, successor(LEGACY_OLD)),
     records(home_row(), chat_row(NEW, chat_id="C5", key="k")),
     changes=(added(chat_row(WORK, chat_id=None, status=Status.REPLACED)),),
-    repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")),),
+    repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")), unlinked(WORK)),
 )
 case(
     "case-13-the-row-of-the-new-room-goes-before-that-of-the-old-one",
@@ -859,7 +939,7 @@ case(
         chat_row(chat_id="C4", key="altered", status=Status.REPLACED),
         chat_row(NEW, chat_id="C5", key="k"),
     ),
-    repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")),),
+    repairs=(stamped(chat_row(NEW, chat_id="C5", key="k")), unlinked(WORK)),
 )
 case(
     "case-13-an-upgraded-chat-keeps-its-seniority",
@@ -870,7 +950,7 @@ case(
         chat(PLAY, created_at=250),
     ),
     records(home_row(), OLD_ROW, NEW_ROW, chat_row(PLAY, chat_id="C2")),
-    repairs=(stamped(chat_row(PLAY, chat_id="C2")),),
+    repairs=(stamped(chat_row(PLAY, chat_id="C2")), moved(NEW)),
     findings=(finding(FindingKind.DUPLICATE_CHAT_ID, PLAY, detail=f"C1 belongs to {NEW}"),),
 )
 case(
@@ -881,7 +961,32 @@ case(
         chat_row(key="k", status=Status.REPLACED),
         chat_row(NEW, key="k", status=Status.ARCHIVED),
     ),
-    repairs=(stamped(chat_row(NEW, key="k", status=Status.ARCHIVED)),),
+    repairs=(stamped(chat_row(NEW, key="k", status=Status.ARCHIVED)), unlinked(WORK)),
+)
+CLEARED_OLD = closed(chat(key="k", conversation=later(2)), to=NEW)
+CLEARED_ROW = chat_row(NEW, key="k", conversation=later(2))
+case(
+    "case-13-the-conversation-moves-along",
+    topology(LINKED_HOME, CLEARED_OLD, successor(CLEARED_OLD)),
+    records(home_row()),
+    changes=(
+        added(CLEARED_ROW),
+        added(chat_row(key="k", status=Status.REPLACED, conversation=later(2))),
+    ),
+    repairs=(stamped(CLEARED_ROW), linked(NEW), unlinked(WORK), moved(NEW)),
+)
+case(
+    "case-13-the-conversation-of-a-legacy-chat-moves-along",
+    topology(LINKED_HOME, LEGACY_OLD, successor(LEGACY_OLD)),
+    records(home_row(), chat_row(key="k", conversation=later(2))),
+    changes=(
+        added(CLEARED_ROW),
+        changed(
+            chat_row(key="k", conversation=later(2)),
+            chat_row(key="k", status=Status.REPLACED, conversation=later(2)),
+        ),
+    ),
+    repairs=(stamped(CLEARED_ROW), linked(NEW), unlinked(WORK)),
 )
 case(
     "case-13-the-old-room-was-left-before-the-new-one-was-stamped",
@@ -898,7 +1003,10 @@ case(
         changed(home_row(initial_chats=("One",)), home_row(space_id=NEW, initial_chats=("One",))),
         changed(chat_row(), chat_row(space_id=NEW)),
     ),
-    repairs=(stamped(home_row(space_id=NEW, initial_chats=("One",))),),
+    repairs=(
+        stamped(home_row(space_id=NEW, initial_chats=("One",))),
+        moved(WORK, space_id=NEW, former=(HOME,)),
+    ),
 )
 case(
     "case-13-an-upgraded-space-without-its-links-gets-them-again",
@@ -907,7 +1015,129 @@ case(
     repairs=(
         stamped(home_row(space_id=NEW, initial_chats=("One",))),
         linked(WORK, space_id=NEW),
+        moved(WORK, space_id=NEW, former=(HOME,)),
     ),
+)
+NEW_HOME = replace(successor(OLD_HOME, creator=BOT), marker=OLD_HOME.marker)
+NEW_HOME_ROW = home_row(space_id=NEW, initial_chats=("One",))
+case(
+    "case-13-who-is-in-the-new-space-may-join-instead-of-who-was-in-the-old-one",
+    topology(OLD_HOME, NEW_HOME, chat(parents=[NEW], admits=[ELSEWHERE, HOME])),
+    records(NEW_HOME_ROW, chat_row(space_id=NEW)),
+    repairs=(moved(WORK, space_id=NEW, former=(HOME,)),),
+)
+case(
+    "case-13-the-old-space-counts-when-the-bot-is-not-in-it-any-more",
+    topology(NEW_HOME, chat(admits=[HOME])),
+    records(NEW_HOME_ROW, chat_row(space_id=NEW)),
+    repairs=(moved(WORK, space_id=NEW, former=(HOME,)),),
+)
+case(
+    "case-13-a-parent-that-somebody-emptied-and-a-changed-join-rule-are-respected",
+    topology(
+        OLD_HOME,
+        NEW_HOME,
+        replace(chat(parents=[]), other_parents=frozenset({HOME, NEW}), admits=frozenset()),
+    ),
+    records(NEW_HOME_ROW, chat_row(space_id=NEW)),
+)
+case(
+    "case-13-the-space-twice-and-the-chat-while-the-bot-was-down",
+    topology(
+        OLD_HOME,
+        closed(successor(OLD_HOME), to=NEWER),
+        successor(successor(OLD_HOME), NEWER, created_at=400),
+        closed(chat(key="k", admits=[HOME]), to=PLAY),
+        successor(chat(key="k", admits=[HOME]), PLAY),
+    ),
+    records(home_row(initial_chats=("One",)), chat_row(key="k")),
+    changes=(
+        changed(
+            home_row(initial_chats=("One",)), home_row(space_id=NEWER, initial_chats=("One",))
+        ),
+        added(chat_row(PLAY, space_id=NEWER, key="k")),
+        changed(chat_row(key="k"), chat_row(space_id=NEWER, key="k", status=Status.REPLACED)),
+    ),
+    repairs=(
+        stamped(home_row(space_id=NEWER, initial_chats=("One",))),
+        stamped(chat_row(PLAY, space_id=NEWER, key="k")),
+        linked(PLAY, space_id=NEWER),
+        unlinked(WORK, space_id=NEWER),
+        moved(PLAY, space_id=NEWER, former=(HOME,)),
+    ),
+)
+case(
+    "case-13-a-chat-that-the-bot-is-not-in-goes-with-its-space",
+    topology(OLD_HOME, NEW_HOME),
+    records(NEW_HOME_ROW, chat_row(status=Status.LEFT)),
+    changes=(changed(chat_row(status=Status.LEFT), chat_row(space_id=NEW, status=Status.LEFT)),),
+)
+case(
+    "case-13-an-owner-who-was-there-is-invited-to-where-it-goes-on",
+    topology(
+        OLD_HOME,
+        replace(NEW_HOME, members=members()),
+        closed(chat(parents=[NEW]), to=PLAY),
+        replace(successor(chat()), room_id=PLAY, marker=chat().marker, members=members()),
+        closed(chat(ELSEWHERE, chat_id="C2", people=members(anna="leave")), to=NEWER),
+        replace(
+            successor(chat(ELSEWHERE)),
+            room_id=NEWER,
+            marker=chat(ELSEWHERE, chat_id="C2").marker,
+            members=members(),
+        ),
+    ),
+    records(
+        NEW_HOME_ROW,
+        chat_row(space_id=NEW, status=Status.REPLACED),
+        chat_row(PLAY, space_id=NEW, key=derived(WORK)),
+        chat_row(ELSEWHERE, space_id=NEW, chat_id="C2", status=Status.REPLACED),
+        chat_row(NEWER, space_id=NEW, chat_id="C2", key=derived(ELSEWHERE)),
+    ),
+    repairs=(
+        InviteToReplacement(room_id=NEW, user_id=ANNA),
+        InviteToReplacement(room_id=PLAY, user_id=ANNA),
+        linked(NEWER, space_id=NEW, chat_id="C2"),
+        linked(PLAY, space_id=NEW),
+        unlinked(WORK, space_id=NEW),
+        moved(NEWER, space_id=NEW),
+        moved(PLAY, space_id=NEW),
+    ),
+)
+case(
+    "case-13-a-space-that-replaced-an-unreadable-one-is-linked-later",
+    topology(unreadable(HOME), replace(NEW_HOME, children={}), chat(parents=[NEW])),
+    records(NEW_HOME_ROW, chat_row(space_id=NEW)),
+)
+case(
+    "case-18-a-removed-link-stays-removed-when-the-space-is-upgraded",
+    topology(
+        replace(OLD_HOME, children={WORK: removed()}),
+        replace(NEW_HOME, children={}),
+        chat(parents=[NEW]),
+    ),
+    records(NEW_HOME_ROW, chat_row(space_id=NEW)),
+    findings=(finding(FindingKind.UNLINKED, WORK, detail=NEW),),
+)
+case(
+    "case-18-a-removed-link-stays-removed-when-the-chat-is-upgraded",
+    topology(
+        space(links={WORK: removed()}),
+        OLD,
+        replace(successor(OLD), marker=chat(key="k").marker, parents=frozenset({HOME})),
+    ),
+    records(home_row(), OLD_ROW, NEW_ROW),
+    findings=(finding(FindingKind.UNLINKED, NEW, detail=HOME),),
+)
+case(
+    "case-18-that-the-bot-removed-the-old-rooms-link-says-nothing-about-the-new-one",
+    topology(
+        space(links={WORK: removed(sender=BOT)}),
+        OLD,
+        replace(successor(OLD), marker=chat(key="k").marker, parents=frozenset({HOME})),
+    ),
+    records(home_row(), OLD_ROW, NEW_ROW),
+    repairs=(linked(NEW),),
 )
 LEGACY_OLD_HOME = closed(legacy_space(), to=NEW)
 case(
@@ -951,7 +1181,7 @@ case(
     topology(LINKED_HOME, OLD),
     records(home_row(), chat_row(key="k")),
     changes=(changed(chat_row(key="k"), OLD_ROW),),
-    repairs=(JoinReplacement(room_id=WORK, replacement=NEW),),
+    repairs=(followed(WORK, NEW),),
     findings=(finding(FindingKind.REPLACEMENT_NOT_JOINED, WORK, detail=NEW),),
 )
 case(
@@ -970,7 +1200,7 @@ case(
             home_row(initial_chats=("One",), status=Status.REPLACED),
         ),
     ),
-    repairs=(JoinReplacement(room_id=HOME, replacement=NEW),),
+    repairs=(followed(HOME, NEW),),
     findings=(finding(FindingKind.REPLACEMENT_NOT_JOINED, HOME, detail=NEW),),
 )
 case(
@@ -1030,7 +1260,7 @@ case(
             chat_row(NEWER, chat_id="C3", key="x", status=Status.LEFT),
         ),
     ),
-    repairs=(stamped(NEW_ROW), linked(NEW)),
+    repairs=(stamped(NEW_ROW), linked(NEW), unlinked(WORK), moved(NEW)),
     findings=(
         finding(
             FindingKind.NOT_OURS,

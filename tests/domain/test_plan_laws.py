@@ -16,11 +16,14 @@ from homeroom.domain.marker import parse_marker
 from homeroom.domain.model import Chat, Records, RoomType, Status
 from homeroom.domain.plan import (
     FindingKind,
+    InviteToReplacement,
     JoinReplacement,
     LinkChild,
+    MoveToSpace,
     SetChat,
     SetHome,
     StampMarker,
+    UnlinkChild,
 )
 from homeroom.domain.planner import make_plan
 from homeroom.domain.topology import Room
@@ -104,6 +107,14 @@ def test_nothing_is_repaired_in_unreadable_rooms(world: World) -> None:
                 assert world.topology.room(room_id)
             case LinkChild(space_id=space_id, room_id=room_id):
                 assert world.topology.room(space_id)
+                assert world.topology.room(room_id)
+            case UnlinkChild(space_id=space_id, room_id=room_id):
+                assert world.topology.room(space_id)
+                assert world.topology.room(room_id)
+            case MoveToSpace(room_id=room_id, space_id=space_id):
+                assert world.topology.room(space_id)
+                assert world.topology.room(room_id)
+            case InviteToReplacement(room_id=room_id):
                 assert world.topology.room(room_id)
             case JoinReplacement(room_id=room_id, replacement=replacement):
                 assert world.topology.room(room_id)
@@ -232,8 +243,11 @@ def test_no_row_is_ever_lost_nor_its_key_without_a_better_source(world: World) -
     assert after.chats.keys() >= world.records.chats.keys()
     assert after.homes.keys() >= world.records.homes.keys()
     for room_id, row in world.records.chats.items():
-        if after.chats[room_id].status is Status.LEFT:
-            assert after.chats[room_id] == replace(row, status=Status.LEFT)
+        left = after.chats[room_id]
+        if left.status is Status.LEFT:
+            assert replace(left, space_id=None) == replace(row, status=Status.LEFT, space_id=None)
+            if left.space_id != row.space_id:  # the Space was upgraded
+                assert left.space_id == after.homes[row.matrix_user_id].space_id
 
 
 @st.composite

@@ -220,6 +220,21 @@ def test_only_the_bot_names_parents() -> None:
         event("m.space.parent", {"via": ["x"]}, key="not a room"),
     )
     assert room.parents == frozenset()
+    assert room.other_parents == {HOME, NEW}
+
+
+def restricted(*conditions: object, rule: object = "restricted") -> frozenset[RoomID]:
+    content = {"join_rule": rule, "allow": [*conditions]}
+    return read(create(), event("m.room.join_rules", content)).admits
+
+
+def test_members_of_rooms_may_join_by_a_restricted_rule_only() -> None:
+    home = {"type": "m.room_membership", "room_id": HOME}
+    assert restricted(home) == restricted(home, rule="knock_restricted") == {HOME}
+    odd = (None, 7, [], {}, {**home, "type": "x"}, {**home, "room_id": ["!x"]})
+    assert (
+        restricted(*odd) == restricted(home, rule="invite") == restricted(home, rule=[]) == set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -371,6 +386,10 @@ def test_invites() -> None:
     assert read_invite(WORK, [invited(ANNA)], bot=BOT) == Invite(room_id=WORK, inviter=ANNA)
     assert read_invite(HOME, [create(type="m.space"), invited(ANNA)], bot=BOT) == Invite(
         room_id=HOME, inviter=ANNA, is_space=True
+    )
+    replacement = create(predecessor={"room_id": ELSEWHERE})
+    assert read_invite(WORK, [replacement, invited(ANNA)], bot=BOT) == Invite(
+        room_id=WORK, inviter=ANNA, predecessor=ELSEWHERE
     )
 
 

@@ -26,12 +26,15 @@ from homeroom.domain.model import (
 )
 from homeroom.domain.plan import (
     Change,
+    InviteToReplacement,
     JoinReplacement,
     LinkChild,
+    MoveToSpace,
     Plan,
     Repair,
     SetHome,
     StampMarker,
+    UnlinkChild,
 )
 from homeroom.domain.planner import make_plan
 from homeroom.domain.topology import (
@@ -42,7 +45,7 @@ from homeroom.domain.topology import (
     Topology,
     Unreadable,
 )
-from tests.domain.builders import ANNA, BERT, BOT, MALLORY
+from tests.domain.builders import ANNA, BERT, BOT, MALLORY, later
 
 SPACES = tuple(RoomID(f"!s{number}:example.org") for number in range(3))
 CHATS = tuple(RoomID(f"!c{number}:example.org") for number in range(4))
@@ -142,6 +145,28 @@ def _carry_out(
             assert isinstance(room, Room)
             link = ChildLink(sender=BOT, linked=True)
             rooms[space_id] = replace(room, children={**room.children, room_id: link})
+        case UnlinkChild(space_id=space_id, room_id=room_id):
+            room = rooms[space_id]
+            assert isinstance(room, Room)
+            link = ChildLink(sender=BOT, linked=False)
+            rooms[space_id] = replace(room, children={**room.children, room_id: link})
+        case MoveToSpace(room_id=room_id, space_id=space_id, former=former):
+            room = rooms[room_id]
+            assert isinstance(room, Room)
+            named = frozenset({space_id}) - room.other_parents
+            admitted = frozenset({space_id}) if room.admits.intersection(former) else frozenset()
+            rooms[room_id] = replace(
+                room,
+                parents=room.parents.difference(former) | named,
+                other_parents=room.other_parents | room.parents.intersection(former),
+                admits=room.admits.difference(former) | admitted,
+            )
+        case InviteToReplacement(room_id=room_id, user_id=user_id):
+            room = rooms[room_id]
+            assert isinstance(room, Room)
+            rooms[room_id] = replace(
+                room, members={**room.members, user_id: Member(membership="invite")}
+            )
         case JoinReplacement(replacement=replacement):
             if replacement in elsewhere:
                 rooms[replacement] = elsewhere[replacement]
@@ -157,11 +182,13 @@ keys = st.sampled_from(
         PlatformChatID("k1"),
         PlatformChatID("k2"),
         *(derive_platform_chat_id(room_id) for room_id in CHATS[:2]),
+        derive_platform_chat_id(CHATS[0], conversation=later(1)),
     ]
 )
 stored_keys = keys | st.sampled_from([PlatformChatID("no good"), PlatformChatID("x" * 256)])
 people = st.sampled_from(PEOPLE)
 room_ids = st.sampled_from([*ROOM_IDS, OUTSIDE])
+conversations = st.sampled_from([None, None, None, later(1), later(2)])
 promised = st.sampled_from([(), ("One",), ("One", "T\0wo")])
 members = st.dictionaries(
     people, st.sampled_from(["join", "join", "invite", "leave", "ban"]), max_size=3
@@ -175,6 +202,7 @@ links = st.builds(
     sender=st.sampled_from([BOT, BOT, BOT, ANNA]),
     linked=st.sampled_from([True, True, True, False]),
 )
+some_spaces = st.frozensets(st.sampled_from([*SPACES, OUTSIDE]), max_size=2)
 problems = st.sampled_from([(), (), (), (), (), (), (MarkerProblem(reason="foreign", own=False),)])
 DAMAGED = (MarkerProblem(reason="damaged", own=True),)
 home_status = st.sampled_from([Status.ACTIVE, Status.ACTIVE, Status.LEFT, Status.REPLACED, None])
@@ -189,12 +217,14 @@ def markers(draw: st.DrawFn, room_type: RoomType) -> Marker:
             user_id=draw(people),
             initial_chats=draw(st.sampled_from([(), ("One",)])),
         )
+    key = draw(keys)
     return Marker(
         room_type=room_type,
         user_id=draw(people),
         chat_id=draw(chat_ids),
-        platform_chat_id=draw(keys),
+        platform_chat_id=key,
         archived=draw(st.sampled_from([False, False, False, True])),
+        conversation=draw(conversations) if key else None,
     )
 
 
@@ -215,9 +245,8 @@ def rooms(draw: st.DrawFn, room_id: RoomID, *, damage: bool) -> Room:
         is_space=is_space,
         marker=draw(markers(room_type)) if kind in {"marked", "mistaken"} else None,
         marker_problems=DAMAGED if kind == "damaged" else draw(problems),
-        parents=frozenset()
-        if is_space
-        else draw(st.frozensets(st.sampled_from([*SPACES, OUTSIDE]), max_size=2)),
+        parents=frozenset() if is_space else draw(some_spaces),
+        admits=frozenset() if is_space else draw(some_spaces),
         children=draw(st.dictionaries(room_ids, links, max_size=4)) if is_space else {},
         members=draw(members),
     )
@@ -236,7 +265,7 @@ def upgrades(draw: st.DrawFn, rooms: dict[RoomID, Room]) -> dict[RoomID, Room]:
         if points_back and new in rooms:
             heir = replace(rooms[new], predecessor=old)
             if draw(st.booleans()):  # as an upgrade by a member leaves it
-                heir = replace(heir, creator=ANNA, marker=None)
+                heir = replace(heir, creator=ANNA, marker=None, parents=frozenset())
             rooms[new] = heir
     closed = draw(st.sampled_from([None, None, None, *ROOM_IDS]))
     if closed in rooms:
@@ -272,6 +301,7 @@ def chat_rows(draw: st.DrawFn, room_id: RoomID) -> Chat:
         name=draw(st.sampled_from([None, "old"])),
         status=draw(chat_status),
         room_type=draw(st.sampled_from([RoomType.CHAT, RoomType.CHAT, RoomType.SPACE, None])),
+        conversation=draw(conversations),
     )
 
 

@@ -401,6 +401,23 @@ async def a_redaction_empties_the_event(c: Contract) -> None:
     assert await c.bob.refused("PUT", path, {}) == (403, "M_FORBIDDEN")
 
 
+async def an_event_comes_with_its_latest_edit(c: Contract) -> None:
+    room_id = await c.shared_room()
+    event_id = await c.bob.say(room_id, "on")
+    for text in ("one", "one two"):
+        edit = {
+            "msgtype": "m.text",
+            "body": f"* {text}",
+            "m.new_content": {"msgtype": "m.text", "body": text},
+            "m.relates_to": {"rel_type": "m.replace", "event_id": event_id},
+        }
+        await c.bob.put(room(room_id, "send/m.room.message", secrets.token_hex(4)), edit)
+    event = await c.bob.get(room(room_id, "event", event_id))
+    assert event["content"]["body"] == "on"
+    latest = event["unsigned"]["m.relations"]["m.replace"]
+    assert latest["content"]["m.new_content"]["body"] == "one two"
+
+
 async def messages_can_be_paged_both_ways(c: Contract) -> None:
     room_id = await c.shared_room()
     for number in range(7):
@@ -773,6 +790,7 @@ CHECKS: list[Check] = [
     setting_the_same_state_changes_nothing,
     messages_are_checked,
     a_redaction_empties_the_event,
+    an_event_comes_with_its_latest_edit,
     messages_can_be_paged_both_ways,
     a_position_costs_nothing_and_misses_nothing,
     a_long_poll_ends_when_something_happens,

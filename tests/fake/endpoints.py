@@ -287,7 +287,13 @@ async def joined_members(call: Call) -> Json:
 
 async def get_event(call: Call) -> Json:
     event = call.world.readable_event(call.me, call.room_id, call.params["event_id"])
-    return call.timeline_view(call.world.rooms[call.room_id], event)
+    room = call.world.rooms[call.room_id]
+    view = call.timeline_view(room, event)
+    edits = [other for other in room.timeline if other.edits(event)]
+    if edits and event.redacted_because is None:
+        latest = max(edits, key=lambda edit: (edit.origin_server_ts, edit.event_id))
+        view["unsigned"]["m.relations"] = {"m.replace": call.timeline_view(room, latest)}
+    return view
 
 
 async def messages(call: Call) -> Json:

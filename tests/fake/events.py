@@ -49,6 +49,17 @@ class Event:
         assert self.state_key is not None
         return self.type, self.state_key
 
+    def edits(self, other: Event) -> bool:
+        """Whether this is a valid replacement of another event."""
+        relation = self.content.get("m.relates_to")
+        return (
+            isinstance(relation, dict)
+            and relation.get("rel_type") == "m.replace"
+            and relation.get("event_id") == other.event_id
+            and (self.type, self.sender) == (other.type, other.sender)
+            and self.redacted_because is None
+        )
+
     @property
     def membership(self) -> str:
         """The membership of an `m.room.member` event."""

@@ -8,9 +8,7 @@ in the middle of something.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -47,14 +45,6 @@ class Onboarding:
 def changes_something(request: ProxiedRequest) -> bool:
     """Whether this is a write; sliding sync reads by POST, and a filter is maubot's own."""
     return request.writes and not request.path.endswith(("/sync", "/filter"))
-
-
-@pytest.fixture
-async def maubot(tmp_path: Path, plugin: Path) -> AsyncIterator[Maubot]:
-    """A maubot for many bots that may be killed."""
-    async with Maubot(tmp_path / "maubot") as server:
-        await server.upload_plugin(plugin)
-        yield server
 
 
 async def make(make_bot: MakeStack, maubot: Maubot) -> Onboarding:

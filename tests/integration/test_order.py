@@ -7,9 +7,7 @@ requests that it consists of, while people write and invite.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -54,14 +52,6 @@ class Case:
         """The owner says something in their chat, where it must be answered."""
         self.said.append(text)
         await self.home.user.send_text(self.home.chat, text)
-
-
-@pytest.fixture
-async def maubot(tmp_path: Path, plugin: Path) -> AsyncIterator[Maubot]:
-    """A maubot for several bots that may be stopped."""
-    async with Maubot(tmp_path / "maubot") as server:
-        await server.upload_plugin(plugin)
-        yield server
 
 
 async def prepare(bot: Stack) -> Case:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -361,14 +361,6 @@ async def test_a_command_that_was_sent_while_the_bot_was_down_is_not_taken(
 def is_of_a_reset(request: ProxiedRequest) -> bool:
     """Whether a reset writes such things: a repair that still goes on is something else."""
     return request.writes and re.search("/(leave|forget)$|/send/", request.path) is not None
-
-
-@pytest.fixture
-async def maubot(tmp_path: Path, plugin: Path) -> AsyncIterator[Maubot]:
-    """A maubot for many bots that may be killed."""
-    async with Maubot(tmp_path / "maubot") as server:
-        await server.upload_plugin(plugin)
-        yield server
 
 
 async def make_place(make_bot: MakeStack) -> Place:

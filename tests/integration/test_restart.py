@@ -38,10 +38,9 @@ from tests.integration.homes import (
     writes_of_bot,
 )
 from tests.stack.database import Row
-from tests.stack.maubot import Maubot
 from tests.stack.package import ROOT
 from tests.stack.postgres import Postgres
-from tests.stack.stack import MakeStack, Stack
+from tests.stack.stack import MakeMaubot, MakeStack, Stack
 from tests.stack.synapse import AccessLogEntry
 
 CHATS = ("General", "Ideas")
@@ -239,7 +238,8 @@ async def test_the_schema_is_an_older_one(furnished: Furnished, dice: random.Ran
         second,
     )
     await assert_recovers(furnished)
-    assert {"handled_events", "sync_state", "notices"} <= await stack.database.tables()
+    tables = await stack.database.tables()
+    assert {"handled_events", "sync_state", "notices", "reconciles", "open_answers"} <= tables
 
 
 @pytest.fixture
@@ -256,9 +256,13 @@ def oldest_sqlalchemy() -> str:
 
 
 async def test_maubot_has_the_oldest_sqlalchemy(
-    make_furnished: MakeFurnished, tmp_path: Path, dice: random.Random, oldest_sqlalchemy: str
+    make_furnished: MakeFurnished,
+    make_maubot: MakeMaubot,
+    tmp_path: Path,
+    dice: random.Random,
+    oldest_sqlalchemy: str,
 ) -> None:
-    maubot = Maubot(tmp_path / "old", python_path=oldest_sqlalchemy)
+    maubot = await make_maubot(tmp_path / "old", python_path=oldest_sqlalchemy)
     furnished = await make_furnished(maubot=maubot)
     await maubot.stop()
     await delete_random_rows(furnished, dice)
@@ -352,9 +356,13 @@ async def make_version_1(stack: Stack) -> None:
         "DROP INDEX chats_unique_platform_chat_id",
         "DROP INDEX chats_unique_chat_id",
         "ALTER TABLE homes DROP COLUMN initial_chats",
+        "ALTER TABLE chats DROP COLUMN conversation",
+        "ALTER TABLE chats DROP COLUMN conversation_since",
+        "DROP TABLE open_answers",
         "DROP TABLE handled_events",
         "DROP TABLE sync_state",
         "DROP TABLE notices",
+        "DROP TABLE reconciles",
         "UPDATE version SET version = 1",
     ):
         await stack.database.execute(statement)

@@ -48,13 +48,6 @@ CONFIG = {**DEFAULT_CONFIG, "limits": {"waiting_messages": 1000}}
 """A response that comes live after an outage of Synapse may hold more than the default of 50."""
 
 
-@pytest.fixture
-def seed() -> int:
-    seed = int(os.environ.get("HOMEROOM_TEST_SEED") or secrets.randbits(32))
-    print(f"HOMEROOM_TEST_SEED={seed}")
-    return seed
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
     """A chat, its key on the platform, and what its owner has said, in order."""
@@ -245,6 +238,32 @@ async def test_a_message_is_the_first_event_after_an_idle_restart(stack: Stack) 
         await alice.say(f"first {number}")
         await alice.all_answered(timeout=15)
     assert alice.heard() == alice.expected()
+
+
+async def test_it_was_down_for_longer_than_the_homeserver_keeps_a_response(
+    make_stack: MakeStack, make_synapse: MakeSynapse, plugin: Path
+) -> None:
+    """Synapse answers maubot's first request as it did before, for two minutes.
+
+    A bot that is back sooner may be lucky; here the homeserver has forgotten its responses.
+    """
+    synapse = await make_synapse()
+    stack = await make_stack(synapse=synapse, plugin=plugin)
+    alice, bob = await asyncio.gather(move_in(stack, "alice"), move_in(stack, "bob"))
+    for number in range(2):
+        for chat in (alice, bob):
+            await chat.say(f"before {number}")
+            await chat.all_answered(timeout=15)
+        await stack.maubot.stop()
+        await synapse.restart()
+        for chat in (alice, bob):
+            await chat.say(f"first while down {number}")
+            await chat.say(f"second while down {number}")
+        await start(stack)
+        for chat in (alice, bob):
+            await chat.all_answered(timeout=15)
+    for chat in (alice, bob):
+        assert chat.heard() == chat.expected()
 
 
 async def test_more_was_said_while_the_bot_was_down_than_a_response_holds(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeroom import bot, catch_up, inbox, provision, upkeep
+from homeroom import arrivals, bot, catch_up, handlers, inbox, provision, upkeep
 from homeroom.adapters import homeserver
 from homeroom.adapters.http import Patience
 from tests.fake import FakeHomeserver
@@ -41,10 +41,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     Patience itself is tested in `tests/adapters/test_http.py`.
     """
     impatient = Patience(call=0.2, failing=0.2, attempt=10)
-    for name in ("READING", "READING_ROOMS", "LOOKING", "WRITING", "LEAVING"):
+    for name in ("READING", "READING_ROOMS", "LOOKING", "WRITING", "JOINING", "LEAVING"):
         monkeypatch.setattr(homeserver, name, impatient)
+    monkeypatch.setattr(arrivals, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(bot, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(catch_up, "RETRY_AFTER", (0.01,))
+    monkeypatch.setattr(handlers, "LOOK_AGAIN_AFTER", (0.01,))
     monkeypatch.setattr(upkeep, "REREAD_AFTER", (0.01,))
     monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)

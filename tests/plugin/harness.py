@@ -25,7 +25,10 @@ from unittest import mock
 
 import aiohttp
 from maubot.lib.state_store import PgStateStore
+from maubot.loader import PluginMeta
 from maubot.matrix import MaubotMatrixClient
+from maubot.plugin_server import PluginWebApp
+from maubot.standalone.loader import FileSystemLoader
 from mautrix.client.state_store import MemorySyncStore
 from mautrix.types import EventID, Filter, RoomEventFilter, RoomFilter, RoomID, StateFilter
 from mautrix.util.async_db import Database
@@ -56,6 +59,7 @@ SLEEPERS = {
 """Work that is never done."""
 
 _yaml = YAML()
+META = PluginMeta.deserialize(_yaml.load(ROOT / "maubot.yaml"))
 _TASKS: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("tasks", default=None)
 
 
@@ -87,6 +91,8 @@ class Bot:
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self.plugin: Homeroom | None = None
         self.client: MaubotMatrixClient | None = None
+        self.webapp = PluginWebApp()
+        """What answers at the instance's web address; `tests/plugin/web.py` puts it on the web."""
 
     # The life of the process
 
@@ -136,6 +142,7 @@ class Bot:
         await database.start()
         self._closing.append(database.stop)
         base = RecursiveDict(_yaml.load(ROOT / "base-config.yaml"), CommentedMap)
+        _yaml.dump(base._data, StringIO())  # as maubot does, to show it
         self.plugin = Homeroom(
             client=self.client,
             loop=asyncio.get_running_loop(),
@@ -144,14 +151,15 @@ class Bot:
             log=LOG,
             config=Homeroom.get_config_class()(self._load, base.clone, self._save),
             database=database,
-            webapp=None,
+            webapp=self.webapp,
             webapp_url=None,
-            loader=mock.sentinel.loader,
+            loader=FileSystemLoader(str(ROOT / "plugin"), META),
         )
         if self.platform is None:
             await self.plugin.internal_start()
             return
-        with mock.patch("homeroom.bot.EchoPlatform", return_value=self.platform):
+        choose = "homeroom.adapters.platforms.choose"
+        with mock.patch(f"{choose}.EchoPlatform", return_value=self.platform):
             await self.plugin.internal_start()
 
     async def stop(self) -> None:
@@ -172,8 +180,11 @@ class Bot:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if platform := getattr(self.plugin, "platform", None):
+            await platform.close()  # a process that dies leaves no connection open
         while self._closing:
             await self._closing.pop()()
+        self.webapp.clear()
         self.plugin = self.client = None
 
     async def restart(self) -> None:

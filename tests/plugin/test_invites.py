@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from homeroom import replies
-from tests.fake import DropAfter, DropBefore, FakeHomeserver, Match, RateLimit, Respond
+from homeroom.adapters import homeserver
+from homeroom.adapters.http import Patience
+from tests.fake import (
+    Alter,
+    DropAfter,
+    DropBefore,
+    FakeHomeserver,
+    Hang,
+    Match,
+    RateLimit,
+    Respond,
+)
 from tests.fake.faults import Action
-from tests.plugin.harness import Bot, running
+from tests.plugin.harness import Bot, running, until
 
 DEAD: dict[str, Action] = {
     "403": Respond(403, {"errcode": "M_FORBIDDEN", "error": "You are not invited to this room."}),
@@ -85,6 +98,23 @@ async def test_a_dead_invite_is_harmless(
         assert bot.space_of(anna)
 
 
+async def test_dead_invites_that_hang_hold_nobody_up(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than requests may be under way at once."""
+    monkeypatch.setattr(homeserver, "JOINING", Patience(call=600, failing=600, attempt=600))
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        fault = hs.fail(Match(path="join/"), Hang(), times=None)
+        for _ in range(12):
+            bert.create_room(invite=[bot.me])
+        await until("joins that hang", lambda: len(fault.hits) >= 10)
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        fault.cancel()
+
+
 async def test_a_join_whose_answer_was_lost_is_a_join(hs: FakeHomeserver, tmp_path: Path) -> None:
     anna = hs.user("anna")
     async with running(hs, tmp_path) as bot:
@@ -107,6 +137,44 @@ async def test_invites_of_the_time_it_was_down_are_answered(
         for person, room_id in zip(people, rooms, strict=True):
             await bot.hear(room_id, 1)
             assert bot.space_of(person)
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+async def test_who_waits_for_a_home_gets_it_after_a_restart(
+    hs: FakeHomeserver, tmp_path: Path, way: str
+) -> None:
+    """The invite is accepted, and that is all: the homeserver lets nobody make a room."""
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(bert)
+        fault = hs.fail(Match(path="createRoom$"), RateLimit(retry_after_ms=3_600_000), times=None)
+        asked = anna.create_room(invite=[bot.me])
+        assert await bot.hear(asked, 1) == [replies.OUTAGE]
+        # Others are served meanwhile, which is no reason to forget about Anna.
+        (chat_id,) = bot.chats_of(bert)
+        assert await bot.ask(bert, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        await (bot.stop() if way == "stop" else bot.kill())
+        fault.cancel()
+        await bot.start()
+        words = await bot.hear(asked, 2)
+        assert words[1].startswith("This is your home")
+        await bot.settled()
+        assert bot.space_of(anna)
+        await bot.restart()
+        await bot.settled()
+        assert bot.words(asked) == words
+
+
+async def test_the_inviter_may_be_left_out(hs: FakeHomeserver, tmp_path: Path) -> None:
+    """`prev_sender` is not in the spec: then it is who else is in the room."""
+    anna = hs.user("anna")
+
+    def without_it(answer: Any) -> Any:
+        return json.loads(json.dumps(answer).replace("prev_sender", "other"))
+
+    async with running(hs, tmp_path) as bot:
+        hs.fail(Match(path="/sync$"), Alter(without_it), times=None)
+        await bot.onboard(anna)
 
 
 async def test_an_invite_to_a_space_is_accepted_in_silence(

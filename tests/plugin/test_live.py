@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from homeroom.domain.marker import MARKER_TYPE
-from tests.fake import FakeHomeserver
+from tests.fake import FakeHomeserver, Match, Respond
 from tests.plugin.harness import Bot, Row, running
 
 
@@ -18,7 +18,7 @@ def row_of(bot: Bot, room_id: str) -> Row:
 
 @pytest.mark.parametrize("how", ["kick", "ban"])
 async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
-    hs: FakeHomeserver, tmp_path: Path, how: str
+    hs: FakeHomeserver, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     anna = hs.user("anna")
     async with running(hs, tmp_path) as bot:
@@ -28,6 +28,8 @@ async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
         force_out(bot, chat_id, "ban" if how == "ban" else "leave", by=anna.user_id)
         await bot.settled()
         assert row_of(bot, chat_id) == {**before, "status": "left"}
+        done = "banned" if how == "ban" else "removed"
+        assert f"{done} by {anna.user_id} (out of line, really)" in caplog.text
         rooms = set(hs.rooms)
         force_out(bot, chat_id, "leave", by=anna.user_id)
         anna.invite(chat_id, bot.me)
@@ -39,7 +41,7 @@ async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
 
 def force_out(bot: Bot, room_id: str, membership: str, *, by: str) -> None:
     """Only an administrator of the homeserver can remove the creator of a room."""
-    content = {"membership": membership}
+    content = {"membership": membership, "reason": "out of line,\nreally"}
     bot.hs.force_state(room_id, "m.room.member", content, sender=by, state_key=bot.me.user_id)
 
 
@@ -129,6 +131,35 @@ async def test_a_new_name_is_taken_over(hs: FakeHomeserver, tmp_path: Path) -> N
         assert row_of(bot, chat_id) == {**before, "name": "Holidays"}
 
 
+async def test_a_look_that_failed_is_tried_again(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = row_of(bot, chat_id)
+        refusal = Respond(403, {"errcode": "M_FORBIDDEN", "error": "Not now"})
+        hs.fail(Match(path="joined_rooms$"), refusal, times=3)
+        anna.set_state(chat_id, "m.room.name", {"name": "Holidays"})
+        await bot.settled()
+        assert row_of(bot, chat_id) == {**before, "name": "Holidays"}
+
+
+async def test_a_mark_that_its_owner_redacts_is_there_again(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        before = bot.tables()
+        key = MARKER_TYPE, bot.me.user_id
+        mark = hs.room(chat_id).state[key]
+        anna.redact(chat_id, hs.world.rooms[chat_id].state[key].event_id)
+        await bot.settled()
+        assert hs.room(chat_id).state[key] == mark
+        assert bot.tables() == before
+
+
 async def test_a_link_that_somebody_removed_stays_removed(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
@@ -174,6 +205,125 @@ async def test_an_upgraded_chat_goes_on_in_its_new_room(
             "platform_chat_id": before["platform_chat_id"],
         }
         assert hs.room(space_id).state["m.space.child", new_id]["via"]
+        assert hs.room(space_id).state["m.space.child", old_id] == {}
+        assert parents(hs, new_id) == {space_id}
+        assert admitted(hs, new_id) == [space_id]
+        await nothing_to_repair(bot)
+
+
+def parents(hs: FakeHomeserver, room_id: str) -> set[str]:
+    state = hs.room(room_id).state
+    return {key for (kind, key), content in state.items() if kind == "m.space.parent" and content}
+
+
+def admitted(hs: FakeHomeserver, room_id: str) -> list[str]:
+    rules = hs.room(room_id).state["m.room.join_rules", ""]
+    return [condition["room_id"] for condition in rules["allow"]]
+
+
+async def nothing_to_repair(bot: Bot) -> None:
+    """Start again: nothing is written."""
+    await bot.settled()
+    await bot.restart()
+    mark = len(bot.hs.requests)
+    await bot.settled()
+    assert [
+        request.route
+        for request in bot.hs.requests[mark:]
+        if request.method in ("PUT", "POST") and request.route != "sliding_sync"
+    ] == []
+
+
+@pytest.mark.parametrize("running_then", [True, False], ids=["while it runs", "while it is down"])
+async def test_an_upgraded_space_takes_its_chats_along(
+    hs: FakeHomeserver, tmp_path: Path, running_then: bool
+) -> None:
+    """Twice, and one chat with it; the owner is asked into all that is new."""
+    anna = hs.user("anna")
+    config = 'rooms: {version: "11", initial_chats: [One, Two, Three]}'
+    async with running(hs, tmp_path, config=config) as bot:
+        old_id = await bot.onboard(anna)
+        one, two, three = bot.chats_of(anna)
+        before = bot.tables()
+        anna.set_state(old_id, "m.space.child", {}, state_key=three)
+        force_out(bot, two, "leave", by=anna.user_id)
+        await bot.settled()
+        if not running_then:
+            await bot.stop()
+        between = bot.me.upgrade(old_id, "12")
+        hs.clock.advance(600)
+        space_id = bot.me.upgrade(between, "12")
+        new_one = bot.me.upgrade(one, "12")
+        if not running_then:
+            await bot.start()
+        await bot.settled()
+        assert hs.invited(anna.user_id) == {space_id, new_one}
+        for room_id in (space_id, new_one):
+            anna.join(room_id)
+        await bot.settled()
+        (home,) = bot.tables()["homes"]
+        assert home == {**before["homes"][0], "space_id": space_id}
+        assert row_of(bot, new_one) == {
+            **next(row for row in before["chats"] if row["room_id"] == one),
+            "room_id": new_one,
+            "space_id": space_id,
+        }
+        assert {row["space_id"] for row in bot.tables()["chats"]} == {space_id}
+        assert await bot.ask(anna, new_one, "Hello") == bot.echo(new_one, "Hello")
+        for room_id in (new_one, three):
+            assert parents(hs, room_id) == {space_id}
+            assert admitted(hs, room_id) == [space_id]
+        children = hs.room(space_id).state
+        assert children["m.space.child", new_one]["order"] == "000001"
+        assert children["m.space.child", one] == {}
+        assert ("m.space.child", three) not in children
+        await nothing_to_repair(bot)
+        force_out(bot, two, "join", by=bot.me.user_id)
+        await bot.settled()
+        assert parents(hs, two) == {space_id}
+        assert set(bot.chats_of(anna)) == {one, new_one, two, three}
+
+
+async def test_what_is_said_first_in_a_new_room_is_answered(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """However soon: the bot has not looked at that room when it hears of the message."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config='rooms: {version: "11"}') as bot:
+        await bot.onboard(anna)
+        (old_id,) = bot.chats_of(anna)
+        key = bot.key(old_id)
+        new_id = bot.me.upgrade(old_id, "12")
+        anna.join(new_id)
+        anna.send(new_id, "First")
+        assert await bot.hear(new_id, 1) == [f"First\n\n({key})"]
+
+
+async def test_an_upgrade_by_somebody_else_is_followed_when_they_invite_the_bot(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """An administrator of the homeserver has made themselves one of the Space."""
+    anna, root = hs.user("anna"), hs.user("root")
+    config = 'access: {allow: ["@anna:fake.test"]}\nrooms: {version: "11"}'
+    async with running(hs, tmp_path, config=config) as bot:
+        old_id = await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        join = {"membership": "join"}
+        sender = root.user_id
+        hs.force_state(old_id, "m.room.member", join, sender=sender, state_key=sender)
+        levels = hs.room(old_id).state["m.room.power_levels", ""]
+        levels = {**levels, "users": {**levels["users"], sender: 100}}
+        hs.force_state(old_id, "m.room.power_levels", levels, sender=bot.me.user_id)
+        space_id = root.upgrade(old_id, "12")
+        await bot.settled()
+        root.invite(space_id, bot.me)
+        await bot.settled()
+        (home,) = bot.tables()["homes"]
+        assert (home["space_id"], home["status"]) == (space_id, "active")
+        assert hs.invited(anna.user_id) == {space_id}
+        assert parents(hs, chat_id) == {space_id}
+        assert hs.room(space_id).state[MARKER_TYPE, bot.me.user_id]["user_id"] == anna.user_id
+        await nothing_to_repair(bot)
 
 
 async def test_a_replacement_the_bot_is_not_in_is_joined(

@@ -103,9 +103,13 @@ async def test_an_older_schema_is_brought_up_to_date(hs: FakeHomeserver, tmp_pat
             "DROP TABLE handled_events",
             "DROP TABLE sync_state",
             "DROP TABLE notices",
+            "DROP TABLE reconciles",
             "DROP INDEX chats_unique_platform_chat_id",
             "DROP INDEX chats_unique_chat_id",
             "ALTER TABLE homes DROP COLUMN initial_chats",
+            "ALTER TABLE chats DROP COLUMN conversation",
+            "ALTER TABLE chats DROP COLUMN conversation_since",
+            "DROP TABLE open_answers",
             "UPDATE version SET version = 1",
         ):
             bot.alter(statement)

@@ -20,12 +20,14 @@ rooms:
     space_name: ""
     initial_chats: []
     version: 11
+    encrypted: "yes"
 limits:
     chats_per_owner: 0
     homes: many
     waiting_messages: 1.5
     parallel_turns: true
     turn_timeout: -1
+    answer_length: 999
 reconcile:
     start_timeout: 61
     adopt_unmarked: "yes"
@@ -35,6 +37,22 @@ homeserver:
     concurrency: null
 platform:
     kind: parrot
+    webhook:
+        url: ftp://example.org/secret
+        token: [secret]
+    openai:
+        base_url: https://ada:secret@example.org/v1
+        api_key: se cret
+        model: 4
+        stream: "yes"
+        system_prompt: null
+        temperature: 2.5
+        max_tokens: -1
+        history_messages: 1001
+        history_characters: 1.5
+        conversation_field: messages
+status:
+    token: secret
 dev:
     reset: 1
 """
@@ -51,16 +69,49 @@ PROBLEMS = [
         " characters"
     ),
     'rooms.version: found 11, expected a text from "8" on, or ""',
+    'rooms.encrypted: found "yes", expected true or false',
     "limits.chats_per_owner: found 0, expected a whole number from 1 to 1000",
     'limits.homes: found "many", expected a whole number from 1 to 100000',
     "limits.waiting_messages: found 1.5, expected a whole number from 1 to 1000",
     "limits.parallel_turns: found true, expected a whole number from 1 to 500",
     "limits.turn_timeout: found -1, expected a whole number from 1 to 3600",
+    "limits.answer_length: found 999, expected a whole number from 1000 to 1000000",
     "reconcile.start_timeout: found 61, expected a whole number from 0 to 60",
     'reconcile.adopt_unmarked: found "yes", expected true or false',
     "catch_up.max_age: found 604801, expected a whole number from 0 to 604800",
     "homeserver.concurrency: found nothing, expected a whole number from 1 to 100",
-    'platform.kind: found "parrot", expected "echo"',
+    'platform.kind: found "parrot", expected "echo" or "webhook" or "openai"',
+    (
+        "platform.webhook.url: found a text that does not begin with http:// or https://,"
+        ' expected a URL like "https://example.org/hook"'
+    ),
+    (
+        "platform.webhook.token: found a list of 1, expected a text of at most 4096 ASCII"
+        " characters without blanks"
+    ),
+    (
+        "platform.openai.base_url: found a URL with a user name or a password in it,"
+        ' expected a URL like "https://example.org/v1"'
+    ),
+    (
+        "platform.openai.api_key: found a text with blanks, expected a text of at most 4096"
+        " ASCII characters without blanks"
+    ),
+    "platform.openai.model: found 4, expected a text of 0 to 100 characters",
+    'platform.openai.stream: found "yes", expected true or false',
+    "platform.openai.system_prompt: found nothing, expected a text of at most 50000 characters",
+    'platform.openai.temperature: found 2.5, expected a number from 0 to 2, or ""',
+    "platform.openai.max_tokens: found -1, expected a whole number from 0 to 1000000",
+    "platform.openai.history_messages: found 1001, expected a whole number from 0 to 1000",
+    "platform.openai.history_characters: found 1.5, expected a whole number from 0 to 1000000",
+    (
+        'platform.openai.conversation_field: found "messages", expected the name of a field that'
+        ' is not used otherwise, like "user", or ""'
+    ),
+    (
+        "status.token: found a text of 6 characters, expected at least 16 ASCII characters"
+        ' without blanks, or ""'
+    ),
     "dev.reset: found 1, expected true or false",
 ]
 NOT_SETTINGS = {
@@ -144,8 +195,9 @@ async def test_an_administrator_is_told_why_nothing_happens(
 async def test_a_change_that_is_wrong_changes_nothing(
     hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, config="rooms: {space_name: Nest}") as bot:
+    anna, admin = hs.user("anna"), hs.user("admin")
+    good = "admins: ['@admin:fake.test']\nrooms: {space_name: Nest}"
+    async with running(hs, tmp_path, config=good) as bot:
         await bot.configure("rooms: {space_name: 7}\nlimits: {homes: 0}")
         (error,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
         assert error == (
@@ -155,6 +207,17 @@ async def test_a_change_that_is_wrong_changes_nothing(
         )
         space_id = await bot.onboard(anna)
         assert hs.room(space_id).state["m.room.name", ""] == {"name": "Nest"}
+
+        await bot.onboard(admin)
+        (office,) = bot.chats_of(admin)
+        assert (await bot.ask(admin, office, "!reconcile")).endswith(
+            "\n\n**The saved settings cannot be used**, the last good ones are in force. Mend them"
+            " in maubot's web UI:"
+            "\n\n● `rooms.space_name`: found 7, expected a text of 1 to 100 characters"
+            "\n● `limits.homes`: found 0, expected a whole number from 1 to 100000"
+        )
+        await bot.configure(good)
+        assert "saved settings" not in await bot.ask(admin, office, "!reconcile")
 
 
 async def test_what_can_change_at_once_does(hs: FakeHomeserver, tmp_path: Path) -> None:
@@ -180,11 +243,39 @@ async def test_what_can_change_at_once_does(hs: FakeHomeserver, tmp_path: Path) 
 async def test_what_needs_a_restart_is_named(
     hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(hs, tmp_path) as bot:
-        await bot.configure("homeserver: {concurrency: 3}\nlimits: {parallel_turns: 2}")
-        assert "Saved; restart the instance to apply: concurrency, parallel_turns" in (
-            caplog.messages
+    """For as long as it is needed, whatever else is saved meanwhile; in `!reconcile` too."""
+    caplog.set_level("INFO")
+    admin = hs.user("admin")
+    admins = "admins: ['@admin:fake.test']"
+    two = f"{admins}\nhomeserver: {{concurrency: 3}}\nlimits: {{parallel_turns: 2}}"
+    async with running(hs, tmp_path, config=admins) as bot:
+        room_id = admin.create_room(invite=[bot.me])
+        await bot.hear(room_id, 1)
+
+        async def save(text: str) -> tuple[str, str]:
+            """What the log says of it, and the last part of the report."""
+            caplog.clear()
+            await bot.configure(text)
+            (said,) = [message for message in caplog.messages if message.startswith("Saved")]
+            report = await bot.ask(admin, room_id, "!reconcile --dry-run")
+            return said, report.split("\n\n")[-1]
+
+        in_log = "Saved; restart the instance to apply: "
+        in_report = "**Saved, but waiting for a restart of the instance**: "
+        for text in (two, f"{two}\naccess: {{answer: members}}"):
+            assert await save(text) == (
+                f"{in_log}limits.parallel_turns, homeserver.concurrency",
+                f"{in_report}`limits.parallel_turns`, `homeserver.concurrency`",
+            )
+        assert await save(f"{admins}\nreconcile: {{start_timeout: 11}}") == (
+            f"{in_log}reconcile.start_timeout",
+            f"{in_report}`reconcile.start_timeout`",
         )
+        assert await save(admins) == ("Saved, and in force", "Rows: no changes.")
+        await bot.configure(two)
+        await bot.restart()
+        report = await bot.ask(admin, room_id, "!reconcile --dry-run")
+        assert report.endswith("Rows: no changes.")
 
 
 @pytest.mark.parametrize(

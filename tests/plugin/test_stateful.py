@@ -29,9 +29,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 
 from homeroom.domain.ids import derive_platform_chat_id
+from homeroom.domain.model import Conversation
 from tests.fake import (
     DropAfter,
     DropBefore,
@@ -81,6 +82,7 @@ DAMAGE = (
     "UPDATE chats SET chat_id = NULL, name = x'00' WHERE status != 'left'",
     "UPDATE chats SET status = 'left' WHERE status = 'active'",
     "UPDATE chats SET space_id = '!nowhere' WHERE status != 'left'",
+    "UPDATE chats SET conversation = 7, conversation_since = '$x' WHERE status != 'left'",
     "UPDATE homes SET space_id = '!nowhere', status = 'left'",
 )
 
@@ -98,6 +100,12 @@ class ModelChat:
     """The texts that must have been answered, in this order, each once."""
     open: list[str] = field(default_factory=list)
     """Texts that are answered as soon as the bot runs."""
+    conversation: Conversation | None = None
+
+    def clear(self, room_id: RoomID, *, since: EventID) -> None:
+        number = self.conversation.number if self.conversation else 0
+        self.conversation = Conversation(number=number + 1, since=since)
+        self.key = derive_platform_chat_id(room_id, conversation=self.conversation)
 
 
 class Life(RuleBasedStateMachine):
@@ -189,6 +197,13 @@ class Life(RuleBasedStateMachine):
         self.settle()
         self.chats[room_id].status = "archived" if archived else "active"
 
+    @precondition(lambda self: self.is_up and self.talkable())
+    @rule(data=st.data())
+    def clear(self, data: st.DataObject) -> None:
+        room_id = self.pick(data)
+        self.ask_to_clear(room_id)
+        self.settle()
+
     @precondition(lambda self: self.talkable())
     @rule(data=st.data())
     def rename(self, data: st.DataObject) -> None:
@@ -227,7 +242,7 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def throw_out(self, data: st.DataObject) -> None:
         room_id = self.pick(data, quiet=True)
-        if self.chats[room_id].key == derive_platform_chat_id(room_id):
+        if self.hs.room(room_id).state["m.room.create", ""].get("predecessor") is None:
             # Not a room that another was upgraded to: the bot would join that one again.
             self.bot.me.leave(room_id)
             self.chats[room_id].status = "left"
@@ -265,7 +280,7 @@ class Life(RuleBasedStateMachine):
         action=st.sampled_from(FAULTS),
         skip=st.integers(0, 12),
         times=st.integers(1, 3),
-        what=st.sampled_from(["invite", "new chat", "write", "restart"]),
+        what=st.sampled_from(["invite", "new chat", "write", "clear", "restart"]),
     )
     def in_bad_weather(
         self, data: st.DataObject, action: Action, skip: int, times: int, what: str
@@ -287,6 +302,8 @@ class Life(RuleBasedStateMachine):
                 self.people[name].send(room_id, "!chat new")
             case "write" if room_id:
                 self.say(room_id)
+            case "clear" if room_id:
+                self.ask_to_clear(room_id)
         if what == "restart":
             self.do(self.bot.restart())
         self.settle()
@@ -327,6 +344,8 @@ class Life(RuleBasedStateMachine):
                 "platform_chat_id": chat.key,
                 "name": chat.name,
                 "status": chat.status,
+                "conversation": chat.conversation and chat.conversation.number,
+                "conversation_since": chat.conversation and chat.conversation.since,
             }
             for room_id, chat in self.chats.items()
         }
@@ -404,6 +423,10 @@ class Life(RuleBasedStateMachine):
         self.person(chat).send(room_id, f"text {self.texts}")
         if chat.status == "active":
             chat.open.append(f"text {self.texts}")
+
+    def ask_to_clear(self, room_id: RoomID) -> None:
+        chat = self.chats[room_id]
+        chat.clear(room_id, since=self.person(chat).send(room_id, "!chat clear"))
 
     def person(self, chat: ModelChat) -> User:
         return self.people[chat.owner]

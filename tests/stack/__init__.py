@@ -7,7 +7,9 @@ One module per subject; `stack.Stack` puts them together:
     http       JSON over HTTP for Matrix and for maubot's management API
     synapse    the homeserver, and its access log as data
     proxy      faults between a client and the homeserver
+    agent_server  a scripted agent platform, OpenAI-compatible and a webhook
     postgres   a throw-away PostgreSQL cluster
+    litellm    LiteLLM's proxy with a mock model
     maubot     maubot, driven through the API its web UI uses
     database   what a plugin has stored, on SQLite or PostgreSQL
     user       a person with a Matrix client

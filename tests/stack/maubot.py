@@ -39,9 +39,14 @@ class Maubot:
         admin_user: str = "admin",
         admin_password: str = "admin",
         plugin_postgres: str | None = None,
+        postgres: str | None = None,
         python_path: str | None = None,
     ) -> None:
-        """`python_path` comes before the installed packages: another SQLAlchemy, for instance."""
+        """`postgres` is where maubot stores what is its own (the state of rooms, say).
+
+        If it is the plugins' database as well, maubot opens it once.
+        `python_path` comes before the installed packages: another SQLAlchemy, for instance.
+        """
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.ui_url = f"{self.url}/_matrix/maubot/"
@@ -51,6 +56,7 @@ class Maubot:
         self.plugin_directory = directory / "plugins"
         self._directory = directory
         self._plugin_postgres = plugin_postgres
+        self._postgres = postgres
         self._api = JsonApi(base_url=self.url + _API)
         self._process = ServerProcess(
             "maubot",
@@ -208,6 +214,17 @@ class Maubot:
             return PostgresPluginDatabase(url=self._plugin_postgres, schema=f"mbp_{instance}")
         return SqlitePluginDatabase(path=self.plugin_directory / f"{instance}.db")
 
+    @property
+    def own_database(self) -> PluginDatabase:
+        """What maubot itself stores, mautrix's state store among it."""
+        if self._postgres:
+            return PostgresPluginDatabase(url=self._postgres, schema="public")
+        return SqlitePluginDatabase(path=self._own_file)
+
+    @property
+    def _own_file(self) -> Path:
+        return self._directory / "maubot.db"
+
     async def delete_plugin_database(self, instance: str) -> None:
         """Delete all that an instance has stored; stop maubot, or the instance, before."""
         await self.plugin_database(instance).delete()
@@ -248,10 +265,11 @@ class Maubot:
 
     def _configuration(self) -> dict[str, Any]:
         plugins = str(self.plugin_directory)
+        is_shared = self._postgres is not None and self._postgres == self._plugin_postgres
         # maubot would hash the password itself, with rounds that take a quarter of a second.
         password = bcrypt.hashpw(self.admin_password.encode(), bcrypt.gensalt(4)).decode()
         return {
-            "database": f"sqlite:{self._directory / 'maubot.db'}",
+            "database": self._postgres or f"sqlite:{self._own_file}",
             "plugin_directories": {
                 "upload": plugins,
                 "load": [plugins],
@@ -259,7 +277,7 @@ class Maubot:
             },
             "plugin_databases": {
                 "sqlite": plugins,
-                "postgres": self._plugin_postgres,
+                "postgres": "default" if is_shared else self._plugin_postgres,
                 "postgres_opts": {"min_size": 1, "max_size": 5},
             },
             "server": {

@@ -13,6 +13,7 @@ memory; nothing is streamed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -88,14 +89,23 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Have the homeserver handle the request, answer otherwise; `body` as in `Answer`."""
+
+    body: Json
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Forward once released."""
 
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-Action = Delay | Answer | DropBefore | DropAfter | Truncate | Hold
+Action = Delay | Answer | DropBefore | DropAfter | Truncate | Replace | Hold
 Where = Callable[[ProxiedRequest], bool]
+Choose = Callable[[ProxiedRequest], Action | None]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -138,6 +148,7 @@ class FaultProxy:
         self.severed = asyncio.Event()
         self._upstream = upstream
         self._rules: list[Rule] = []
+        self._choose: Choose | None = None
         self._sever: _Sever | None = None
         self._open: dict[ProxiedRequest, web.Request] = {}
         self._runner: web.AppRunner | None = None
@@ -191,6 +202,10 @@ class FaultProxy:
         self._rules.append(rule)
         return rule
 
+    def choose(self, choose: Choose) -> None:
+        """Have a function choose what becomes of each request that no rule takes, until `heal`."""
+        self._choose = choose
+
     def remove(self, rule: Rule) -> None:
         """Forget a rule; what it holds stays held until released."""
         self._rules.remove(rule)
@@ -226,6 +241,7 @@ class FaultProxy:
             if isinstance(rule.action, Hold):
                 rule.action.released.set()
         self._rules.clear()
+        self._choose = None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
@@ -254,16 +270,16 @@ class FaultProxy:
                 return _abort(request)
 
         action = next((rule.action for rule in self._rules if rule.takes(seen)), None)
+        if action is None and self._choose is not None:
+            action = self._choose(seen)
         match action:
             case DropBefore():
                 return _abort(request)
             case Answer():
                 seen.status = action.status
-                text = action.body if isinstance(action.body, str) else json.dumps(action.body)
-                kind = "text/plain" if isinstance(action.body, str) else "application/json"
-                return web.Response(
-                    status=action.status, text=text, content_type=kind, headers=action.headers
-                )
+                answer = _made_up(action)
+                answer.headers.update(action.headers)
+                return answer
             case Delay():
                 await asyncio.sleep(action.seconds)
             case Hold():
@@ -275,6 +291,8 @@ class FaultProxy:
             return _abort(request)
         if isinstance(action, Truncate):
             return await _send_half(request, answer)
+        if isinstance(action, Replace):
+            answer = _made_up(action)
         seen.status = answer.status
         return answer
 
@@ -296,6 +314,12 @@ class FaultProxy:
         seen.answer = _json(body)
         kept = {k: v for k, v in response.headers.items() if k.lower() not in _HOP_HEADERS}
         return web.Response(status=response.status, body=body, headers=kept)
+
+
+def _made_up(action: Answer | Replace) -> web.Response:
+    if isinstance(action.body, str):
+        return web.Response(status=action.status, text=action.body)
+    return web.json_response(action.body, status=action.status)
 
 
 def _matcher(
@@ -343,8 +367,9 @@ async def _send_half(request: web.Request, answer: web.Response) -> web.StreamRe
     body = answer.body if isinstance(answer.body, bytes) else b""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
+    with contextlib.suppress(ConnectionError):  # the client may be gone
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2])
     if request.transport is not None:
         # Not abort(): what was written must still arrive.
         request.transport.close()

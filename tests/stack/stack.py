@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
@@ -27,6 +27,9 @@ from .package import ROOT
 from .proxy import FaultProxy
 from .synapse import Account, Synapse
 from .user import MatrixUser
+
+if TYPE_CHECKING:
+    from .encrypted_user import EncryptedUser
 
 PLUGIN_ID = "dev.homeroom"
 MARKER_TYPE = "dev.homeroom.room"
@@ -63,11 +66,13 @@ class Stack:
         synapse: Synapse | None = None,
         maubot: Maubot | None = None,
         plugin_postgres: str | None = None,
+        encryption: bool = False,
     ) -> None:
         """`proxy` puts a FaultProxy between maubot (not the people) and the homeserver.
 
         `suffix` ends the names of bot and people, which must be new on a shared homeserver.
         `plugin` is None where the maubot that is handed in has it already.
+        `encryption`: maubot knows the bot's device ID, and so can encrypt.
         """
         self.directory = directory
         self.instance = instance
@@ -79,6 +84,7 @@ class Stack:
         self._config = config
         self._suffix = suffix
         self._with_proxy = proxy
+        self._encryption = encryption
         self._proxy: FaultProxy | None = None
         self._bot: Account | None = None
         self._exits = AsyncExitStack()
@@ -144,7 +150,8 @@ class Stack:
         if self._plugin is not None:
             await self.maubot.upload_plugin(self._plugin)
         homeserver = self._proxy.url if self._proxy is not None else self.synapse.url
-        await self.maubot.create_client(self.bot, homeserver=homeserver)
+        device = {} if self._encryption else {"device_id": ""}
+        await self.maubot.create_client(self.bot, homeserver=homeserver, **device)
         if self.instance in {instance["id"] for instance in await self.maubot.instances()}:
             return
         await self.maubot.create_instance(
@@ -161,6 +168,16 @@ class Stack:
         client = MatrixUser(account, homeserver=self.synapse.url)
         return await self._exits.enter_async_context(client)
 
+    async def encrypted_user(self, name: str, *, is_known: bool = False) -> EncryptedUser:
+        """The same, with a client that encrypts: a new device of somebody who `is_known`."""
+        from .encrypted_user import EncryptedUser  # noqa: PLC0415 (needs libolm; little else does)
+
+        name += self._suffix
+        log_in = self.synapse.log_in if is_known else self.synapse.register
+        account = await log_in(name, password=name)
+        client = EncryptedUser(account, homeserver=self.synapse.url)
+        return await self._exits.enter_async_context(client)
+
     async def bot_rooms(self) -> set[str]:
         """Ask the homeserver for the rooms the bot is in."""
         answer = await self.bot_api.request("GET", "/_matrix/client/v3/joined_rooms")
@@ -168,6 +185,7 @@ class Stack:
 
 
 # What the fixtures of the same name give to a test: the constructors' arguments in, a server that
-# runs until the test has ended out.
+# runs until the test has ended out; a maubot is not started yet.
 MakeStack = Callable[..., Awaitable[Stack]]
 MakeSynapse = Callable[..., Awaitable[Synapse]]
+MakeMaubot = Callable[..., Awaitable[Maubot]]

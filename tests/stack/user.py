@@ -316,6 +316,7 @@ class MatrixUser:
             query["since"] = self._since
         answer = await self.api.request("GET", f"{_CLIENT}/sync", query=query)
         self._since = answer["next_batch"]
+        await self._read(answer)
         rooms = answer.get("rooms", {})
         for room_id, data in rooms.get("invite", {}).items():
             self._invites[room_id] = _by_key(data["invite_state"]["events"])
@@ -326,6 +327,9 @@ class MatrixUser:
             self._invites.pop(room_id, None)
             self._rooms.pop(room_id, None)
         self._news.set()
+
+    async def _read(self, answer: Json) -> None:
+        """Called with every response before it is shown."""
 
     @staticmethod
     def _take(room: _Room, data: Json) -> None:

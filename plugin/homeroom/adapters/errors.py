@@ -3,6 +3,7 @@
 `Refused`         the homeserver understood and said no: asking again will not help.
 `Unavailable`     nobody knows: no answer, a broken answer, or "later" for longer than we wait.
                   It never means that something does not exist.
+`RateLimited`     the same, for a request that does not wait until it may be made.
 `OutcomeUnknown`  the same, for a request that must not simply be sent again: look first.
 """
 
@@ -24,6 +25,14 @@ class Refused(HomeserverError):
 
 class Unavailable(HomeserverError):
     """No usable answer within the time that this kind of request is worth."""
+
+
+class RateLimited(Unavailable):
+    """Not now: a request that is not worth waiting for can be made in so many seconds."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class OutcomeUnknown(Unavailable):

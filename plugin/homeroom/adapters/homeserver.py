@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, cast
 from uuid import uuid4
 
 from maubot.matrix import MaubotMatrixClient
 from mautrix.api import MediaPath, Method, Path
-from mautrix.client.encryption_manager import EncryptingAPI
 from mautrix.errors import MatrixError
 from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
-from .errors import OutcomeUnknown, Refused, Unavailable
-from .http import Patience, PatientAPI
+from .encryption import Sender
+from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
+from .http import Health, Patience, PatientAPI
+from .store.errors import StoreError, attempt
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
@@ -34,7 +35,13 @@ READING: Final = Patience(call=30, failing=30, attempt=30)
 LOOKING: Final = Patience(call=120, failing=60, attempt=120)
 READING_ROOMS: Final = Patience(call=30, failing=10, attempt=20)
 WRITING: Final = Patience(call=900, failing=300, attempt=120)
+JOINING: Final = Patience(call=900, failing=300, attempt=60)
+JOINS_AT_ONCE: Final = 50
+"""Besides the other requests: a join through a server that is gone takes its minute, which must
+not be everybody's. maubot's session has 100 connections."""
 LEAVING: Final = Patience(call=900, failing=20, attempt=30)
+HASTY: Final = Patience(call=0, failing=0, attempt=20)
+"""For what is out of date by the time that it could be sent."""
 
 NOTHING: Final[dict[str, Any]] = {"types": []}
 ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
@@ -55,6 +62,9 @@ WHOLE_TIMELINES: Final[dict[str, Any]] = {
 """100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
 NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
 
+OnSent = Callable[[RoomID, EventID | None, dict[str, Any]], None]
+"""Told of every message that was sent, in the clear; no event ID: it may have been sent."""
+
 
 class Homeserver:
     """Requests in the bot's name.
@@ -73,23 +83,33 @@ class Homeserver:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.bot: UserID = client.mxid
+        self.health = Health()
+        self.on_sent: OnSent | None = None
         slots = asyncio.Semaphore(concurrency)
 
-        def api(patience: Patience) -> PatientAPI:
+        def api(patience: Patience, slots: asyncio.Semaphore = slots) -> PatientAPI:
             return PatientAPI(
-                client.api, slots=slots, patience=patience, log=log.getChild("http"), sleep=sleep
+                client.api,
+                slots=slots,
+                patience=patience,
+                log=log.getChild("http"),
+                health=self.health,
+                sleep=sleep,
             )
 
         self._reading, self._looking = api(READING), api(LOOKING)
         self._writing, self._leaving = api(WRITING), api(LEAVING)
         self._reading_rooms = api(READING_ROOMS)
+        self._joining = api(JOINING, asyncio.Semaphore(JOINS_AT_ONCE))
         self._client = client
-        self._sender = EncryptingAPI(
+        self._sender = Sender(
             mxid=client.mxid,
             device_id=client.device_id,
             api=self._writing,
             state_store=client.state_store,
         )
+        self._plain: set[RoomID] = set()
+        """Rooms that are not encrypted, by the homeserver's word."""
         self._versions: dict[str, Any] | None = None
         self._capabilities: dict[str, Any] | None = None
 
@@ -158,6 +178,16 @@ class Homeserver:
                 return None
             raise
 
+    async def message(self, room_id: RoomID, event_id: EventID) -> dict[str, Any] | None:
+        """An event with its latest edit, where it is bundled; None: there is none (any more)."""
+        path = Path.v3.rooms[room_id].event[event_id]
+        try:
+            return _object(await self._reading.request(Method.GET, path))
+        except Refused as e:
+            if e.errcode == "M_NOT_FOUND":
+                return None
+            raise
+
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
         path = Path.v3.rooms[room_id].joined_members
         members = _object(await self._reading.request(Method.GET, path)).get("joined")
@@ -216,7 +246,7 @@ class Homeserver:
 
     async def recent_messages(self, room_ids: Sequence[RoomID]) -> dict[str, Any]:
         """The last messages of these rooms; the answer is that of `/sync`."""
-        timeline = {"types": ["m.room.message"], "limit": 50}
+        timeline = {"types": ["m.room.message", "m.room.encrypted"], "limit": 50}
         filter_ = {
             **WHOLE_TIMELINES,
             "room": {
@@ -276,7 +306,7 @@ class Homeserver:
 
     async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
         query = {"via": via[0], "server_name": via[0]} if via else {}
-        await self._writing.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
+        await self._joining.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
 
     async def leave(self, room_id: RoomID, *, reason: str) -> None:
         await self._leaving.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
@@ -297,9 +327,29 @@ class Homeserver:
         return ContentURI(_text(_object(answer), "content_uri"))
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
-        """Whether the room is encrypted, as far as mautrix's state store knows."""
+        """Whether the room is encrypted: as mautrix's state store knows, else as it is."""
         store = self._client.state_store
-        return store is not None and bool(await store.is_encrypted(room_id))
+        if store is None or self._client.crypto is None:
+            return False  # the bot could not encrypt, either
+        try:
+            with attempt(f"look up whether {room_id} is encrypted"):
+                if await store.is_encrypted(room_id):
+                    return True
+            if room_id in self._plain:
+                return False
+            encryption = await self.state_content(room_id, "m.room.encryption")
+            if encryption is None:
+                self._plain.add(room_id)
+                return False
+            with attempt(f"note that {room_id} is encrypted"):
+                await store.set_encryption_info(room_id, encryption)
+        except StoreError as e:
+            raise Unavailable(str(e)) from e
+        return True
+
+    def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
+        """Ask again whether these rooms are encrypted: there are signs of it."""
+        self._plain.difference_update(room_ids)
 
     async def invite(self, room_id: RoomID, user_id: UserID) -> None:
         """Invite a user; one who is invited or joined already is fine."""
@@ -310,19 +360,69 @@ class Homeserver:
             if e.status != 403 or not await self._is_in(room_id, user_id):
                 raise
 
-    async def send(self, room_id: RoomID, content: MessageEventContent, *, txn_id: str) -> EventID:
+    async def send(
+        self,
+        room_id: RoomID,
+        content: MessageEventContent | dict[str, Any],
+        *,
+        txn_id: str,
+        hasty: bool = False,
+    ) -> EventID:
         """Send a message, encrypted where the room is.
 
         The same `txn_id` sent twice makes one event, as long as the homeserver remembers it.
+        A `hasty` one is tried once.
+
+        Raises:
+            RateLimited: it was hasty, and can be sent later.
         """
-        if self._client.crypto is not None:
-            self._sender.crypto = self._client.crypto
         try:
+            event_id = await self._send(room_id, content, txn_id=txn_id, hasty=hasty)
+        except (RateLimited, Refused):
+            raise  # nothing was sent
+        except BaseException:
+            self._tell(room_id, None, content)
+            raise
+        self._tell(room_id, event_id, content)
+        return event_id
+
+    async def _send(
+        self,
+        room_id: RoomID,
+        content: MessageEventContent | dict[str, Any],
+        *,
+        txn_id: str,
+        hasty: bool,
+    ) -> EventID:
+        patience = HASTY if hasty else None
+        try:
+            if await self.is_encrypted(room_id):
+                assert self._client.crypto is not None
+                self._sender.crypto = self._client.crypto
+                return await self._sender.send_encrypted(
+                    room_id, content, txn_id=txn_id, patience=patience
+                )
             return await self._sender.send_message_event(
-                room_id, EventType.ROOM_MESSAGE, content, txn_id=txn_id
+                room_id,
+                EventType.ROOM_MESSAGE,
+                cast("Any", content),
+                disable_encryption=True,
+                txn_id=txn_id,
+                patience=patience,
             )
-        except MatrixError as e:  # mautrix's own: no event ID in the answer, or no encryption
+        except (MatrixError, StoreError) as e:
+            # mautrix's own: no event ID in the answer, or no encryption
             raise Unavailable(f"send to {room_id}: {type(e).__name__}: {e}") from e
+
+    def _tell(
+        self,
+        room_id: RoomID,
+        event_id: EventID | None,
+        content: MessageEventContent | dict[str, Any],
+    ) -> None:
+        if self.on_sent is not None:
+            raw = content if isinstance(content, dict) else content.serialize()
+            self.on_sent(room_id, event_id, cast("dict[str, Any]", raw))
 
     async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
         """Show the bot as typing for a while; 0 stops it."""

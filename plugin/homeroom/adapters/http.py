@@ -15,6 +15,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +24,8 @@ from mautrix.api import HTTPAPI, Method
 from mautrix.util.logging import TraceLogger
 from yarl import URL
 
-from .errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
+from ..clock import now
+from .errors import HomeserverError, OutcomeUnknown, RateLimited, Refused, Unavailable
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
@@ -45,6 +47,33 @@ class Patience:
     """For one attempt."""
 
 
+_PATIENCE: ContextVar[Patience] = ContextVar("patience")
+"""That of the request under way, which mautrix knows nothing of."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """How the homeserver answers; times are in milliseconds since 1970, None: not yet."""
+
+    answered_at: int | None = None
+    """Any answer of the homeserver's own counts, a refusal too."""
+    failed_at: int | None = None
+    failure: str = ""
+    failures: int = 0
+    """Attempts without an answer, since the start."""
+    rate_limits: int = 0
+    """Answers that asked to wait, since the start."""
+
+    def note_answer(self) -> None:
+        self.answered_at = now()
+
+    def note_rate_limit(self) -> None:
+        self.answered_at, self.rate_limits = now(), self.rate_limits + 1
+
+    def note_failure(self, reason: str) -> None:
+        self.failed_at, self.failure, self.failures = now(), reason, self.failures + 1
+
+
 class PatientAPI(HTTPAPI):
     """An `HTTPAPI` that waits and repeats.
 
@@ -52,6 +81,7 @@ class PatientAPI(HTTPAPI):
         shared: maubot's own; address, token and session are read from it at every request.
         slots: bounds how many requests are under way at once.
         patience: seconds.
+        health: is told of every attempt.
         sleep: `asyncio.sleep`, or a clock of the tests'.
     """
 
@@ -62,6 +92,7 @@ class PatientAPI(HTTPAPI):
         slots: asyncio.Semaphore,
         patience: Patience,
         log: TraceLogger,
+        health: Health | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         super().__init__(
@@ -70,14 +101,27 @@ class PatientAPI(HTTPAPI):
         self._shared = shared
         self._slots = slots
         self._patience = patience
+        self._health = health or Health()
         self._sleep = sleep
 
-    async def request(self, method: Method, path: Any, *args: Any, **kwargs: Any) -> Any:
+    async def request(
+        self,
+        method: Method,
+        path: Any,
+        *args: Any,
+        patience: Patience | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Make a request; `patience`, if it is worth another one than the others."""
         self.base_url, self.token = self._shared.base_url, self._shared.token
         self.session = self._shared.session
         # Contents are people's words: not for the debug log.
         kwargs["sensitive"] = method != Method.GET
-        return await super().request(method, path, *args, **kwargs)
+        token = _PATIENCE.set(patience or self._patience)
+        try:
+            return await super().request(method, path, *args, **kwargs)
+        finally:
+            _PATIENCE.reset(token)
 
     async def _send(
         self,
@@ -87,7 +131,8 @@ class PatientAPI(HTTPAPI):
         query_params: dict[str, str],
         headers: dict[str, str],
     ) -> tuple[Any, ClientResponse]:
-        deadline = time.monotonic() + self._patience.call
+        patience = _PATIENCE.get()
+        deadline = time.monotonic() + patience.call
         failing_since: float | None = None
         once = method == Method.POST and url.path.endswith("/createRoom")
         what = f"{method} {url.path}"
@@ -96,18 +141,29 @@ class PatientAPI(HTTPAPI):
             attempt += 1
             try:
                 async with self._slots:
-                    return await self._attempt(method, url, content, query_params, headers)
+                    answer = await self._attempt(method, url, content, query_params, headers)
+                self._health.note_answer()
+                return answer
+            except Refused:
+                self._health.note_answer()
+                raise
             except _Later as later:
+                if later.is_rate_limit:
+                    self._health.note_rate_limit()
+                else:
+                    self._health.note_failure(f"{what}: {later}")
                 if once and later.may_have_happened:
                     raise OutcomeUnknown(f"{what}: {later}") from later
                 delay = later.seconds or _backoff(attempt)
-                now = time.monotonic()
+                at = time.monotonic()
                 if later.is_rate_limit:
                     failing_since, give_up_at = None, deadline
                 else:
-                    failing_since = now if failing_since is None else failing_since
-                    give_up_at = min(deadline, failing_since + self._patience.failing)
-                if now + delay > give_up_at:
+                    failing_since = at if failing_since is None else failing_since
+                    give_up_at = min(deadline, failing_since + patience.failing)
+                if at + delay > give_up_at:
+                    if later.is_rate_limit:
+                        raise RateLimited(f"{what}: {later}", seconds=delay) from later
                     raise Unavailable(f"{what}: {later} (attempt {attempt})") from later
                 self.log.debug(
                     "%s: %s; trying again in %.1f s (attempt %d)", what, later, delay, attempt
@@ -129,7 +185,7 @@ class PatientAPI(HTTPAPI):
                 data=content,
                 params=query_params,
                 headers=headers,
-                timeout=ClientTimeout(total=self._patience.attempt, sock_connect=10),
+                timeout=ClientTimeout(total=_PATIENCE.get().attempt, sock_connect=10),
                 allow_redirects=False,
             ) as response:
                 body = await _read(response)
@@ -204,8 +260,8 @@ def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
         message = answer.get("error")
         return Refused(
             status=response.status,
-            errcode=errcode[:MAX_ERROR_TEXT],
-            message=message[:MAX_ERROR_TEXT] if isinstance(message, str) else "",
+            errcode=_line(errcode),
+            message=_line(message) if isinstance(message, str) else "",
         )
     return _Later(f"HTTP status {response.status}", may_have_happened=response.status >= 500)
 
@@ -232,4 +288,9 @@ def _backoff(attempt: int) -> float:
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:MAX_ERROR_TEXT]
+    return _line(str(error) or type(error).__name__)
+
+
+def _line(text: str) -> str:
+    """One short line, whatever it was: other servers have a say in what an error says."""
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_ERROR_TEXT])

@@ -36,6 +36,7 @@ SINGLE_TYPES: Final = {
     "m.room.tombstone",
     "m.room.power_levels",
     "m.room.encryption",
+    "m.room.join_rules",
 }
 REQUIRED_STATE: Final = [
     [kind, "" if kind in SINGLE_TYPES else "*"] for kind in STATE_TYPES if kind != "m.room.member"

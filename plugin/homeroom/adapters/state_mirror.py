@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from mautrix.client.state_store import StateStore
 from mautrix.types import Member as StoredMember
@@ -29,6 +29,8 @@ from ..domain.topology import Member, Room, Topology
 from .store.errors import attempt
 
 T = TypeVar("T")
+
+MEMBERSHIPS: Final = tuple(Membership)
 
 
 class StateMirror:
@@ -94,9 +96,11 @@ class StateMirror:
         """
         if not await store.has_full_member_list(room.room_id):
             return False
-        for membership in (Membership.JOIN, Membership.INVITE):
-            known = await store.get_members(room.room_id, (membership,))
-            if set(known) != room.users(membership.value):
+        if set(await store.get_members(room.room_id, MEMBERSHIPS)) != room.members.keys():
+            return False
+        for user_id, member in room.members.items():
+            known = await _readable(store.get_member(room.room_id, user_id))
+            if known is None or _profile(known) != _profile(_stored(member)):
                 return False
         return True
 
@@ -116,6 +120,10 @@ def _stored(member: Member) -> StoredMember:
         "avatar_url": member.avatar_url,
     }
     return StoredMember.deserialize(raw)  # type: ignore[arg-type]
+
+
+def _profile(member: StoredMember) -> tuple[Membership, str | None, str | None]:
+    return member.membership, member.displayname, member.avatar_url
 
 
 def _event(room_id: RoomID, raw: Mapping[str, Any]) -> StateEvent | None:

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 from mautrix.types import RoomID, UserID
 
 from .marker import MAX_INITIAL_CHATS, is_chat_name
-from .model import Chat, ChatID, Home, PlatformChatID, Records, RoomType, Status
+from .model import (
+    Chat,
+    ChatID,
+    Conversation,
+    Home,
+    PlatformChatID,
+    Records,
+    RoomType,
+    Status,
+)
 from .plan import Finding, FindingKind
 from .topology import Room, Topology
 
@@ -26,6 +35,12 @@ class Wish:
 
     chat_id: ChatID | None = None
     platform_chat_id: PlatformChatID | None = None
+    conversation: Conversation | None = None
+    """Which of the room's conversations the `platform_chat_id` is the key of."""
+
+    @property
+    def tells_conversation(self) -> bool:
+        return self.platform_chat_id is not None or self.conversation is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +63,25 @@ class Claim:
         return self.age[1]
 
     @property
+    def conversation(self) -> Conversation | None:
+        """Which of the room's conversations is under way; None: the first."""
+        source = self.marked if self.marked.tells_conversation else self.stored
+        return source.conversation
+
+    @property
     def is_current(self) -> bool:
         """False for a room that was upgraded or closed: nothing is routed there any more."""
         return not self.room.is_tombstoned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elders:
+    """The rooms that a room replaced, the latest first."""
+
+    room_ids: tuple[RoomID, ...]
+    """Of the last one nothing but this may be known: the bot is not in it any more."""
+    are_all: bool
+    """False: there may be more, behind a room that could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +133,23 @@ def confirmed_replacement(room: Room, topology: Topology) -> Room | None:
     ):
         return successor
     return None
+
+
+def elders(room: Room, topology: Topology) -> Elders:
+    """The rooms that this one replaced, as far as they say so, too."""
+    room_ids: dict[RoomID, None] = {}
+    heir = room
+    while (elder_id := heir.predecessor) is not None and elder_id not in room_ids:
+        if topology.is_unreadable(elder_id):
+            return Elders(room_ids=tuple(room_ids), are_all=False)
+        elder = topology.room(elder_id)
+        if elder is not None and confirmed_replacement(elder, topology) is not heir:
+            break
+        room_ids[elder_id] = None
+        if elder is None:
+            break
+        heir = elder
+    return Elders(room_ids=tuple(room_ids), are_all=True)
 
 
 def make_claims(topology: Topology, records: Records, *, adopt_unmarked: bool) -> Claims:
@@ -219,7 +267,11 @@ class _Register:
             room_type=marker.room_type,
             owner=marker.user_id,
             age=inherited.age if inherited else room.age_key,
-            marked=Wish(chat_id=marker.chat_id, platform_chat_id=marker.platform_chat_id),
+            marked=Wish(
+                chat_id=marker.chat_id,
+                platform_chat_id=marker.platform_chat_id,
+                conversation=marker.conversation,
+            ),
             stored=_wish(row),
             archived=marker.archived,
             initial_chats=marker.initial_chats,
@@ -231,6 +283,7 @@ class _Register:
             return None
         row = self._row(room)
         own, old = _wish(row), inherited.stored
+        telling = own if own.tells_conversation else old
         return Claim(
             room=room,
             room_type=inherited.room_type,
@@ -239,7 +292,8 @@ class _Register:
             marked=inherited.marked,
             stored=Wish(
                 chat_id=own.chat_id or old.chat_id,
-                platform_chat_id=own.platform_chat_id or old.platform_chat_id,
+                platform_chat_id=telling.platform_chat_id,
+                conversation=telling.conversation,
             ),
             # The old room's row says `replaced` from now on: that it was archived is told by
             # the new one until the marker is stamped.
@@ -288,6 +342,8 @@ class _Register:
                 for home in self._homes_of_space.get(heir.room_id, ())
                 if room.membership(home.matrix_user_id) is not None
             ]
+            # A home that was given up is no evidence against one that is in use.
+            homes = [home for home in homes if home.status is Status.ACTIVE] or homes
             if homes:
                 return homes[0] if len(homes) == 1 else None
             heir = confirmed_replacement(heir, self.topology)
@@ -355,4 +411,8 @@ class _Register:
 def _wish(row: Chat | None) -> Wish:
     if row is None:
         return Wish()
-    return Wish(chat_id=row.chat_id, platform_chat_id=row.platform_chat_id)
+    return Wish(
+        chat_id=row.chat_id,
+        platform_chat_id=row.platform_chat_id,
+        conversation=row.conversation,
+    )

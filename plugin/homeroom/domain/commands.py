@@ -13,7 +13,7 @@ from .reset import Scope
 
 MAX_CHAT_NAME: Final = 100
 
-CHAT_USAGE: Final = "!chat new [name] | list | rename NAME | archive | unarchive | help"
+CHAT_USAGE: Final = "!chat new [name] | list | rename NAME | clear | archive | unarchive | help"
 RECONCILE_USAGE: Final = "!reconcile [--dry-run]"
 RESET_USAGE: Final = (
     "!reset local [--dry-run]"
@@ -35,6 +35,11 @@ class ChatList:
 @dataclass(frozen=True, slots=True)
 class ChatRename:
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatClear:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Misused:
     usage: str
 
 
-ChatCommand = ChatNew | ChatList | ChatRename | ChatArchive | ChatHelp
+ChatCommand = ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatHelp
 ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
 Command = ChatCommand | Reconcile | ResetCommand | Misused
 
@@ -119,6 +124,7 @@ def _parse_chat(text: str) -> Command:
         return ChatRename(rest) if rest else Misused("the new name is missing", CHAT_USAGE)
     plain: dict[str, ChatCommand] = {
         "list": ChatList(),
+        "clear": ChatClear(),
         "archive": ChatArchive(archive=True),
         "unarchive": ChatArchive(archive=False),
         "help": ChatHelp(),

@@ -7,30 +7,39 @@ could reset, nothing random.
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import replace
 from itertools import count
-from typing import Final
+from typing import Final, TypeGuard
 from uuid import UUID, uuid5
 
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 
-from .model import ChatID, PlatformChatID
+from .model import Chat, ChatID, Conversation, PlatformChatID
 
 NAMESPACE: Final = UUID("5f1a4a52-5b0e-5d0c-9d1b-6b7a3a1c2e47")
 """Never change this: every conversation key of every unmarked room follows from it."""
 
 MAX_CHAT_NUMBER: Final = 999_999
+MAX_CONVERSATION: Final = 999_999
+MAX_EVENT_ID_LENGTH: Final = 255
 MAX_PLATFORM_CHAT_ID_LENGTH: Final = 255
 
 
 def derive_platform_chat_id(
-    room_id: RoomID, *, taken: Container[PlatformChatID] = frozenset()
+    room_id: RoomID,
+    *,
+    conversation: Conversation | None = None,
+    taken: Container[PlatformChatID] = frozenset(),
 ) -> PlatformChatID:
     """Derive the key of a room's conversation: `uuid5(namespace, room_id)`.
 
-    If that very value is `taken` by another room, the next value of the same series is used.
+    Later conversations have series of their own, which none of another room can run into, because
+    no room ID has a blank in it. If that very value is `taken` by another room, the next value of
+    the same series is used.
     """
+    first = room_id if conversation is None else f"{room_id} {conversation.number}"
     for generation in count():
-        name = room_id if generation == 0 else f"{room_id}#{generation}"
+        name = first if generation == 0 else f"{first}#{generation}"
         value = PlatformChatID(str(uuid5(NAMESPACE, name)))
         if value not in taken:
             return value
@@ -45,6 +54,38 @@ def is_platform_chat_id(value: str) -> bool:
     """
     return (
         1 <= len(value) <= MAX_PLATFORM_CHAT_ID_LENGTH and value.isprintable() and " " not in value
+    )
+
+
+def cleared(chat: Chat, *, since: EventID) -> Chat:
+    """The chat as it is when its next conversation has begun, with the key that follows."""
+    before = chat.conversation.number if chat.conversation else 0
+    conversation = Conversation(number=before + 1, since=since)
+    return replace(
+        chat,
+        conversation=conversation,
+        platform_chat_id=derive_platform_chat_id(chat.room_id, conversation=conversation),
+    )
+
+
+def read_conversation(number: object, since: object) -> Conversation | None:
+    """A conversation from what a marker or a row says of it; None if it means nothing."""
+    if type(number) is not int or not 1 <= number <= MAX_CONVERSATION or not is_event_id(since):
+        return None
+    return Conversation(number=number, since=since)
+
+
+def is_event_id(value: object) -> TypeGuard[EventID]:
+    """Whether this can be an event's ID: `$` and more, 255 bytes at most, no blanks.
+
+    https://spec.matrix.org/latest/appendices/#event-ids
+    """
+    return (
+        isinstance(value, str)
+        and value.startswith("$")
+        and 2 <= len(value.encode("utf-8", "replace")) <= MAX_EVENT_ID_LENGTH
+        and value.isprintable()
+        and " " not in value
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from mautrix.types import UserID
 
-from .ids import chat_number, is_platform_chat_id
-from .model import Chat, ChatID, PlatformChatID, RoomType, Status
+from .ids import MAX_CONVERSATION, chat_number, is_platform_chat_id, read_conversation
+from .model import Chat, ChatID, Conversation, PlatformChatID, RoomType, Status
 
 MARKER_TYPE: Final = "dev.homeroom.room"
 MARKER_VERSION: Final = 1
@@ -39,6 +39,8 @@ class Marker:
     platform_chat_id: PlatformChatID | None = None
     archived: bool = False
     initial_chats: tuple[str, ...] = ()
+    conversation: Conversation | None = None
+    """None: the room's first. Never without a `platform_chat_id`, which is the conversation's."""
 
     def to_content(self) -> dict[str, Any]:
         """The event's content; `parse_marker` reads it back as an equal value."""
@@ -51,6 +53,9 @@ class Marker:
             content["chat_id"] = self.chat_id
         if self.platform_chat_id is not None:
             content["platform_chat_id"] = self.platform_chat_id
+        if self.conversation is not None:
+            content["conversation"] = self.conversation.number
+            content["conversation_since"] = self.conversation.since
         if self.archived:
             content["archived"] = True
         if self.initial_chats:
@@ -66,6 +71,7 @@ def chat_marker(chat: Chat, *, archived: bool | None = None) -> Marker:
         chat_id=chat.chat_id,
         platform_chat_id=chat.platform_chat_id,
         archived=chat.status is Status.ARCHIVED if archived is None else archived,
+        conversation=chat.conversation,
     )
 
 
@@ -107,6 +113,9 @@ def parse_marker(content: object) -> Marker:
         platform_chat_id = PlatformChatID(_text(content, "platform_chat_id"))
         if not is_platform_chat_id(platform_chat_id):
             raise MarkerError("platform_chat_id has blanks or control characters in it")
+    conversation = _conversation(content)
+    if conversation is not None and platform_chat_id is None:
+        raise MarkerError("conversation is there, but no platform_chat_id")
     archived = content.get("archived", False)
     if type(archived) is not bool:
         raise MarkerError(f"archived is {_show(archived)}, expected true or false")
@@ -116,6 +125,7 @@ def parse_marker(content: object) -> Marker:
         chat_id=chat_id,
         platform_chat_id=platform_chat_id,
         archived=archived,
+        conversation=conversation,
     )
 
 
@@ -166,6 +176,19 @@ def _initial_chats(content: dict[str, Any]) -> tuple[str, ...]:
         if not is_chat_name(name):
             raise MarkerError(f"initial_chats has {_show(name)} in it, expected a name")
     return tuple(names)
+
+
+def _conversation(content: dict[str, Any]) -> Conversation | None:
+    if "conversation" not in content and "conversation_since" not in content:
+        return None
+    number, since = content.get("conversation"), content.get("conversation_since")
+    conversation = read_conversation(number, since)
+    if conversation is None:
+        raise MarkerError(
+            f"conversation is {_show(number)} and conversation_since is {_show(since)}, expected"
+            f" a number from 1 to {MAX_CONVERSATION} and an event ID"
+        )
+    return conversation
 
 
 def _kind(value: object) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NewType
 
-from mautrix.types import RoomID, UserID
+from mautrix.types import EventID, RoomID, UserID
 
 ChatID = NewType("ChatID", str)
 """`C1`, `C2`, …: the chat's number among its owner's chats, never used twice by one owner."""
@@ -44,6 +44,16 @@ ROUTED: Final = frozenset({Status.ACTIVE, Status.ARCHIVED})
 """Rows whose ids must be unique, because messages are routed by them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One of the conversations that began with `!chat clear`; a room's first one has no value."""
+
+    number: int
+    """1, 2, …: how often the room was cleared. The key of the conversation follows from it."""
+    since: EventID
+    """The message that asked for it: what the room says before that is not part of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
     """One row of `homes`: which Space is the owner's home."""
@@ -67,6 +77,8 @@ class Chat:
     name: str | None
     status: Status | None = Status.ACTIVE
     room_type: RoomType | None = RoomType.CHAT
+    conversation: Conversation | None = None
+    """None: the room's first."""
 
     @property
     def is_routed(self) -> bool:

@@ -3,8 +3,8 @@
 A chat asks for what its marker says, then for what its row says; where two ask for the same, the
 older keeps it and the younger goes on to its next source. Who is left without gets the owner's
 next free `chat_id`, and the `platform_chat_id` derived from its room (of an upgraded room: from
-the first one). Ids held by a row whose
-room could not be read are not given away: unknown is not absent.
+the first one) for its conversation; one that is the key of another conversation does not count.
+Ids held by a row whose room could not be read are not given away: unknown is not absent.
 """
 
 from __future__ import annotations
@@ -101,7 +101,11 @@ class _Registry:
             holder = self._numbers.ask((claim.owner, wish.chat_id), room_id)
             self._note_loss(claim, FindingKind.DUPLICATE_CHAT_ID, wish.chat_id, holder)
             self._note_contest(claim, wish, holder)
-        if wish.platform_chat_id and is_platform_chat_id(wish.platform_chat_id):
+        if (
+            wish.platform_chat_id
+            and is_platform_chat_id(wish.platform_chat_id)
+            and wish.conversation == claim.conversation
+        ):
             holder = self._keys.ask(wish.platform_chat_id, room_id)
             kind = FindingKind.DUPLICATE_PLATFORM_CHAT_ID
             self._note_loss(claim, kind, wish.platform_chat_id, holder)
@@ -123,7 +127,9 @@ class _Registry:
             used.add(chat_id)
             self._numbers.ask((claim.owner, chat_id), room_id)
         if room_id not in self._keys.of_room:
-            key = derive_platform_chat_id(claim.origin, taken=self._keys.holders)
+            key = derive_platform_chat_id(
+                claim.origin, conversation=claim.conversation, taken=self._keys.holders
+            )
             self._keys.ask(key, room_id)
         return Ids(self._numbers.of_room[room_id][1], self._keys.of_room[room_id])
 

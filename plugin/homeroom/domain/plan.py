@@ -54,14 +54,43 @@ class LinkChild:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnlinkChild:
+    """Take a chat's old room out of the Space's list: the chat goes on in another one."""
+
+    space_id: RoomID
+    room_id: RoomID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveToSpace:
+    """Have the chat name this Space as its parent and admit its members: one was upgraded."""
+
+    room_id: RoomID
+    space_id: RoomID
+    former: tuple[RoomID, ...] = ()
+    """The Spaces, replaced by this one, that the chat still names or admits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinReplacement:
-    """Join the room that an upgraded room points to."""
+    """Join the room that an upgraded room of this user's points to."""
 
     room_id: RoomID
     replacement: RoomID
+    user_id: UserID
 
 
-Repair = StampMarker | LinkChild | JoinReplacement
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InviteToReplacement:
+    """Invite the owner, who was in the room before its upgrade, and was not asked into this."""
+
+    room_id: RoomID
+    user_id: UserID
+
+
+Repair = (
+    StampMarker | LinkChild | UnlinkChild | MoveToSpace | JoinReplacement | InviteToReplacement
+)
 
 
 class FindingKind(str, Enum):

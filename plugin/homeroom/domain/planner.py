@@ -7,12 +7,12 @@ decides are listed in DESIGN.md §3 and are the named tests of `tests/domain/tes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mautrix.types import RoomID, UserID
 
-from .claims import Claim, Claims, confirmed_replacement, make_claims
+from .claims import Claim, Claims, confirmed_replacement, elders, make_claims
 from .ids import child_order, derive_platform_chat_id
 from .marker import Marker, chat_marker
 from .model import ROUTED, Chat, Home, Records, RoomType, Status
@@ -21,15 +21,18 @@ from .plan import (
     Change,
     Finding,
     FindingKind,
+    InviteToReplacement,
     JoinReplacement,
     LinkChild,
+    MoveToSpace,
     Plan,
     Repair,
     SetChat,
     SetHome,
     StampMarker,
+    UnlinkChild,
 )
-from .topology import Topology
+from .topology import ChildLink, Room, Topology
 
 
 def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = True) -> Plan:
@@ -63,7 +66,8 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
             chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id)
     for room_id, row in records.chats.items():
         if room_id not in chats:
-            chats[room_id] = _fate_of_chat(row, topology, findings)
+            fate = _fate_of_chat(row, topology, findings)
+            chats[room_id] = replace(fate, space_id=spaces.of_row(row))
     home_rows = {owner: _home_row(claim) for owner, claim in homes.items()}
     for owner, home in records.homes.items():
         if owner not in home_rows:
@@ -72,9 +76,12 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
     for claim in claims.of_room.values():
         findings += _look_at_state(claim, topology)
     repairs = [
-        *_joins(claims, topology, records),
+        *_joins(claims, topology, chats, home_rows),
         *_stamps(claims, chats, numbering.contested),
+        *_invites(claims, chats, homes, topology),
         *_links(claims, chats, homes, topology, findings),
+        *_unlinks(claims, chats, homes, topology),
+        *_moves(claims, chats, homes, topology),
     ]
     return Plan(
         rooms=len(topology.rooms),
@@ -176,6 +183,13 @@ class _Spaces:
         for space in claims.spaces():
             self._of_owner.setdefault(space.owner, []).append(space)
 
+    def of_row(self, row: Chat) -> RoomID | None:
+        """The Space of a chat that the bot is not in: the home, if that is what its became."""
+        home = self._homes.get(row.matrix_user_id)
+        if home and row.space_id in elders(home.room, self._topology).room_ids:
+            return home.room.room_id
+        return row.space_id
+
     def of_chat(self, chat: Claim, row: Chat | None) -> RoomID | None:
         """The owner's Space that links the chat, else one it names as parent, else the home.
 
@@ -214,7 +228,7 @@ def _chat_row(claim: Claim, ids: Ids | None, space_id: RoomID | None) -> Chat:
         platform_chat_id = (
             claim.marked.platform_chat_id
             or claim.stored.platform_chat_id
-            or derive_platform_chat_id(claim.origin)
+            or derive_platform_chat_id(claim.origin, conversation=claim.conversation)
         )
     else:
         status = Status.ARCHIVED if claim.archived else Status.ACTIVE
@@ -227,6 +241,7 @@ def _chat_row(claim: Claim, ids: Ids | None, space_id: RoomID | None) -> Chat:
         platform_chat_id=platform_chat_id,
         name=claim.room.name,
         status=status,
+        conversation=claim.conversation,
     )
 
 
@@ -322,15 +337,20 @@ def _look_at_state(claim: Claim, topology: Topology) -> Iterable[Finding]:
         )
 
 
-def _joins(claims: Claims, topology: Topology, records: Records) -> Iterable[Repair]:
+def _joins(
+    claims: Claims,
+    topology: Topology,
+    chats: dict[RoomID, Chat],
+    home_rows: dict[UserID, Home],
+) -> Iterable[Repair]:
     """Rooms to follow to; not those that a row knows, because the bot was there and has left."""
-    visited = {*records.chats, *(home.space_id for home in records.homes.values())}
+    visited = {*chats, *(home.space_id for home in home_rows.values())}
     for room_id, claim in sorted(claims.of_room.items()):
         replacement = claim.room.replacement
         if not claim.room.is_tombstoned or replacement is None or replacement in visited:
             continue
         if replacement not in topology.rooms:
-            yield JoinReplacement(room_id=room_id, replacement=replacement)
+            yield JoinReplacement(room_id=room_id, replacement=replacement, user_id=claim.owner)
 
 
 def _stamps(
@@ -360,28 +380,101 @@ def _links(
     topology: Topology,
     findings: list[Finding],
 ) -> Iterable[Repair]:
-    """Links that were never made are made; links that somebody removed are reported."""
-    for claim in claims.chats():
-        chat = chats[claim.room.room_id]
-        home = homes.get(claim.owner)
-        if claim.archived or home is None or chat.space_id != home.room.room_id:
+    """Links that were never made are made; links that somebody removed are reported.
+
+    A removal holds when the chat or the Space is upgraded: no link is copied then, as if there
+    had never been one.
+    """
+    for claim, home in _at_home(claims, chats, homes):
+        if claim.archived:
             continue
-        link = home.room.children.get(chat.room_id)
+        room_id, space_id = claim.room.room_id, home.room.room_id
+        link = home.room.children.get(room_id)
+        is_removed = link is not None and not link.linked
         if link is None:
-            yield LinkChild(
-                space_id=home.room.room_id,
-                room_id=chat.room_id,
-                order=child_order(chat.chat_id),
+            rooms, spaces = elders(claim.room, topology), elders(home.room, topology)
+            if not rooms.are_all or not spaces.are_all:
+                continue
+            earlier = _last_link(
+                [home.room, *filter(None, map(topology.room, spaces.room_ids))],
+                [room_id, *rooms.room_ids],
             )
-        elif not link.linked:
+            is_removed = (
+                earlier is not None and not earlier.linked and earlier.sender != topology.bot
+            )
+        if is_removed:
             findings.append(
                 Finding(
                     kind=FindingKind.UNLINKED,
-                    room_id=chat.room_id,
+                    room_id=room_id,
                     user_id=claim.owner,
-                    detail=home.room.room_id,
+                    detail=space_id,
                 )
             )
+        elif link is None:
+            yield LinkChild(
+                space_id=space_id, room_id=room_id, order=child_order(chats[room_id].chat_id)
+            )
+
+
+def _last_link(spaces: Sequence[Room], room_ids: Sequence[RoomID]) -> ChildLink | None:
+    """What was last said about a chat, by whatever ID, in a Space that was upgraded."""
+    links = (space.children.get(room_id) for space in spaces for room_id in room_ids)
+    return next((link for link in links if link is not None), None)
+
+
+def _unlinks(
+    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim], topology: Topology
+) -> Iterable[Repair]:
+    """Old rooms of chats that go on elsewhere need not be in the list."""
+    for claim, home in _at_home(claims, chats, homes):
+        for room_id in elders(claim.room, topology).room_ids:
+            link = home.room.children.get(room_id)
+            if link and link.linked:
+                yield UnlinkChild(space_id=home.room.room_id, room_id=room_id)
+
+
+def _moves(
+    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim], topology: Topology
+) -> Iterable[Repair]:
+    """What chats say about the Space that they are in, where it or they were upgraded."""
+    former = {
+        owner: frozenset(elders(home.room, topology).room_ids) for owner, home in homes.items()
+    }
+    for claim, home in _at_home(claims, chats, homes):
+        room, space_id = claim.room, home.room.room_id
+        before = map(topology.room, elders(room, topology).room_ids)
+        named = room.parents.union(*(elder.parents for elder in before if elder))
+        is_named = space_id in room.parents | room.other_parents
+        gone = former[home.owner].intersection(room.parents | room.admits)
+        if gone or (not is_named and not named.isdisjoint({space_id, *former[home.owner]})):
+            yield MoveToSpace(room_id=room.room_id, space_id=space_id, former=tuple(sorted(gone)))
+
+
+def _invites(
+    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim], topology: Topology
+) -> Iterable[Repair]:
+    """Owners who were in a room and never heard of the one that replaced it.
+
+    Nobody is moved by an upgrade; who upgrades a room in the bot's name rarely invites them.
+    """
+    in_use = [claim for claim, _ in _at_home(claims, chats, homes) if not claim.archived]
+    for claim in [*homes.values(), *in_use]:
+        if claim.room.membership(claim.owner) is None:
+            before = map(topology.room, elders(claim.room, topology).room_ids)
+            known = (elder.membership(claim.owner) for elder in before if elder)
+            if next(filter(None, known), None) in {"join", "invite"}:
+                yield InviteToReplacement(room_id=claim.room.room_id, user_id=claim.owner)
+
+
+def _at_home(
+    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim]
+) -> Iterator[tuple[Claim, Claim]]:
+    """The chats that are in their owner's home, each with that."""
+    for claim in claims.chats():
+        home = homes.get(claim.owner)
+        if home and chats[claim.room.room_id].space_id == home.room.room_id:
+            yield claim, home
 
 
 def _changed_homes(rows: dict[UserID, Home], records: Records) -> Iterator[Change]:

@@ -19,7 +19,10 @@ class Progress:
 
     def begin(self, token: str, work: Iterable[Hashable]) -> None:
         """A response ending at `token` came in, with this to do."""
-        self._open.append((token, set(work)))
+        if (todo := set(work)) or not self._open:
+            self._open.append((token, todo))
+        else:  # with nothing to do it ends where the one before does: there may be thousands
+            self._open[-1] = (token, self._open[-1][1])
         self._advance()
 
     def done(self, item: Hashable) -> None:

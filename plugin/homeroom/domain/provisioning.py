@@ -8,7 +8,7 @@ asks for, the same after a crash as after a birth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -68,7 +68,8 @@ def next_step(
     if home is None:
         return CreateSpace(initial_chats=initial_chats)
     chats = tuple(chats)
-    made = sum(chat.space_id == home.space_id for chat in chats)
+    # By their numbers: the rooms that a chat had before upgrades are remembered, too.
+    made = len({c.chat_id or c.room_id for c in chats if c.space_id == home.space_id})
     if made < len(home.initial_chats):
         return next_chat(chats, name=home.initial_chats[made])
     for room in sorted(rooms, key=lambda room: room.age_key):
@@ -109,7 +110,13 @@ def space_request(
 
 
 def chat_request(
-    *, bot: UserID, owner: UserID, space_id: RoomID, step: CreateChat, version: str | None
+    *,
+    bot: UserID,
+    owner: UserID,
+    space_id: RoomID,
+    step: CreateChat,
+    version: str | None,
+    encrypted: bool,
 ) -> dict[str, Any]:
     """The body of `POST /createRoom` for a chat: whoever is in the Space may join it."""
     marker = Marker(room_type=RoomType.CHAT, user_id=owner, chat_id=step.chat_id)
@@ -118,7 +125,7 @@ def chat_request(
         {
             "type": "m.space.parent",
             "state_key": space_id,
-            "content": {"via": [_server(bot)], "canonical": True},
+            "content": parent_content(bot=bot),
         },
         {
             "type": "m.room.join_rules",
@@ -129,12 +136,48 @@ def chat_request(
             },
         },
     ]
+    if encrypted:
+        request["initial_state"].append(
+            {
+                "type": "m.room.encryption",
+                "state_key": "",
+                "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+            }
+        )
     return request
 
 
 def child_content(*, bot: UserID, order: str) -> dict[str, Any]:
     """The content of the `m.space.child` event that links a chat from its Space."""
     return {"via": [_server(bot)], "order": order, "suggested": True}
+
+
+def parent_content(*, bot: UserID) -> dict[str, Any]:
+    """The content of the `m.space.parent` event by which a chat names its Space."""
+    return {"via": [_server(bot)], "canonical": True}
+
+
+def join_rules_content(
+    content: Mapping[str, Any], *, space_id: RoomID, instead_of: Container[RoomID]
+) -> dict[str, Any]:
+    """Restricted join rules that admit the Space's members, not those of the former Spaces.
+
+    Whatever else a person has added to the rules stays.
+    """
+    former = [
+        condition
+        for condition in content.get("allow", ())
+        if isinstance(condition, dict) and condition.get("room_id") in instead_of
+    ]
+    if not former:
+        return dict(content)
+    admission = {"type": "m.room_membership", "room_id": space_id}
+    others = [
+        condition
+        for condition in content["allow"]
+        if condition not in former and condition != admission
+    ]
+    return {**content, "allow": [admission, *others]}
 
 
 def _room_request(

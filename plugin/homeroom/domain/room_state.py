@@ -26,6 +26,7 @@ STATE_TYPES: Final = (
     "m.room.tombstone",
     "m.room.power_levels",
     "m.room.encryption",
+    "m.room.join_rules",
     "m.space.parent",
     "m.space.child",
     MARKER_TYPE,
@@ -53,7 +54,6 @@ def read_room(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Room
     content = create["content"]
     markers = state[MARKER_TYPE]
     marker, problems = _read_markers(markers, bot=bot)
-    predecessor = content.get("predecessor")
     tombstone = state["m.room.tombstone"].get("")
     name = state["m.room.name"].get("", {}).get("content", {}).get("name")
     room = Room(
@@ -63,9 +63,7 @@ def read_room(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Room
         is_space=content.get("type") == "m.space",
         room_version=_text(content.get("room_version")) or "1",
         name=_text(name),
-        predecessor=_room_id(predecessor.get("room_id"))
-        if isinstance(predecessor, dict)
-        else None,
+        predecessor=read_predecessor(content),
         is_tombstoned=tombstone is not None,
         replacement=_room_id(tombstone["content"].get("replacement_room")) if tombstone else None,
         marker=marker,
@@ -80,13 +78,18 @@ def _with_details(room: Room, state: Events, *, bot: UserID) -> Room:
     """Add what is only needed of rooms that may be Homeroom's."""
     power_levels = state["m.room.power_levels"].get("")
     encryption = state["m.room.encryption"].get("")
+    join_rules = state["m.room.join_rules"].get("")
+    about_parents = frozenset(RoomID(key) for key in state["m.space.parent"] if _room_id(key))
+    parents = frozenset(
+        key
+        for key in about_parents
+        if (event := state["m.space.parent"][key])["sender"] == bot and _has_via(event["content"])
+    )
     return replace(
         room,
-        parents=frozenset(
-            RoomID(key)
-            for key, event in state["m.space.parent"].items()
-            if event["sender"] == bot and _room_id(key) and _has_via(event["content"])
-        ),
+        parents=parents,
+        other_parents=about_parents - parents,
+        admits=read_admitted(join_rules["content"]) if join_rules else frozenset(),
         children={
             RoomID(key): ChildLink(
                 sender=UserID(event["sender"]), linked=_has_via(event["content"])
@@ -100,6 +103,26 @@ def _with_details(room: Room, state: Events, *, bot: UserID) -> Room:
             power_levels=power_levels["content"] if power_levels else None,
             encryption=encryption["content"] if encryption else None,
         ),
+    )
+
+
+def read_predecessor(create: dict[str, Any]) -> RoomID | None:
+    """The room that a room replaces, as the content of its create event says."""
+    predecessor = create.get("predecessor")
+    return _room_id(predecessor.get("room_id")) if isinstance(predecessor, dict) else None
+
+
+def read_admitted(join_rules: dict[str, Any]) -> frozenset[RoomID]:
+    """The rooms whose members may join, as the content of `m.room.join_rules` says."""
+    if join_rules.get("join_rule") not in ("restricted", "knock_restricted"):
+        return frozenset()
+    conditions = join_rules.get("allow")
+    return frozenset(
+        room_id
+        for condition in (conditions if isinstance(conditions, list) else ())
+        if isinstance(condition, dict)
+        and condition.get("type") == "m.room_membership"
+        and (room_id := _room_id(condition.get("room_id")))
     )
 
 
@@ -121,6 +144,7 @@ def read_invite(room_id: RoomID, events: object, *, bot: UserID) -> Invite | Non
         room_id=room_id,
         inviter=UserID(invite["sender"]),
         is_space=create.get("type") == "m.space",
+        predecessor=read_predecessor(create),
     )
 
 

@@ -57,7 +57,7 @@ class Room:
     """A room that the bot is joined to, reduced to what the planner needs.
 
     For a room that cannot be Homeroom's (neither made by the bot, nor marked, nor the successor
-    of another room) `members`, `children` and `mirror` are left out.
+    of another room) `members`, `children`, `mirror` and the like are left out.
     """
 
     room_id: RoomID
@@ -75,6 +75,10 @@ class Room:
     marker_problems: tuple[MarkerProblem, ...] = ()
     parents: frozenset[RoomID] = frozenset()
     """Spaces that the bot itself named as `m.space.parent`."""
+    other_parents: frozenset[RoomID] = frozenset()
+    """Spaces about which there is an `m.space.parent` that was emptied, or is somebody else's."""
+    admits: frozenset[RoomID] = frozenset()
+    """Rooms whose members may join by a restricted join rule."""
     children: Mapping[RoomID, ChildLink] = field(default_factory=dict)
     members: Mapping[UserID, Member] = field(default_factory=dict)
     """Every member event of the room, whatever the membership."""
@@ -112,6 +116,8 @@ class Invite:
     room_id: RoomID
     inviter: UserID
     is_space: bool = False
+    predecessor: RoomID | None = None
+    """The room that it says it replaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,16 @@ from ..domain.plan import (
     Change,
     Finding,
     FindingKind,
+    InviteToReplacement,
     JoinReplacement,
     LinkChild,
+    MoveToSpace,
     Plan,
     Repair,
     SetChat,
     SetHome,
     StampMarker,
+    UnlinkChild,
 )
 from .markdown import code, listed, plain
 
@@ -81,6 +84,8 @@ def _chat_values(chat: Chat) -> dict[str, str | None]:
         "name": chat.name,
         "status": chat.status.value if chat.status else None,
         "room_type": chat.room_type.value if chat.room_type else None,
+        "conversation": str(chat.conversation.number) if chat.conversation else None,
+        "conversation_since": chat.conversation.since if chat.conversation else None,
     }
 
 
@@ -90,8 +95,14 @@ def _repair(repair: Repair) -> str:
             return f"marker of `{room_id}` ({marker.chat_id or marker.room_type.value})"
         case LinkChild(space_id=space_id, room_id=room_id):
             return f"link from Space `{space_id}` to `{room_id}`"
+        case UnlinkChild(space_id=space_id, room_id=room_id):
+            return f"no link any more from Space `{space_id}` to `{room_id}`, which was upgraded"
+        case MoveToSpace(room_id=room_id, space_id=space_id):
+            return f"parent and join rule of `{room_id}`, for Space `{space_id}`"
         case JoinReplacement(room_id=room_id, replacement=replacement):
             return f"join of `{replacement}`, which replaces `{room_id}`"
+        case InviteToReplacement(room_id=room_id, user_id=user_id):
+            return f"invite of {code(user_id)} to `{room_id}`, which replaces a room of theirs"
         case _:
             assert_never(repair)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from ..config import Problem
+from ..adapters.platforms import Trouble
+from ..config import NotInForce, Problem
 from ..domain.commands import CHAT_USAGE, Misused
 from ..domain.model import Chat, Home, Status
 from .markdown import link, plain
@@ -16,6 +17,7 @@ HELP: Final = f"""**What you can do here**
 - Write something: the agent answers.
 - `!chat new [name]` makes another chat, `!chat list` shows all of yours.
 - `!chat rename NAME` renames this chat.
+- `!chat clear` begins a new conversation in this chat.
 - `!chat archive` sets this chat aside; `!chat unarchive` takes it up again.
 
 Usage: `{CHAT_USAGE}`"""
@@ -24,16 +26,61 @@ ARCHIVED_NOW: Final = (
     "This chat is archived: it is out of your home's list and nothing is answered here."
     " `!chat unarchive` takes it up again."
 )
+CLEARED: Final = (
+    "A new conversation begins here: the agent no longer knows what was said before."
+    " The messages stay in the room."
+)
 UNARCHIVED_NOW: Final = "This chat is taken up again."
 NO_HOME: Final = "You have no home yet. Invite me to a room to get one."
 NOT_A_CHAT: Final = "That works in one of your chats only."
 OWNERS_ONLY: Final = "That is for the person whose chat this is."
 ADMINS_ONLY: Final = "`!reconcile` is for the administrators of this bot."
-NO_ANSWER: Final = "There was no answer this time. Please send your message again in a moment."
+NO_ANSWER: Final = (
+    "Something went wrong here, so there is no answer. Please send your message again; if that"
+    " does not help, tell the administrator of this bot."
+)
+TROUBLES: Final[Mapping[Trouble, str]] = {
+    Trouble.BUSY: "The agent has too much to do. Please send your message again in a few minutes.",
+    Trouble.UNREACHABLE: (
+        "The agent could not be reached. Please send your message again in a moment; if that does"
+        " not help, tell the administrator of this bot."
+    ),
+    Trouble.MISCONFIGURED: (
+        "The agent does not work with this bot's settings. Sending your message again does not"
+        " help; please tell the administrator of this bot."
+    ),
+    Trouble.REFUSED: (
+        "The agent refuses to answer this. Sending it again does not help; in other words it may."
+    ),
+    Trouble.TOO_LARGE: (
+        "The answer is longer than what I can pass on. Sending your message again does not help;"
+        " please ask for less at once."
+    ),
+    Trouble.CUT_OFF: (
+        "The answer broke off before its end. Please send your message again if you need all of"
+        " it."
+    ),
+}
+EMPTY: Final = "(no answer)"
+WITHDRAWN: Final = "The answer ends here, because the message that it answers was deleted."
+PAUSED: Final = "I have to stop for a moment. The answer goes on when I am back."
+INTERRUPTED: Final = (
+    "The answer was interrupted. Please send your message again if you need all of it."
+)
+SHORTER: Final = "The answer was given again, and ends above."
+ONLY_TEXT: Final = "I understand text only: no pictures, files, voice messages and the like."
 TOOK_TOO_LONG: Final = "The answer took too long. Please send your message again."
 TOO_MANY_WAITING: Final = (
     "There are more messages waiting here than I can keep. Please send the last ones again"
     " when I have caught up."
+)
+UNREADABLE: Final = (
+    "I cannot read this message, because its key did not reach me. Please send it again."
+)
+NO_ENCRYPTION: Final = (
+    "This room is encrypted, and I cannot read encrypted messages: nothing that is written here"
+    " reaches me. Please tell the administrator of this bot; until then, use a room that is not"
+    " encrypted."
 )
 SLOW: Final = (
     "Your home is being made. The homeserver lets me make rooms only slowly just now;"
@@ -41,7 +88,11 @@ SLOW: Final = (
 )
 OUTAGE: Final = (
     "Your home could not be finished just now, because the homeserver did not answer."
-    " Nothing is lost: write something here in a few minutes and I will go on."
+    " Nothing is lost: I will go on as soon as it does."
+)
+NOT_NOW: Final = (
+    "That did not work just now, because the homeserver did not answer."
+    " Please try again in a few minutes."
 )
 SPACE_MOVED: Final = (
     "Your home's Space was upgraded to a room that I am not in. Please invite me to the new Space."
@@ -102,12 +153,29 @@ def misused(problem: Misused) -> str:
 
 
 def bad_settings(problems: Sequence[Problem]) -> str:
-    lines = [
-        f"- `{p.key}`: found {plain(p.found)}, expected {plain(p.expected)}" for p in problems
-    ]
     return (
         "**The settings cannot be used**, so I do nothing. Mend them in maubot's web UI:\n\n"
-        + "\n".join(lines)
+        + _problems(problems)
+    )
+
+
+def not_in_force(settings: NotInForce) -> list[str]:
+    """What `!reconcile` adds about settings that were saved and do not count; often nothing."""
+    parts = []
+    if settings.problems:
+        parts.append(
+            "**The saved settings cannot be used**, the last good ones are in force. Mend them in"
+            " maubot's web UI:\n\n" + _problems(settings.problems)
+        )
+    if settings.awaits_restart:
+        keys = ", ".join(f"`{key}`" for key in settings.awaits_restart)
+        parts.append(f"**Saved, but waiting for a restart of the instance**: {keys}")
+    return parts
+
+
+def _problems(problems: Sequence[Problem]) -> str:
+    return "\n".join(
+        f"- `{p.key}`: found {plain(p.found)}, expected {plain(p.expected)}" for p in problems
     )
 
 

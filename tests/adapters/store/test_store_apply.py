@@ -11,13 +11,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Connection, Database
 
 from homeroom.adapters.store import Store, StoreError
 from homeroom.adapters.store.statements import READ_CHATS, READ_HOMES
 from homeroom.adapters.store.transactions import snapshot
-from homeroom.domain.model import ROUTED, Chat, ChatID, Home, Records, RoomType, Status
+from homeroom.domain.model import (
+    ROUTED,
+    Chat,
+    ChatID,
+    Conversation,
+    Home,
+    Records,
+    RoomType,
+    Status,
+)
 from homeroom.domain.model import PlatformChatID as Key
 from tests.adapters.store.databases import Backend, Clock, SqliteBackend
 from tests.adapters.store.rows import ANNA, BEN, by_room, changes, chat, home, rows_of
@@ -46,7 +55,15 @@ async def test_a_chat_comes_back_as_it_was_written(
     store: Store, status: Status | None, room_type: RoomType | None, filled: bool
 ) -> None:
     written = (
-        chat("one", "C1", key="key-1", status=status, room_type=room_type, name="")
+        chat(
+            "one",
+            "C1",
+            key="key-1",
+            status=status,
+            room_type=room_type,
+            name="",
+            conversation=Conversation(number=2, since=EventID("$e")),
+        )
         if filled
         else chat("one", space_id=None, name=None, status=status, room_type=room_type)
     )

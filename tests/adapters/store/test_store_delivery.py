@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
 
-from homeroom.adapters.store import Store
+from homeroom.adapters.store import PastReconcile, Store
 from tests.adapters.store.databases import Backend, Clock
 from tests.adapters.store.rows import rows_of
 
@@ -82,6 +82,17 @@ async def test_a_notice_may_be_sent_once_per_period(store: Store, clock: Clock) 
     assert not await store.claim_notice(ROOM, "pointer", every_ms=100)
 
 
+async def test_pruning_forgets_notices_of_that_age(
+    store: Store, database: Database, clock: Clock
+) -> None:
+    for clock.time, room in ((0, "!old:example.org"), (5, "!new:example.org")):
+        assert await store.claim_notice(RoomID(room), "pointer", every_ms=100)
+    clock.time = 10
+    await store.prune(older_than=5, keep=10)
+    (kept,) = await rows_of(database, "notices")
+    assert kept["room_id"] == "!new:example.org"
+
+
 async def test_every_room_and_kind_has_its_own_period(store: Store) -> None:
     assert await store.claim_notice(ROOM, "pointer", every_ms=100)
     assert await store.claim_notice(ROOM, "failure", every_ms=100)
@@ -106,3 +117,34 @@ async def test_of_many_who_claim_a_notice_at_once_one_gets_it(
             ]
             assert sum(await asyncio.gather(*claims)) == 1
             clock.time += 100
+
+
+async def test_when_rooms_were_active_is_the_last_event_of_each(
+    store: Store, clock: Clock
+) -> None:
+    assert await store.last_handled() == {}
+    other = RoomID("!two:example.org")
+    for event_id, clock.time, room_id in (("$1", 5, ROOM), ("$2", 9, ROOM), ("$3", 7, other)):
+        await store.mark_handled(EventID(event_id), room_id=room_id)
+    assert await store.last_handled() == {ROOM: 9, other: 7}
+
+
+async def test_of_past_reconciles_the_last_are_kept(store: Store, database: Database) -> None:
+    def past(at: int) -> PastReconcile:
+        return PastReconcile(
+            finished_at=at,
+            milliseconds=2,
+            rooms=3,
+            adopted=4,
+            updated=5,
+            backfilled=6,
+            left=7,
+            unreadable=8,
+            findings=9,
+        )
+
+    assert await store.reconciles(at_most=3) == []
+    for at in (3, 1, 7, 5, 9, 9):
+        await store.note_reconcile(past(at), keep=3)
+    assert await store.reconciles(at_most=2) == [past(9), past(7)]
+    assert len(await rows_of(database, "reconciles")) == 3

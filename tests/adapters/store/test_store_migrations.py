@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mautrix.types import EventID, RoomID, SyncToken
 from mautrix.util.async_db import Connection, Database, Scheme
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from homeroom.adapters.store import UPGRADES, Store
+from homeroom.adapters.store import UPGRADES, Position, Store
 from homeroom.adapters.store.tables import METADATA
 from homeroom.domain.model import Records, Status
 from tests.adapters.store.databases import Backend, Clock, steps
-from tests.adapters.store.rows import ANNA, BEN, by_room, changes, chat, home, insert, rows_of
+from tests.adapters.store.rows import (
+    ANNA,
+    BEN,
+    BOT,
+    by_room,
+    changes,
+    chat,
+    home,
+    insert,
+    rows_of,
+)
+
+RELEASED = Path(__file__).parent / "released"
+"""What each released version stored, as dumps."""
 
 Schema = set[tuple[Any, ...]]
 
@@ -64,7 +79,7 @@ async def test_the_upgraded_schema_is_that_of_the_tables(backend: Backend) -> No
             for index in table.indexes:
                 await database.execute(str(CreateIndex(index).compile(dialect=dialect)))
         assert upgraded == await schema_of(database)
-        assert len({row for row in upgraded if row[0] == "column"}) == 26
+        assert len({row for row in upgraded if row[0] == "column"}) == 43
 
 
 async def version_of(database: Database) -> int:
@@ -119,7 +134,7 @@ async def test_of_legacy_rows_that_share_an_id_the_oldest_keeps_it(
     async with backend.opened(steps(1)) as database:
         await legacy_rows(database)
     async with backend.opened() as database:
-        assert await version_of(database) == 2
+        assert await version_of(database) == 3
         assert await Store(database, now=clock).snapshot() == Records(
             homes={ANNA: home()},
             chats=by_room(
@@ -135,6 +150,73 @@ async def test_of_legacy_rows_that_share_an_id_the_oldest_keeps_it(
                 chat("odd", "C1", key="key-1", status=None),
             ),
         )
+
+
+async def load(backend: Backend, *, version: str) -> None:
+    """Fill empty data with what a released version stored."""
+    async with backend.opened(steps()) as database:
+        dump = RELEASED / f"{version}.{database.scheme.value}.sql"
+        for statement in dump.read_text("utf-8").split(";\n"):
+            if statement:
+                await database.execute(statement)
+
+
+async def test_the_database_of_0_1_0_keeps_homes_and_the_place_in_the_timeline(
+    backend: Backend, clock: Clock
+) -> None:
+    await load(backend, version="0.1.0")
+    async with backend.opened() as database:
+        store = Store(database, now=clock)
+        space = RoomID("!annas-home:example.org")
+        assert await store.snapshot() == Records(
+            homes={
+                ANNA: home(space_id=space, initial_chats=("General", "Ideas")),
+                BEN: home(BEN, space_id=RoomID("!bens-home:example.org"), status=Status.LEFT),
+            },
+            chats=by_room(
+                chat("general", "C1", key="key-of-general", space_id=space, name="General"),
+                chat(
+                    "ideas",
+                    "C2",
+                    key="key-of-ideas",
+                    space_id=space,
+                    name="Ideas, 'quoted' & ünïcode 🙂",
+                    status=Status.ARCHIVED,
+                ),
+                chat(
+                    "old",
+                    "C3",
+                    key="key-of-new",
+                    space_id=space,
+                    name="Trip",
+                    status=Status.REPLACED,
+                ),
+                chat("new", "C3", key="key-of-new", space_id=space, name="Trip"),
+                chat("bens", owner=BEN, space_id=None, name=None, status=Status.LEFT),
+            ),
+        )
+        events = [EventID(f"$handled-{number}") for number in range(1, 5)]
+        assert await store.handled(events) == frozenset(events[:3])
+        assert await store.position() == Position(
+            token=SyncToken("s12_34_5"), bot=BOT, saved_at=1_763_800_000_005
+        )
+        clock.time = 1_763_800_000_007
+        assert not await store.claim_notice(RoomID("!lobby:example.org"), "pointer", every_ms=2)
+        upgraded = await schema_of(database)
+        for table in (*METADATA.tables, "version"):
+            await database.execute(f"DROP TABLE {table}")
+    async with backend.opened() as database:
+        assert upgraded == await schema_of(database)
+
+
+async def test_rows_from_before_later_conversations_are_in_their_first(
+    backend: Backend, clock: Clock
+) -> None:
+    async with backend.opened(steps(1, 2)) as database:
+        await add(database, "a", "C1", "key-1")
+    async with backend.opened() as database:
+        store = Store(database, now=clock)
+        assert (await store.snapshot()).chats == by_room(chat("a", "C1", key="key-1"))
 
 
 async def test_an_upgrade_that_fails_loses_nothing_and_can_be_repeated(
@@ -158,7 +240,7 @@ async def test_an_upgrade_that_fails_loses_nothing_and_can_be_repeated(
         assert [await rows_of(database, table) for table in ("homes", "chats")] == before
         assert await schema_of(database) == schema
     async with backend.opened() as database:
-        assert await version_of(database) == 2
+        assert await version_of(database) == 3
         assert len(await rows_of(database, "chats")) == 10
 
 

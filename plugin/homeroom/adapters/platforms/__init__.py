@@ -3,6 +3,13 @@
 A platform is one coroutine: a turn in, the answer out, in as many pieces as it comes in. It knows
 nothing of Matrix; what it does know a conversation by is `platform_chat_id`, which stays the same
 whatever happens to the bot.
+
+    choose    the platform of the settings, and another one when they change
+    echo      needs nothing
+    webhook   a server of the administrator's; the contract is in the README
+    openai    any server with the Chat Completions API
+    client    what the last two share: one request, tried again, and judged when it fails
+    sse       server-sent events, bounded
 """
 
 from __future__ import annotations
@@ -10,10 +17,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Protocol
 
 from mautrix.types import EventID, RoomID, UserID
 
+from ...domain.conversation import Utterance as Utterance
 from ...domain.model import ChatID, PlatformChatID
 
 
@@ -29,14 +37,6 @@ class Turn:
     text: str
     name: str | None
     """The chat's name; None if the room has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What was said in a conversation before a turn."""
-
-    role: Literal["user", "assistant"]
-    text: str
 
 
 class History(Protocol):
@@ -59,9 +59,10 @@ class Trouble(Enum):
     MISCONFIGURED = "misconfigured"
     """A wrong key, address or model: only the administrator can help."""
     REFUSED = "refused"
-    """The platform will not answer this message: another one may be answered."""
+    """The platform will not answer this message, or not to the end: another one may be."""
     TOO_LARGE = "too large"
-    """The answer is larger than what is read; what came until then was given out."""
+    """The answer is longer than it may be by our limit or by the platform's own; what there is of
+    it was given out, which may be nothing."""
     CUT_OFF = "cut off"
     """The answer ended in the middle; what came until then was given out."""
 
@@ -88,7 +89,9 @@ class Platform(Protocol):
 
         Called once for an event unless the process dies in the middle; then again with the same
         `event_id`. No pieces, or blank ones: nothing is said. Whoever stops listening closes the
-        generator.
+        generator. It may take for ever: whoever listens bounds the time, in all.
+
+        The pieces are text that Matrix can carry (no lone surrogates), and of bounded length.
 
         Raises:
             PlatformError: no answer, or no more of it, for a reason that is in the error.

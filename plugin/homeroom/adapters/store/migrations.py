@@ -113,6 +113,41 @@ _DELIVERY: Final = (
     """,
 )
 
+_PAST_RECONCILES: Final = (
+    """
+    CREATE TABLE reconciles (
+        finished_at BIGINT NOT NULL PRIMARY KEY,
+        milliseconds BIGINT NOT NULL,
+        rooms BIGINT NOT NULL,
+        adopted BIGINT NOT NULL,
+        updated BIGINT NOT NULL,
+        backfilled BIGINT NOT NULL,
+        rooms_left BIGINT NOT NULL,
+        unreadable BIGINT NOT NULL,
+        findings BIGINT NOT NULL
+    )
+    """,
+)
+
+_CONVERSATIONS: Final = (
+    "ALTER TABLE chats ADD COLUMN conversation BIGINT",
+    "ALTER TABLE chats ADD COLUMN conversation_since TEXT",
+)
+
+_OPEN_ANSWERS: Final = (
+    """
+    CREATE TABLE open_answers (
+        event_id TEXT NOT NULL,
+        part BIGINT NOT NULL,
+        room_id TEXT NOT NULL,
+        thread_root TEXT,
+        answer_id TEXT,
+        opened_at BIGINT NOT NULL,
+        PRIMARY KEY (event_id, part)
+    )
+    """,
+)
+
 
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
@@ -122,6 +157,10 @@ async def _to_version_2(connection: Connection) -> None:
     await _run(connection, _INITIAL_CHATS + _UNIQUE_IDS + _DELIVERY)
 
 
+async def _to_version_3(connection: Connection) -> None:
+    await _run(connection, _CONVERSATIONS + _PAST_RECONCILES + _OPEN_ANSWERS)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -129,3 +168,4 @@ async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
 
 UPGRADES.register(_to_version_1, description="homes and chats")
 UPGRADES.register(_to_version_2, description="unique ids, initial chats, delivery")
+UPGRADES.register(_to_version_3, description="conversations, past reconciles, open answers")

@@ -8,13 +8,14 @@ the planner fills it in again from Matrix.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
-from mautrix.types import RoomID, SyncToken, UserID
+from mautrix.types import EventID, RoomID, SyncToken, UserID
 
-from ...domain.ids import chat_number, is_platform_chat_id
+from ...domain.answers import OpenAnswer, Question
+from ...domain.ids import chat_number, is_platform_chat_id, read_conversation
 from ...domain.model import Chat, ChatID, Home, PlatformChatID, RoomType, Status
 
 _Word = TypeVar("_Word", bound=Enum)
@@ -35,6 +36,27 @@ class Position:
     """Whose sync it is: a token means nothing to another account."""
     saved_at: int
     """Milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastReconcile:
+    """What is remembered of a reconcile that looked at everything; counts as in `Plan`."""
+
+    finished_at: int
+    """Milliseconds since 1970."""
+    milliseconds: int
+    rooms: int
+    adopted: int
+    updated: int
+    backfilled: int
+    left: int
+    unreadable: int
+    findings: int
+
+    @property
+    def drift(self) -> int:
+        """Rows that were not as Matrix had it."""
+        return self.adopted + self.updated
 
 
 def read_home(row: Row) -> Home | None:
@@ -65,6 +87,7 @@ def read_chat(row: Row) -> Chat | None:
         platform_chat_id=_platform_chat_id(row["platform_chat_id"]),
         name=_text(row["name"], empty=True),
         status=_word(row["status"], of=Status),
+        conversation=read_conversation(row["conversation"], row["conversation_since"]),
     )
 
 
@@ -74,6 +97,48 @@ def read_position(row: Row) -> Position | None:
     if token is None or bot is None or not isinstance(saved_at, int):
         return None
     return Position(token=SyncToken(token), bot=UserID(bot), saved_at=saved_at)
+
+
+def read_reconcile(row: Row) -> PastReconcile | None:
+    """Read a row of `reconciles`; None if something in it is not a number."""
+    names = [field.name for field in fields(PastReconcile)]
+    values = {name: row["rooms_left" if name == "left" else name] for name in names}
+    if not all(isinstance(value, int) for value in values.values()):
+        return None
+    return PastReconcile(**values)
+
+
+def reconcile_values(past: PastReconcile) -> dict[str, object]:
+    """Give the columns of `reconciles` their values."""
+    return {"rooms_left" if name == "left" else name: n for name, n in asdict(past).items()}
+
+
+def read_open_answer(row: Row) -> OpenAnswer | None:
+    """Read a row of `open_answers`; None if something in it is missing."""
+    event_id, room_id, part = _text(row["event_id"]), _text(row["room_id"]), row["part"]
+    thread_root, answer_id = _text(row["thread_root"]), _text(row["answer_id"])
+    if event_id is None or room_id is None or not isinstance(part, int):
+        return None
+    return OpenAnswer(
+        question=Question(
+            room_id=RoomID(room_id),
+            event_id=EventID(event_id),
+            thread_root=None if thread_root is None else EventID(thread_root),
+        ),
+        part=part,
+        answer_id=None if answer_id is None else EventID(answer_id),
+    )
+
+
+def open_answer_values(answer: OpenAnswer) -> dict[str, object]:
+    """Give the columns of `open_answers` their values, except for the time."""
+    return {
+        "event_id": answer.question.event_id,
+        "part": answer.part,
+        "room_id": answer.question.room_id,
+        "thread_root": answer.question.thread_root,
+        "answer_id": answer.answer_id,
+    }
 
 
 def home_values(home: Home) -> dict[str, object]:
@@ -97,6 +162,8 @@ def chat_values(chat: Chat) -> dict[str, object]:
         "platform_chat_id": chat.platform_chat_id,
         "name": chat.name,
         "status": chat.status and chat.status.value,
+        "conversation": chat.conversation and chat.conversation.number,
+        "conversation_since": chat.conversation and chat.conversation.since,
     }
 
 

@@ -12,11 +12,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Table, and_, bindparam, func, literal_column, null, or_
+from sqlalchemy import Table, and_, bindparam, func, literal_column, null, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.sql import Select
 
-from .tables import CHATS, HANDLED_EVENTS, HOMES, METADATA, NOTICES, SYNC_STATE
+from .tables import (
+    CHATS,
+    HANDLED_EVENTS,
+    HOMES,
+    METADATA,
+    NOTICES,
+    OPEN_ANSWERS,
+    RECONCILES,
+    SYNC_STATE,
+)
 
 # The base class, because SQLAlchemy 2.1's default dialect writes `$1::VARCHAR`.
 _DIALECT: Final[Any] = PGDialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
@@ -52,6 +62,12 @@ def _compile(statement: Any) -> Statement:
     names = tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
     numbers = {name: number for number, name in enumerate(names, start=1)}
     return Statement(_PLACEHOLDER.sub(lambda match: f"${numbers[match[1]]}", text), names)
+
+
+def _select(*columns: Any) -> Any:
+    """`select`, which took one list before SQLAlchemy 1.4."""
+    make: Any = select
+    return make(*columns) if hasattr(Select, "add_columns") else make(list(columns))
 
 
 def _insert(table: Table) -> Any:
@@ -135,8 +151,37 @@ DELETE_HANDLED_FROM: Final = _compile(
         )
     )
 )
+READ_LAST_HANDLED: Final = _compile(
+    _select(
+        HANDLED_EVENTS.c.room_id, func.max(HANDLED_EVENTS.c.handled_at).label("handled_at")
+    ).group_by(HANDLED_EVENTS.c.room_id)
+)
 
 READ_SYNC_STATE: Final = _compile(SYNC_STATE.select().where(SYNC_STATE.c.key == bindparam("key")))
 WRITE_SYNC_STATE: Final = _upsert(SYNC_STATE)
 
 CLAIM_NOTICE: Final = _claim()
+
+WRITE_OPEN_ANSWER: Final = _upsert(OPEN_ANSWERS, kept=("opened_at",))
+READ_OPEN_ANSWERS: Final = _compile(
+    OPEN_ANSWERS.select().order_by(OPEN_ANSWERS.c.event_id, OPEN_ANSWERS.c.part)
+)
+READ_OPEN_ANSWERS_TO: Final = _compile(
+    OPEN_ANSWERS.select()
+    .where(OPEN_ANSWERS.c.event_id == bindparam("event_id"))
+    .order_by(OPEN_ANSWERS.c.part)
+)
+DELETE_OPEN_ANSWERS_TO: Final = _compile(
+    OPEN_ANSWERS.delete().where(OPEN_ANSWERS.c.event_id == bindparam("event_id"))
+)
+DELETE_NOTICES_BEFORE: Final = _compile(
+    NOTICES.delete().where(NOTICES.c.sent_at < bindparam("before"))
+)
+
+WRITE_RECONCILE: Final = _upsert(RECONCILES)
+READ_RECONCILES: Final = _compile(
+    RECONCILES.select().order_by(RECONCILES.c.finished_at.desc()).limit(bindparam("at_most"))
+)
+DELETE_RECONCILES_BEFORE: Final = _compile(
+    RECONCILES.delete().where(RECONCILES.c.finished_at < bindparam("before"))
+)

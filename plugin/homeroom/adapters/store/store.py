@@ -14,12 +14,25 @@ from typing import Any, Final
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.async_db import Connection, Database
 
+from ...domain.answers import OpenAnswer
 from ...domain.model import Chat, Home, Records
 from ...domain.never import assert_never
 from ...domain.plan import Change, SetChat, SetHome
 from . import statements
 from .errors import attempt
-from .rows import Position, chat_values, home_values, read_chat, read_home, read_position
+from .rows import (
+    PastReconcile,
+    Position,
+    chat_values,
+    home_values,
+    open_answer_values,
+    read_chat,
+    read_home,
+    read_open_answer,
+    read_position,
+    read_reconcile,
+    reconcile_values,
+)
 from .transactions import connection, snapshot, transaction
 
 _POSITION: Final = "position"
@@ -115,11 +128,18 @@ class Store:
                     )
                 )
 
+    async def last_handled(self) -> dict[RoomID, int]:
+        """Read when the last event of each room was acted on, as far as is still remembered."""
+        with attempt("read when rooms were active"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(*statements.READ_LAST_HANDLED())
+        return {RoomID(row["room_id"]): row["handled_at"] for row in rows}
+
     async def prune(self, *, older_than: int, keep: int) -> int:
         """Forget handled events, return how many.
 
         Forgotten are those that were handled more than `older_than` milliseconds ago, and the
-        oldest of those that are more than `keep`.
+        oldest of those that are more than `keep`. Notices of that age are forgotten, too.
         """
         with attempt("prune handled events"):
             async with transaction(self._database) as writing:
@@ -137,6 +157,9 @@ class Store:
                             )
                         )
                     )
+                await writing.execute(
+                    *statements.DELETE_NOTICES_BEFORE(before=self._now() - older_than)
+                )
                 return forgotten
 
     async def position(self) -> Position | None:
@@ -170,6 +193,52 @@ class Store:
                     )
                 )
         return _affected(result) == 1
+
+    async def note_reconcile(self, past: PastReconcile, *, keep: int) -> None:
+        """Remember a reconcile; the oldest are forgotten where there are more than `keep`."""
+        with attempt("note a reconcile"):
+            async with transaction(self._database) as writing:
+                await writing.execute(*statements.WRITE_RECONCILE(**reconcile_values(past)))
+                kept = await writing.fetch(*statements.READ_RECONCILES(at_most=keep))
+                await writing.execute(
+                    *statements.DELETE_RECONCILES_BEFORE(before=kept[-1]["finished_at"])
+                )
+
+    async def reconciles(self, *, at_most: int) -> list[PastReconcile]:
+        """Read the last reconciles, the newest first."""
+        with attempt("read past reconciles"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(*statements.READ_RECONCILES(at_most=at_most))
+        return list(filter(None, map(read_reconcile, rows)))
+
+    async def open_answers(self, event_id: EventID | None = None) -> list[OpenAnswer]:
+        """Read which messages belong to answers that are not finished (to one event), in order."""
+        with attempt("read open answers"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(
+                    *(
+                        statements.READ_OPEN_ANSWERS()
+                        if event_id is None
+                        else statements.READ_OPEN_ANSWERS_TO(event_id=event_id)
+                    )
+                )
+        return list(filter(None, map(read_open_answer, rows)))
+
+    async def note_open_answer(self, answer: OpenAnswer) -> None:
+        """Remember a message of an answer that is not finished."""
+        with attempt("note an open answer"):
+            async with connection(self._database) as writing:
+                await writing.execute(
+                    *statements.WRITE_OPEN_ANSWER(
+                        **open_answer_values(answer), opened_at=self._now()
+                    )
+                )
+
+    async def close_answer(self, event_id: EventID) -> None:
+        """Forget the messages of an answer: it is finished."""
+        with attempt("close an answer"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.DELETE_OPEN_ANSWERS_TO(event_id=event_id))
 
     async def counts(self) -> dict[str, int]:
         """Count the rows of every table, at one moment."""

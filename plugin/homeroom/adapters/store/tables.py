@@ -37,6 +37,8 @@ CHATS: Final = Table(
     Column("status", Text),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("conversation", BigInteger),
+    Column("conversation_since", Text),
 )
 
 # Rows of rooms that were left or replaced keep their ids, so only routed rows are unique.
@@ -81,4 +83,29 @@ NOTICES: Final = Table(
     Column("room_id", Text, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("sent_at", BigInteger, nullable=False),
+)
+
+RECONCILES: Final = Table(
+    "reconciles",
+    METADATA,
+    Column("finished_at", BigInteger, primary_key=True, autoincrement=False),
+    Column("milliseconds", BigInteger, nullable=False),
+    Column("rooms", BigInteger, nullable=False),
+    Column("adopted", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("backfilled", BigInteger, nullable=False),
+    Column("rooms_left", BigInteger, nullable=False),
+    Column("unreadable", BigInteger, nullable=False),
+    Column("findings", BigInteger, nullable=False),
+)
+
+OPEN_ANSWERS: Final = Table(
+    "open_answers",
+    METADATA,
+    Column("event_id", Text, primary_key=True),
+    Column("part", BigInteger, primary_key=True, autoincrement=False),
+    Column("room_id", Text, nullable=False),
+    Column("thread_root", Text),
+    Column("answer_id", Text),  # NULL: it may have been sent, or not
+    Column("opened_at", BigInteger, nullable=False),
 )

@@ -1,0 +1,127 @@
+"""Everything that the status page shows, taken at one moment and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from mautrix.types import RoomID, UserID
+
+from ..adapters.homeserver import Homeserver
+from ..adapters.http import Health
+from ..adapters.store import PastReconcile, StoreError
+from ..catch_up import CatchUp
+from ..config import Problem
+from ..domain.model import Records
+from ..domain.plan import Finding
+from ..inbox import Inbox
+from ..reconcile import Failure, Reconciler
+from ..routes import Routes
+
+SILENT_AFTER: Final = 3 * 60 * 1000
+"""Milliseconds without a response of maubot's sync loop, which asks again every half minute."""
+
+
+class Condition(str, Enum):
+    """Whether messages are answered; the word that `/healthz` says."""
+
+    OK = "ok"
+    SETTINGS = "settings"
+    RECONCILING = "reconciling"
+    CATCHING_UP = "catching-up"
+    PAUSED = "paused"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queues:
+    """Messages on their way; times are in milliseconds since 1970."""
+
+    in_hand: int = 0
+    waiting: int = 0
+    done: int = 0
+    """Since the start."""
+    responses: int = 0
+    """Sync responses that are not taken in yet."""
+    behind_since: int | None = None
+    """When the oldest message that is not done came in; None: the position is up to date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    bot: UserID
+    version: str
+    taken_at: int
+    condition: Condition
+    problems: tuple[Problem, ...] = ()
+    """Of the settings, if that is the condition."""
+    failure: Failure | None = None
+    """Why the last attempt to look at everything failed."""
+    records: Records = field(default_factory=Records)
+    activity: Mapping[RoomID, int] = field(default_factory=dict)
+    """When the last message of a room was done; rooms of which nothing is known are left out."""
+    past: tuple[PastReconcile, ...] = ()
+    """The newest first."""
+    findings: tuple[Finding, ...] = ()
+    unreadable: frozenset[RoomID] = frozenset()
+    queues: Queues = field(default_factory=Queues)
+    homeserver: Health = field(default_factory=Health)
+    synced_at: int | None = None
+
+
+async def take(
+    *,
+    bot: UserID,
+    version: str,
+    now: int,
+    opened_at: int | None,
+    parallel_turns: int,
+    homeserver: Homeserver,
+    routes: Routes,
+    reconciler: Reconciler,
+    inbox: Inbox,
+    catch_up: CatchUp,
+) -> Snapshot:
+    """Read all of it; `opened_at`: when the doors were opened."""
+    try:
+        activity = dict(await inbox.activity())
+    except StoreError:
+        activity = {}  # unknown, and asked for again the next time
+    in_hand = min(inbox.busy_rooms, parallel_turns)
+    snapshot = Snapshot(
+        bot=bot,
+        version=version,
+        taken_at=now,
+        condition=Condition.OK,
+        failure=reconciler.failure,
+        records=routes.records,
+        activity=activity,
+        past=reconciler.past,
+        findings=reconciler.findings,
+        unreadable=routes.unreadable,
+        queues=Queues(
+            in_hand=in_hand,
+            waiting=max(inbox.not_done - in_hand, 0),
+            done=inbox.done,
+            responses=catch_up.waiting,
+            behind_since=inbox.behind_since,
+        ),
+        homeserver=replace(homeserver.health),
+        synced_at=catch_up.last_response_at,
+    )
+    return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
+
+
+def _condition(snapshot: Snapshot, opened_at: int | None, is_paused: bool) -> Condition:
+    if not snapshot.past:
+        return Condition.RECONCILING
+    if opened_at is None:
+        return Condition.CATCHING_UP
+    if is_paused:
+        return Condition.PAUSED
+    heard_at = max(snapshot.synced_at or 0, opened_at)
+    if snapshot.taken_at - heard_at > SILENT_AFTER:
+        return Condition.SILENT
+    return Condition.OK

@@ -1,0 +1,105 @@
+"""The plugin is put on a maubot that has no SQLAlchemy, and over an older version of itself.
+
+Issue 7. The databases that released versions have left are in
+`tests/adapters/store/test_store_migrations.py`; uploads in the middle of traffic in
+`test_traffic.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.integration.homes import (
+    Summary,
+    onboard,
+    reconciled,
+    said_by_bot,
+    say_and_hear,
+    shown,
+    tables,
+    writes_of_bot,
+)
+from tests.stack.http import ApiError
+from tests.stack.package import ROOT, build
+from tests.stack.stack import MakeMaubot, MakeStack
+
+OWN_SETTINGS = {
+    "access": {"allow": ["*"]},
+    "rooms": {"space_name": "Castle", "initial_chats": ["Hall", "Kitchen"]},
+}
+
+
+async def test_without_sqlalchemy_the_upload_says_what_to_install(
+    make_maubot: MakeMaubot, plugin: Path, tmp_path: Path
+) -> None:
+    hidden = "raise ModuleNotFoundError(\"No module named 'sqlalchemy'\", name='sqlalchemy')\n"
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "sqlalchemy.py").write_text(hidden)
+    async with await make_maubot(tmp_path / "bare", python_path=str(packages)) as maubot:
+        with pytest.raises(ApiError) as refused:
+            await maubot.upload_plugin(plugin)
+        assert await maubot.plugins() == []
+        await maubot.wait_for_log("Homeroom needs SQLAlchemy")
+    assert refused.value.status == 400
+    assert 'run pip install "SQLAlchemy>=1.3.24" in the environment' in str(refused.value)
+
+
+def older_build(directory: Path) -> Path:
+    """Build a version from before the section `status`, with other defaults."""
+    tree = directory / "older"
+    shutil.copytree(ROOT / "plugin", tree / "plugin")
+    for name in ("LICENSE", "maubot.yaml", "base-config.yaml"):
+        shutil.copy(ROOT / name, tree)
+    config = tree / "base-config.yaml"
+    text = config.read_text("utf-8")
+    older = re.sub(r"^status:\n( .*\n|\n)+", "", text, flags=re.MULTILINE)
+    older = older.replace("max_age: 3600", "max_age: 1800")
+    assert older.count("\n") < text.count("\n") - 1
+    assert "max_age: 1800" in older
+    config.write_text(older, "utf-8")
+    return build(tree, version="0.0.1")
+
+
+async def test_a_new_version_keeps_settings_homes_and_the_place_in_the_timeline(
+    make_stack: MakeStack, plugin: Path, tmp_path: Path
+) -> None:
+    older = await asyncio.to_thread(older_build, tmp_path)
+    stack = await make_stack(plugin=older, config=OWN_SETTINGS)
+    home = await onboard(stack, "alice", chats=("Hall", "Kitchen"))
+    key = await say_and_hear(stack, home.user, home.chat, "before")
+    rows, rooms = await tables(stack), await stack.bot_rooms()
+    before = YAML().load((await stack.maubot.get_instance(stack.instance))["config"])
+    assert "status" not in before
+
+    mark, requests = stack.maubot.mark(), await stack.synapse.mark()
+    said = ["during 1", "during 2", "during 3"]
+
+    async def talk() -> None:
+        for text in said:
+            await home.user.send_text(home.chat, text)
+
+    await asyncio.gather(stack.maubot.upload_plugin(plugin), talk())
+    assert await reconciled(stack, since=mark) == Summary(rooms=4)
+    assert await say_and_hear(stack, home.user, home.chat, "after") == key
+
+    # Nothing was said twice, nothing lost, and there was nothing else to do.
+    answers = [f"{text}\n\n({key})" for text in ("before", *said, "after")]
+    assert said_by_bot(stack, home.user, home.chat) == answers
+    assert await tables(stack) == rows
+    assert await stack.bot_rooms() == rooms
+    writes = shown(await writes_of_bot(stack, since=requests, at_least=len(said) + 1))
+    assert [write for write in writes if "/send/" not in write and "/typing/" not in write] == []
+
+    instance = await stack.maubot.get_instance(stack.instance)
+    assert (instance["enabled"], instance["started"]) == (True, True)
+    after = YAML().load(instance["config"])
+    assert {section: after[section] for section in before} == before
+    assert after["status"] == {"token": ""}
+    assert (before["rooms"]["space_name"], before["catch_up"]["max_age"]) == ("Castle", 1800)

@@ -1,0 +1,106 @@
+"""A bot that cannot encrypt: it says so, once, and leaves nobody guessing.
+
+What it does with keys is tested on real servers (`tests/integration/test_encryption.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mautrix.types import RoomID
+
+from homeroom import replies
+from tests.fake import FakeHomeserver, User
+from tests.plugin.harness import running
+
+MEGOLM = {"algorithm": "m.megolm.v1.aes-sha2"}
+
+
+def send_sealed(user: User, room_id: RoomID) -> str:
+    content = {**MEGOLM, "session_id": "s", "sender_key": "k", "ciphertext": "c"}
+    return user.send(room_id, content, type="m.room.encrypted")
+
+
+async def test_encrypted_chats_are_refused_where_the_bot_would_be_mute(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(hs, tmp_path, config="rooms: {encrypted: true, version: 5}"):
+        (error,) = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        assert error.split("\n- ")[1:] == [
+            'rooms.version: found 5, expected a text from "8" on, or ""',
+            (
+                "rooms.encrypted: found true, expected false, because the bot's client in maubot"
+                ' has no device ID (see "Encrypted rooms" in the README)'
+            ),
+        ]
+        assert hs.writes == []
+
+
+async def test_in_a_chat_that_is_encrypted_all_the_same_one_notice_says_so(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna, eve = hs.user("anna"), hs.user("eve")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        bot.me.set_state(chat_id, "m.room.encryption", MEGOLM)
+        bot.me.invite(chat_id, eve)
+        eve.join(chat_id)
+        send_sealed(eve, chat_id)
+        await bot.settled()
+        assert bot.words(chat_id) == []
+
+        sealed = [send_sealed(anna, chat_id) for _ in range(3)]
+        await bot.settled()
+        assert [content["msgtype"] for content in bot.said(chat_id)] == ["m.notice"]
+        assert bot.words(chat_id) == [replies.NO_ENCRYPTION]
+        named = [r.getMessage() for r in caplog.records if "Cannot read" in r.getMessage()]
+        assert [line for line in named if anna.user_id in line] == [
+            f"Cannot read {event_id} of {anna.user_id} in {chat_id}:"
+            " there is no encryption on this bot"
+            for event_id in sealed
+        ]
+
+        await bot.restart()
+        send_sealed(anna, chat_id)
+        await bot.settled()
+        assert len(bot.words(chat_id)) == 1
+
+
+async def test_in_an_encrypted_direct_room_everybody_is_told_where_to_go(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        direct = anna.create_room(
+            invite=[bot.me],
+            initial_state=[{"type": "m.room.encryption", "state_key": "", "content": MEGOLM}],
+        )
+        (welcome,) = await bot.hear(direct, 1)
+        assert "This is your home" in welcome
+        await bot.settled()
+        for _ in range(3):
+            send_sealed(anna, direct)
+        await bot.settled()
+        assert len(bot.words(direct)) == 2
+        assert "Your home is here" in bot.words(direct)[1]
+
+
+async def test_what_is_deleted_or_edited_or_no_ciphertext_is_nothing(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        edit = {"rel_type": "m.replace", "event_id": "$x"}
+        for content in (
+            {},
+            {**MEGOLM, "session_id": 5, "ciphertext": "c"},
+            {**MEGOLM, "session_id": "s", "ciphertext": {"body": "c"}},
+            {**MEGOLM, "session_id": "s", "ciphertext": "c", "m.relates_to": edit},
+        ):
+            anna.send(chat_id, content, type="m.room.encrypted")
+        await bot.settled()
+        assert bot.words(chat_id) == []
