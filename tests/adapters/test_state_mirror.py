@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from maubot.lib.state_store import PgStateStore
@@ -11,6 +12,7 @@ from mautrix.client.state_store import MemoryStateStore, StateStore
 from mautrix.types import Membership, RoomID
 from mautrix.util.async_db import Database
 
+from homeroom.adapters import state_mirror
 from homeroom.adapters.homeserver import Homeserver
 from homeroom.adapters.observation import Observer
 from homeroom.adapters.state_mirror import StateMirror
@@ -142,6 +144,44 @@ async def test_other_peoples_rooms_are_left_alone(
     assert await Mirror(connect, store).heal() == 0
     assert not await store.has_full_member_list(room_id)
     assert await store.get_power_levels(room_id) is None
+
+
+async def test_rooms_that_are_known_cost_two_queries_for_many(
+    hs: FakeHomeserver,
+    connect: Connect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Thousands of rooms, and nothing to write after most starts."""
+    bot, anna = hs.user("bot"), hs.user("anna")
+    marker = {"version": 1, "room_type": "chat", "user_id": anna.user_id}
+    for number in range(1, 8):
+        content = {**marker, "chat_id": f"C{number}"}
+        event = {"type": MARKER_TYPE, "state_key": bot.user_id, "content": content}
+        bot.create_room(room_version="11", initial_state=[event], invite=[anna])
+    database = Database.create(
+        f"sqlite:{tmp_path / 'maubot.db'}", upgrade_table=PgStateStore.upgrade_table
+    )
+    await database.start()
+    mirror = Mirror(connect, PgStateStore(database))
+    assert await mirror.heal() == 7
+    monkeypatch.setattr(state_mirror, "ROOMS_AT_ONCE", 5)
+    asked: list[str] = []
+    for name in ("fetch", "fetchrow", "fetchval", "execute"):
+        monkeypatch.setattr(database, name, _noting(asked, getattr(database, name)))
+    assert await mirror.heal() == 0
+    assert len(asked) == 4
+    anna.join(next(iter(hs.rooms)))
+    assert await mirror.heal() == 1
+    await database.stop()
+
+
+def _noting(asked: list[str], ask: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    async def noting(query: str, *values: Any) -> Any:
+        asked.append(query)
+        return await ask(query, *values)
+
+    return noting
 
 
 async def test_hostile_state_is_no_obstacle(

@@ -9,11 +9,14 @@ but members that the homeserver does not have.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from mautrix.client.state_store import StateStore
+from mautrix.client.state_store.asyncpg import PgStateStore
 from mautrix.types import Member as StoredMember
 from mautrix.types import (
     Membership,
@@ -31,6 +34,8 @@ from .store.errors import attempt
 T = TypeVar("T")
 
 MEMBERSHIPS: Final = tuple(Membership)
+ROOMS_AT_ONCE: Final = 500
+"""Rooms of which the state store is asked at once what it has."""
 
 
 class StateMirror:
@@ -53,13 +58,42 @@ class StateMirror:
         if self._store is None:
             return 0
         healed = 0
-        for room in topology.read():
-            if room.mirror is not None and topology.bot in room.members:
+        ours = (
+            room
+            for room in topology.read()
+            if room.mirror is not None and topology.bot in room.members
+        )
+        while some := list(islice(ours, ROOMS_AT_ONCE)):
+            for room in await self._outdated(self._store, some):
                 with attempt(f"bring the state store up to date for {room.room_id}"):
                     healed += await self._heal_room(self._store, room)
         if healed:
             self._log.debug("The state store was out of date for %d rooms", healed)
         return healed
+
+    async def _outdated(self, store: StateStore, rooms: list[Room]) -> list[Room]:
+        """Those of the rooms that may have to be written; of a store without tables, all.
+
+        Two queries for all of them, because after most starts nothing is to be written, and one
+        question after the other costs seconds where there are thousands of rooms.
+        """
+        if not isinstance(store, PgStateStore):
+            return rooms
+        places = ", ".join(f"${number}" for number in range(1, len(rooms) + 1))
+        room_ids = [room.room_id for room in rooms]
+        with attempt(f"read the state store about {room_ids[0]} and {len(rooms) - 1} others"):
+            states = await store.db.fetch(f"{_READ_ROOMS} ({places})", *room_ids)
+            members = await store.db.fetch(f"{_READ_MEMBERS} ({places})", *room_ids)
+        known = {row["room_id"]: row for row in states}
+        profiles: dict[str, dict[str, object]] = {}
+        for row in members:
+            profile = (row["membership"], row["displayname"], row["avatar_url"])
+            profiles.setdefault(row["room_id"], {})[row["user_id"]] = profile
+        return [
+            room
+            for room in rooms
+            if not _is_true(room, known.get(room.room_id), profiles.get(room.room_id, {}))
+        ]
 
     async def _heal_room(self, store: StateStore, room: Room) -> bool:
         healed = False
@@ -103,6 +137,44 @@ class StateMirror:
             if known is None or _profile(known) != _profile(_stored(member)):
                 return False
         return True
+
+
+_READ_ROOMS: Final = (
+    "SELECT room_id, is_encrypted, has_full_member_list, power_levels,"
+    " create_event IS NOT NULL AS has_create FROM mx_room_state WHERE room_id IN"
+)
+_READ_MEMBERS: Final = (
+    "SELECT room_id, user_id, membership, displayname, avatar_url FROM mx_user_profile"
+    " WHERE room_id IN"
+)
+
+
+def _is_true(room: Room, known: Any, profiles: Mapping[str, object]) -> bool:
+    """Whether the rows about a room say what was observed."""
+    mirror = room.mirror
+    assert mirror is not None
+    return (
+        known is not None
+        and bool(known["has_full_member_list"])
+        and bool(known["has_create"])
+        and (mirror.encryption is None or bool(known["is_encrypted"]))
+        and (
+            mirror.power_levels is None
+            or _object(known["power_levels"]) == dict(mirror.power_levels)
+        )
+        and profiles
+        == {
+            user_id: (member.membership, member.displayname, member.avatar_url)
+            for user_id, member in room.members.items()
+        }
+    )
+
+
+def _object(text: object) -> object:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 async def _readable(reading: Awaitable[T]) -> T | None:
