@@ -4,12 +4,18 @@
 set -eu
 cd "$(dirname "$0")"
 
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
 VENV=.venv
-# What the build and the tests use directly; constraints.txt pins these and what they need.
+# What the build, the demo and the sandbox use directly; constraints.txt pins these and what they
+# need.
 TOOLS="
     maubot mautrix matrix-synapse aiohttp aiosqlite asyncpg bcrypt SQLAlchemy typing_extensions
+"
+# What the tests and the checks use besides.
+TEST_TOOLS="
     pytest pytest-asyncio pytest-cov pytest-timeout pytest-xdist hypothesis ruff mypy
-    playwright axe-playwright-python prometheus_client
+    playwright axe-playwright-python prometheus_client pillow
 "
 # For the tests of encrypted rooms. There are wheels for Python 3.10 to 3.12; for a later one
 # python-olm is compiled, if there are a compiler, CMake and libolm.
@@ -24,6 +30,7 @@ usage() {
 ./build.sh sandbox [--fresh]  the same servers left running, for any Matrix client, until Ctrl-C
 ./build.sh test [ARGUMENTS]   all tests, side by side; with arguments, pytest with just these
 ./build.sh check              ruff and mypy --strict
+./build.sh screenshots        take the README's pictures again; needs Chromium
 ./build.sh help               this text
 
 The first run makes .venv with the tools that constraints.txt pins. PYTHON names the Python to
@@ -56,9 +63,9 @@ find_python() {
     die "no Python >= 3.10 with venv found (on Debian and Ubuntu: apt-get install python3-venv)"
 }
 
-# Prints what the tools depend on; a virtual environment that was made for it needs no look.
+# Prints what an installation of these depends on; if it was made for the same, it needs no look.
 fingerprint() {
-    "$1" - "$TOOLS" "$ENCRYPTION" "$OTHER_SQLALCHEMY" <<'END'
+    "$@" <<'END'
 import hashlib, pathlib, sys
 seen = hashlib.sha256(repr((sys.version_info[:3], sys.argv[1:])).encode())
 for name in ("constraints.txt", "pyproject.toml"):
@@ -84,7 +91,7 @@ install_litellm() {
     ! cmp -s "$pins" "$target/installed" || return 0
     echo "Installing LiteLLM into $target (once) ..." >&2
     if "$VENV/bin/python" -m venv --clear "$target" &&
-        "$target/bin/python" -m pip install --quiet --disable-pip-version-check -c "$pins" \
+        "$target/bin/python" -m pip install --quiet -c "$pins" \
             'litellm[proxy]' >"$VENV/litellm.log" 2>&1; then
         cp "$pins" "$target/installed"
         return
@@ -93,33 +100,50 @@ install_litellm() {
     echo "No LiteLLM (see $VENV/litellm.log): its tests are left out." >&2
 }
 
+# Whether the virtual environment has this fingerprint, of the tools or of what the tests need.
+has() {
+    [ -f "$VENV/$1" ] && [ "$(cat "$VENV/$1")" = "$2" ]
+}
+
+install() {
+    "$VENV/bin/python" -m pip install --quiet -c constraints.txt "$@"
+}
+
 prepare() {
     python=$VENV/bin/python
-    if [ -z "${PYTHON:-}" ] && suits "$python" && [ -f "$VENV/fingerprint" ] &&
-        [ "$(cat "$VENV/fingerprint")" = "$(fingerprint "$python")" ]; then
+    if [ -z "${PYTHON:-}" ] && suits "$python" &&
+        has fingerprint "$(fingerprint "$python" - "$TOOLS")"; then
         return
     fi
     base=$(find_python)
-    wanted=$(fingerprint "$base")
-    if [ -f "$VENV/fingerprint" ] && [ "$(cat "$VENV/fingerprint")" = "$wanted" ]; then
-        return
-    fi
-    echo "Installing the tools into $VENV (once) ..." >&2
+    wanted=$(fingerprint "$base" - "$TOOLS")
+    ! has fingerprint "$wanted" || return 0
+    echo "Installing the tools into $VENV (once, about a minute) ..." >&2
     version='import sys; print(sys.version_info[:3])'
     if [ "$("$python" -c "$version" 2>/dev/null)" != "$("$base" -c "$version")" ]; then
         "$base" -m venv --clear "$VENV"
     fi
-    rm -f "$VENV/fingerprint"
+    rm -f "$VENV/fingerprint" "$VENV/fingerprint-of-tests"
     # shellcheck disable=SC2086 # a list of words
-    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt $TOOLS >&2
+    install $TOOLS >&2
+    echo "$wanted" >"$VENV/fingerprint"
+}
+
+prepare_tests() {
+    prepare
+    everything="$TOOLS $TEST_TOOLS $ENCRYPTION $OTHER_SQLALCHEMY"
+    wanted=$(fingerprint "$VENV/bin/python" - "$everything")
+    ! has fingerprint-of-tests "$wanted" || return 0
+    echo "Installing what the tests need into $VENV (once) ..." >&2
     # shellcheck disable=SC2086
-    "$python" -m pip install --quiet --disable-pip-version-check -c constraints.txt $ENCRYPTION \
-        >"$VENV/encryption.log" 2>&1 ||
+    install $TEST_TOOLS >&2
+    # shellcheck disable=SC2086
+    install $ENCRYPTION >"$VENV/encryption.log" 2>&1 ||
         echo "No encryption (see $VENV/encryption.log): its tests are left out." >&2
     for version in $OTHER_SQLALCHEMY; do
         install_sqlalchemy "$version" >&2
     done
-    echo "$wanted" >"$VENV/fingerprint"
+    echo "$wanted" >"$VENV/fingerprint-of-tests"
 }
 
 run() {
@@ -141,14 +165,20 @@ sandbox)
     prepare
     run tests.stack.sandbox "$@"
     ;;
+screenshots)
+    prepare_tests
+    run tests.stack.screenshots
+    ;;
 test)
-    prepare
-    install_litellm
+    prepare_tests
+    case " $* " in
+    "  " | *" tests "* | *" tests/integration "* | *litellm*) install_litellm ;;
+    esac
     [ $# -gt 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
     run pytest "$@"
     ;;
 check)
-    prepare
+    prepare_tests
     "$VENV/bin/ruff" check .
     "$VENV/bin/ruff" format --check .
     run mypy

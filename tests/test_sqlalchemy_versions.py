@@ -1,7 +1,7 @@
 """The same tests with every other SQLAlchemy that `./build.sh` installed next to our own.
 
-One process can import only one. The store is tested with all of them, the whole plugin with the
-oldest, too: that is what maubot's official image has.
+One process can import only one. The store, which has every statement, is tested with all of them;
+with the oldest, which maubot's official image has, the plugin as a whole, too.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 INSTALLED = sorted(Path(sys.prefix).glob("sqlalchemy-*[0-9]"))
+STORE = ("tests/adapters/store",)
+PLUGIN = ("tests/plugin/test_restart.py", "tests/plugin/test_delivery.py")
 RUNS = [
-    pytest.param(directory, tests, id=f"{directory.name}-{tests}")
+    pytest.param(directory, tests, id=f"{directory.name}-{tests[0]}")
     for directory in INSTALLED
-    for tests in ("tests/adapters/store", "tests/plugin")
-    if tests == "tests/adapters/store" or directory.name.startswith("sqlalchemy-1.3.")
+    for tests in (STORE, PLUGIN)
+    if tests == STORE or directory.name.startswith("sqlalchemy-1.3.")
 ]
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("directory", "tests"), RUNS)
-def test_another_sqlalchemy(directory: Path, tests: str, request: pytest.FixtureRequest) -> None:
+def test_another_sqlalchemy(
+    directory: Path, tests: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
     python_path = os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", tests, "-p", "no:cacheprovider"),
+            *(sys.executable, "-m", "pytest", *tests, "-p", "no:cacheprovider"),
             *("-m", request.config.option.markexpr),
             # What 1.3.24 does at its import, on Python 3.12 and later.
             *("-W", "ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"),
@@ -47,7 +51,7 @@ def test_another_sqlalchemy(directory: Path, tests: str, request: pytest.Fixture
     assert f"SQLAlchemy {version} from {directory}\n" in run.stdout
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed is not None
-    assert int(passed[1]) > 100
+    assert int(passed[1]) > 50
 
 
 @pytest.mark.skipif(os.environ.get("CI") != "true", reason="only CI must have them all")

@@ -12,7 +12,8 @@ on by itself.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from maubot.plugin_base import Plugin
 from mautrix.util.async_db import Database, UpgradeTable
@@ -25,7 +26,7 @@ from .adapters.homeserver import Homeserver
 from .adapters.observation import Observer
 from .adapters.platforms.choose import ChosenPlatform
 from .adapters.state_mirror import StateMirror
-from .adapters.store import UPGRADES, Store, StoreError
+from .adapters.store import UPGRADES, Position, Store, StoreError
 from .arrivals import Arrivals
 from .background import Background
 from .catch_up import RETRY_AFTER, CatchUp
@@ -60,6 +61,8 @@ from .status import FILES, Condition, Snapshot, StatusPage, take
 from .stream import Streamer
 from .upkeep import Upkeep
 from .waits import waits
+
+T = TypeVar("T")
 
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""
@@ -408,10 +411,10 @@ class Homeroom(Plugin):
         try:
             first = FirstResponse()
             self.register_handler_class(first)
-            done = await self._reconcile_until_it_works()
+            done = await self._until_it_works(self._reconcile, what="reconcile")
             self.register_handler_class(SyncHandlers(self.catch_up))
-            await self.streamer.load()
-            await self._deliver_since(done, first=first.close())
+            stored = await self._until_it_works(self._remember, what="read what was left open")
+            await self._deliver_since(stored, done, first=first.close())
             self.opened_at = now()
         finally:
             ready.set()
@@ -426,28 +429,40 @@ class Homeroom(Plugin):
         self.background.start(self.upkeep.reread(), name="reading the unreadable again")
         self.background.start(self.upkeep.prune(), name="pruning")
 
-    async def _reconcile_until_it_works(self) -> Reconciled:
+    async def _until_it_works(self, work: Callable[[], Awaitable[T]], *, what: str) -> T:
+        """Try until it works; a bug, too, must not leave the bot dead until a restart."""
         for seconds in waits(RETRY_AFTER):
             try:
-                done = await self.reconciler.run()
-                # Who was in these rooms when the bot went away need not be in them now.
-                await self.encryption.forget_sessions(done.topology.rooms)
-                return done
+                return await work()
             except (HomeserverError, StoreError) as e:
-                self.log.warning("Could not reconcile: %s", e)
-            except Exception:  # a bug must not leave the bot dead until a restart
-                self.log.exception("Error while reconciling")
-            self.log.info("Reconciling again in %d s; nothing is answered until then", seconds)
+                self.log.warning("Could not %s: %s", what, e)
+            except Exception:
+                self.log.exception("Error while trying to %s", what)
+            self.log.info(
+                "Trying again to %s in %d s; nothing is answered until then", what, seconds
+            )
             await asyncio.sleep(seconds)
         raise AssertionError("waits() does not end")
 
-    async def _deliver_since(self, done: Reconciled, *, first: object) -> None:
+    async def _reconcile(self) -> Reconciled:
+        done = await self.reconciler.run()
+        # Who was in these rooms when the bot went away need not be in them now.
+        await self.encryption.forget_sessions(done.topology.rooms)
+        return done
+
+    async def _remember(self) -> Position | None:
+        """What an earlier life left: open answers, and the place in the timeline."""
+        await self.streamer.load()
+        return await self.store.position()
+
+    async def _deliver_since(
+        self, stored: Position | None, done: Reconciled, *, first: object
+    ) -> None:
         """Deliver what happened since the last position that is known to be handled.
 
         Without one the chats themselves say what was not answered, and what maubot was told and
         threw away says what else came.
         """
-        stored = await self.store.position()
         max_age = self.settings.catch_up_max_age
         observed = done.topology.position
         assert observed is not None

@@ -6,8 +6,8 @@ settings, makes its own with `make_synapse`. When a test fails, the ends of its 
 part of the report.
 
 With HOMEROOM_TEST_DATABASE=postgres every maubot has a PostgreSQL database, for itself and for its
-plugins, instead of SQLite files. `-m database` leaves out what cannot differ then: CI runs all on
-SQLite, then these on PostgreSQL.
+plugins, instead of SQLite files. `-m database` leaves out what will not differ then: CI runs all
+on SQLite, then these on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -34,9 +34,21 @@ _HERE = Path(__file__).parent
 _DATABASE = os.environ.get("HOMEROOM_TEST_DATABASE") or "sqlite"
 _ON_POSTGRES = _DATABASE == "postgres"
 _SAME = {
-    "test_litellm.py": "TODO",
+    "test_faults.py": "of the homeserver's answers; what is stored then is seen in other files",
+    "test_hostile.py": "test_hostile_member.py is on PostgreSQL, which refuses more than SQLite",
+    "test_invites.py": "about what the homeserver says of invites; nothing of it is stored",
+    "test_litellm.py": "what a platform says goes past the database",
+    "test_live.py": "about what is read from the homeserver, and how soon",
+    "test_platform_faults.py": "what a platform says goes past the database",
+    "test_rate_limits.py": "the homeserver's pace, and minutes of waiting for it",
+    "test_reset_pace.py": "the same",
+    "test_soak.py": "about memory; which rows are forgotten is tested on both in adapters/",
+    "test_stack.py": "about the stack itself; its test of databases runs on both anyway",
+    "test_status_page.py": "what a browser shows; how it is read is tested on both in adapters/",
+    "test_web_ui.py": "maubot's own pages",
+    "test_webhook.py": "what a platform says goes past the database",
 }
-"""Files that cannot differ between databases, and why."""
+"""Files that are not worth the time of a second run on PostgreSQL, and why."""
 
 
 def pytest_configure() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from tests.integration.homes import (
 )
 from tests.stack.http import ApiError
 from tests.stack.package import ROOT, build
-from tests.stack.stack import MakeMaubot, MakeStack
+from tests.stack.stack import PLUGIN_ID, MakeMaubot, MakeStack
+from tests.stack.synapse import Synapse
 
 OWN_SETTINGS = {
     "access": {"allow": ["*"]},
@@ -35,20 +37,28 @@ OWN_SETTINGS = {
 }
 
 
-async def test_without_sqlalchemy_the_upload_says_what_to_install(
-    make_maubot: MakeMaubot, plugin: Path, tmp_path: Path
+async def test_without_sqlalchemy_the_log_says_what_to_install_and_then_it_works(
+    make_maubot: MakeMaubot, synapse: Synapse, plugin: Path, tmp_path: Path
 ) -> None:
-    hidden = "raise ModuleNotFoundError(\"No module named 'sqlalchemy'\", name='sqlalchemy')\n"
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    (packages / "sqlalchemy.py").write_text(hidden)
-    async with await make_maubot(tmp_path / "bare", python_path=str(packages)) as maubot:
-        with pytest.raises(ApiError) as refused:
-            await maubot.upload_plugin(plugin)
-        assert await maubot.plugins() == []
-        await maubot.wait_for_log("Homeroom needs SQLAlchemy")
-    assert refused.value.status == 400
-    assert 'run pip install "SQLAlchemy>=1.3.24" in the environment' in str(refused.value)
+    """maubot imports a plugin when its first instance is made, not when it is uploaded."""
+    hidden = tmp_path / "packages" / "sqlalchemy.py"
+    hidden.parent.mkdir()
+    hidden.write_text("raise ModuleNotFoundError(\"No module named 'sqlalchemy'\")")
+    bot = await synapse.register(f"bot-{secrets.token_hex(4)}")
+    maubot = await make_maubot(tmp_path / "bare", python_path=str(hidden.parent))
+    async with maubot:
+        await maubot.upload_plugin(plugin)
+        await maubot.create_client(bot, homeserver=synapse.url, device_id="")
+        with pytest.raises(ApiError, match="500"):
+            await maubot.create_instance("late", plugin_id=PLUGIN_ID, primary_user=bot.user_id)
+        await maubot.wait_for_log(
+            r'^ImportError: Homeroom needs SQLAlchemy.*: run pip install "SQLAlchemy>=1\.3\.24"'
+            " in the environment that maubot runs in, then restart maubot$"
+        )
+        hidden.unlink()
+        mark = maubot.mark()
+        await maubot.restart()
+        await maubot.wait_for_log("Started instance of dev.homeroom", since=mark)
 
 
 def older_build(directory: Path) -> Path:
@@ -87,6 +97,7 @@ async def test_a_new_version_keeps_settings_homes_and_the_place_in_the_timeline(
 
     await asyncio.gather(stack.maubot.upload_plugin(plugin), talk())
     assert await reconciled(stack, since=mark) == Summary(rooms=4)
+    await home.user.wait_for_message(home.chat, sender=stack.bot.user_id, body=said[-1])
     assert await say_and_hear(stack, home.user, home.chat, "after") == key
 
     # Nothing was said twice, nothing lost, and there was nothing else to do.

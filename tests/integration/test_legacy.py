@@ -117,6 +117,8 @@ def chat_rows(home: Home, ids: Sequence[tuple[str, str]]) -> dict[str, dict[str,
             "platform_chat_id": key,
             "name": name,
             "status": "active",
+            "conversation": None,
+            "conversation_since": None,
         }
         for (name, room_id), (chat_id, key) in zip(home.chats.items(), ids, strict=True)
     }

@@ -152,6 +152,8 @@ async def test_an_invite_makes_a_home_with_every_property_that_it_needs(
             "platform_chat_id": key,
             "name": name,
             "status": "active",
+            "conversation": None,
+            "conversation_since": None,
         }
     assert rows.chats.keys() == set(chats)
     assert len(set(rows.keys().values())) == len(chats)

@@ -165,4 +165,6 @@ async def test_restarts_leave_nothing_behind(stack: Stack) -> None:
     for home in homes:
         await marked(stack, home.chat)
     assert len((await tables(stack)).chats) == len(homes)
-    assert "Traceback" not in stack.maubot.log_text()
+    # SIGTERM interrupts whatever is running, which may be mautrix's sync loop.
+    interrupted = "Syncing stopped with unexpected KeyboardInterrupt\nTraceback"
+    assert "Traceback" not in stack.maubot.log_text().replace(interrupted, "")

@@ -131,3 +131,23 @@ async def test_the_log_tells_of_every_failed_look(
         await bot.settled()
         assert len([m for m in caplog.messages if m.startswith("Could not reconcile: ")]) == 2
         assert len([m for m in caplog.messages if m.startswith("Reconciled 0 rooms: ")]) == 1
+
+
+async def test_a_database_that_fails_after_the_look_is_asked_again(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the answers left off is to be known before the doors open."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=AT_ONCE) as bot:
+        await bot.settled()
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.stop()
+        anna.send(chat_id, "Hello")
+        bot.alter("ALTER TABLE sync_state RENAME TO broken")
+        await bot.start()
+        failed = "Could not read what was left open: "
+        await until("a failure", lambda: [m for m in caplog.messages if m.startswith(failed)])
+        assert bot.words(chat_id) == []
+        bot.alter("ALTER TABLE broken RENAME TO sync_state")
+        assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]

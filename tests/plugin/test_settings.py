@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from homeroom import replies
+from homeroom.config import RESTART_KEYS
 from tests.fake import FakeHomeserver
 from tests.plugin.harness import ROOT, running
 
@@ -119,6 +121,36 @@ NOT_SETTINGS = {
     "a text": "hello",
     "a number": "7",
 }
+
+
+def manual() -> dict[str, tuple[str, str]]:
+    """Every key of base-config.yaml with what is said above it, and its value as it stands."""
+    said, entries, path = "", {}, list[str]()
+    for line in (ROOT / "base-config.yaml").read_text().splitlines():
+        text = line.strip()
+        if text.startswith("#"):
+            said += f"{text[1:].strip()} "
+            continue
+        if text:
+            key, value = text.split(":", maxsplit=1)
+            path = [*path[: (len(line) - len(text)) // 4], key]
+            if value:
+                entries[".".join(path)] = (said, value.strip())
+        said = ""
+    return entries
+
+
+@pytest.mark.parametrize("key", manual())
+def test_the_manual_says_of_every_key_its_default_and_whether_it_needs_a_restart(key: str) -> None:
+    said, value = manual()[key]
+    needed = "yes" if key in RESTART_KEYS.values() else "no"
+    assert re.search(rf"Default: {re.escape(value)}[.,] ", said), said
+    assert re.search(rf"Restart needed: {needed}\. $", said), said
+
+
+def test_the_manual_fits_into_the_editor_of_the_web_ui() -> None:
+    lines = (ROOT / "base-config.yaml").read_text().splitlines()
+    assert [line for line in lines if len(line) > 68] == []
 
 
 async def test_every_problem_is_told_at_once(

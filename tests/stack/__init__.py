@@ -17,8 +17,11 @@ One module per subject; `stack.Stack` puts them together:
     package    the `.mbp`: built, checked, given another version
     stack      all of it
     console    steps on a terminal
+    browser    a real Chromium
+    maubot_ui  maubot's web UI, used as an administrator does
     demo       `./build.sh demo`
     sandbox    `./build.sh sandbox`
+    screenshots  `./build.sh screenshots`
 
 Everything listens on loopback only and keeps its files in a directory that the caller names.
 Nothing in here knows how the plugin works inside: it is for looking at it from the outside.

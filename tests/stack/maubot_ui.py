@@ -30,9 +30,15 @@ class MaubotUI:
 
     @classmethod
     async def open(
-        cls, browser: Browser, maubot: Maubot, *, width: int = 1280, height: int = 800
+        cls,
+        browser: Browser,
+        maubot: Maubot,
+        *,
+        width: int = 1280,
+        height: int = 800,
+        scale: float = 1,
     ) -> Self:
-        tab = await browser.open(width=width, height=height)
+        tab = await browser.open(width=width, height=height, scale=scale)
         await tab.page.goto(maubot.ui_url)
         return cls(tab, maubot)
 

@@ -40,6 +40,8 @@ class Message:
     msgtype: str
     body: str
     edited: bool = False
+    html: str | None = None
+    """None: it has no formatting."""
 
 
 @dataclass(slots=True)
@@ -387,5 +389,6 @@ def _messages(events: Iterable[Event]) -> list[Message]:
             msgtype=shown.get("msgtype", ""),
             body=shown["body"],
             edited=edits,
+            html=shown.get("formatted_body"),
         )
     return list(messages.values())
