@@ -74,6 +74,8 @@ class Arrivals:
                     await asyncio.sleep(seconds)
                     continue
                 self._log.error("The invite to %s is given up: %s", arrival.room_id, e)
+            except Exception:  # noqa: BLE001 (a bug: one invite must not hold the position)
+                self._log.exception("Error while welcoming in %s", arrival.room_id)
             break
         self._in_hand.discard(arrival.event_id)
         self._inbox.finish(arrival.event_id)

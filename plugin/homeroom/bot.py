@@ -460,15 +460,19 @@ class Homeroom(Plugin):
     ) -> None:
         """Deliver what happened since the last position that is known to be handled.
 
-        Without one the chats themselves say what was not answered, and what maubot was told and
-        threw away says what else came.
+        Without one that the homeserver understands, the chats themselves say what was not
+        answered, and what maubot was told and threw away says what else came.
         """
         max_age = self.settings.catch_up_max_age
         observed = done.topology.position
         assert observed is not None
         not_before = now() - max_age * 1000
-        if stored is not None and stored.bot == self.client.mxid and max_age > 0:
-            await self.catch_up.since(stored.token, or_else=observed, not_before=not_before)
+        if (
+            stored is not None
+            and stored.bot == self.client.mxid
+            and max_age > 0
+            and await self.catch_up.since(stored.token, not_before=not_before)
+        ):
             return
         begin = observed
         if max_age > 0:
@@ -477,4 +481,5 @@ class Homeroom(Plugin):
             await self.catch_up.take(first, not_before=not_before, is_live=False)
             # Not from the look that worked: others may have failed, for hours, before it.
             begin = next_batch(first) or observed
-        await self.catch_up.since(begin, or_else=observed, not_before=not_before)
+        if not await self.catch_up.since(begin, not_before=not_before):
+            await self.catch_up.since(observed, not_before=not_before)

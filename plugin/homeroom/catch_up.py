@@ -90,20 +90,19 @@ class CatchUp:
         self._last_response_at = now()
         self._line.put_nowait((response, is_live))
 
-    async def since(self, position: str, *, or_else: str, not_before: int | None) -> None:
-        """Take in what happened since a position, or since the other one if it means nothing."""
+    async def since(self, position: str, *, not_before: int) -> bool:
+        """Take in what happened since a position; False: it means nothing to the homeserver."""
         self._not_before = not_before
-        for begin in (position, or_else):
-            try:
-                response = await self._keep_trying(
-                    self._homeserver.sync_since, begin, is_final=_is_meaningless
-                )
-            except Refused as e:
-                self._log.warning("Cannot catch up from the position %s: %s", begin[:100], e)
-                continue
-            self._since = begin
-            await self.take(response, not_before=not_before, is_live=False)
-            return
+        try:
+            response = await self._keep_trying(
+                self._homeserver.sync_since, position, is_final=_is_meaningless
+            )
+        except Refused as e:
+            self._log.warning("Cannot catch up from the position %s: %s", position[:100], e)
+            return False
+        self._since = position
+        await self.take(response, not_before=not_before, is_live=False)
+        return True
 
     async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""

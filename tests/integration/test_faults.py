@@ -226,9 +226,11 @@ async def arrive(stack: Stack, name: str) -> Resident:
 
 
 async def chatter(resident: Resident, dice: random.Random) -> None:
+    """Write in the chats that there are now: one that is made meanwhile may be set aside."""
+    chats = list(resident.chats)
     for number in range(5):
         await asyncio.sleep(dice.uniform(0, 0.5))
-        await resident.say(f"number {number} {dice.random()}", room=dice.choice(resident.chats))
+        await resident.say(f"number {number} {dice.random()}", room=dice.choice(chats))
     await resident.all_answered()
 
 

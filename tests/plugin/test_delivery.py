@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from mautrix.client.state_store import MemorySyncStore
 
 from homeroom import deliver, replies
 from homeroom.adapters.platforms import PlatformError, Trouble, Turn
@@ -606,8 +607,23 @@ async def test_where_it_stopped_reading_is_remembered(hs: FakeHomeserver, tmp_pa
         await starting
 
 
-@pytest.mark.parametrize("token", ["nonsense", "s999999_1", ""])
-async def test_a_position_that_means_nothing_is_left(
+async def test_a_position_that_is_still_to_come_is_left(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """As after the homeserver was set back to a backup."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.settled()
+        await bot.stop()
+        assert bot.alter("UPDATE sync_state SET value = 's999999_1'") == 1
+        await bot.start()
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+@pytest.mark.parametrize("token", ["nonsense", ""])
+async def test_a_position_that_means_nothing_loses_nothing(
     hs: FakeHomeserver, tmp_path: Path, token: str
 ) -> None:
     anna = hs.user("anna")
@@ -617,8 +633,13 @@ async def test_a_position_that_means_nothing_is_left(
         await bot.settled()
         await bot.stop()
         assert bot.alter("UPDATE sync_state SET value = ?", token) == 1
+        bot._sync_store = MemorySyncStore()  # maubot's own place is lost, too
+        anna.send(chat_id, "meanwhile")
         await bot.start()
-        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        anna.send(chat_id, "Hello")
+        assert await bot.hear(chat_id, 2) == [
+            bot.echo(chat_id, said) for said in ("meanwhile", "Hello")
+        ]
 
 
 async def test_a_position_of_another_account_is_not_used(
