@@ -31,6 +31,7 @@ usage() {
 ./build.sh test [ARGUMENTS]   all tests, side by side; with arguments, pytest with just these
 ./build.sh check              ruff and mypy --strict
 ./build.sh screenshots        take the README's pictures again; needs Chromium
+./build.sh bench [ARGUMENTS]  measure what the plugin adds to a turn, in 200 chats (see --help)
 ./build.sh help               this text
 
 The first run makes .venv with the tools that constraints.txt pins. PYTHON names the Python to
@@ -169,12 +170,16 @@ screenshots)
     prepare_tests
     run tests.stack.screenshots
     ;;
+bench)
+    prepare_tests
+    run tests.bench.turns "$@"
+    ;;
 test)
     prepare_tests
     case " $* " in
     "  " | *" tests "* | *" tests/integration "* | *litellm*) install_litellm ;;
     esac
-    [ $# -gt 0 ] || set -- -n auto --maxprocesses 4 --dist loadfile
+    [ $# -gt 0 ] || set -- -n 3 --dist loadfile --no-loadscope-reorder
     run pytest "$@"
     ;;
 check)

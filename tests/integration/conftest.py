@@ -41,10 +41,12 @@ _SAME = {
     "test_live.py": "about what is read from the homeserver, and how soon",
     "test_platform_faults.py": "what a platform says goes past the database",
     "test_rate_limits.py": "the homeserver's pace, and minutes of waiting for it",
-    "test_reset_pace.py": "the same",
+    "test_reset.py": "what it deletes is tested on both in adapters/; the rest is not stored",
+    "test_reset_pace.py": "the homeserver's pace",
     "test_soak.py": "about memory; which rows are forgotten is tested on both in adapters/",
     "test_stack.py": "about the stack itself; its test of databases runs on both anyway",
     "test_status_page.py": "what a browser shows; how it is read is tested on both in adapters/",
+    "test_unknown.py": "of what the homeserver does not say; and four minutes of it",
     "test_web_ui.py": "maubot's own pages",
     "test_webhook.py": "what a platform says goes past the database",
 }
