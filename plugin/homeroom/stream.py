@@ -39,6 +39,9 @@ EDIT_AFTER: Final = 1.0
 SLOWER: Final = 1.5
 SLOWEST: Final = 15.0
 """Seconds between two edits, at most."""
+SHARE: Final = 10.0
+"""So many times as long as the last one took is waited between two edits: what a busy homeserver
+can do is better used for answers that are finished."""
 RESUMED: Final = 4.0
 """So many times as long until the first edit of an answer that is given again: much of it may come
 at once, and nobody wants to see it shrink."""
@@ -168,6 +171,7 @@ class Streamer:
             await reading.has_begun.wait()
             await reading.done_within(GATHER)
         while not reading.is_done:
+            started = time.monotonic()
             try:
                 if text := reading.text.strip():
                     await messages.show(text, is_whole=False)
@@ -178,7 +182,8 @@ class Streamer:
                 if not messages.open:
                     raise
                 self._log.debug("An edit was left out: %s", e)
-            await reading.done_within(max(interval, self._limits.seconds_left))
+            busy = min((time.monotonic() - started) * SHARE, SLOWEST)
+            await reading.done_within(max(interval, busy, self._limits.seconds_left))
             interval = min(interval * SLOWER, SLOWEST)
 
     def _what_went_wrong(self, reading: _Reading) -> str | None:

@@ -119,10 +119,12 @@ class Served:
 @asynccontextmanager
 async def served(scene: Scene) -> AsyncIterator[Served]:
     """Bob talks in his own chat all the while, and is answered."""
-    log = Served()
+    log, is_over = Served(), asyncio.Event()
 
     async def talk() -> None:
         for number in itertools.count():
+            if is_over.is_set():
+                return
             began = time.monotonic()
             await say_and_hear(scene.stack, scene.bob.user, scene.bob.chat, f"Bob {number}")
             log.seconds.append(time.monotonic() - began)
@@ -132,7 +134,8 @@ async def served(scene: Scene) -> AsyncIterator[Served]:
         yield log
         assert not talking.done(), talking.exception()
     finally:
-        talking.cancel()
+        # Not cancelled: `asyncio.wait_for` loses that if it comes with the answer (Python 3.11).
+        is_over.set()
         await asyncio.gather(talking, return_exceptions=True)
 
 

@@ -169,6 +169,28 @@ async def test_edits_are_few_however_many_pieces_there_are(
         assert 1 <= message.edits <= 12
 
 
+async def test_a_homeserver_that_takes_its_time_gets_fewer_edits(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "SLOWEST", 15)
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        slow = hs.fail(Match(method="PUT", path="/send/"), Hang())
+        anna.send(chat_id, "Hello")
+        speech.say("one ")
+        await slow.reached()
+        await asyncio.sleep(0.3)  # so the next edit is not due for three seconds
+        slow.release()
+        await when_shown(bot, chat_id, "one")
+        for word in ("two ", "three ", "four "):
+            speech.say(word)
+            await asyncio.sleep(0.05)
+        speech.say(None)
+        (message,) = await when_shown(bot, chat_id, "one two three four")
+        assert message.edits == 1
+
+
 async def test_an_edit_is_not_worth_waiting_for_but_the_last_one_is(
     hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
