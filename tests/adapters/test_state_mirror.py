@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from maubot.lib.state_store import PgStateStore
 from mautrix.client.state_store import MemoryStateStore, StateStore
@@ -133,6 +134,36 @@ async def test_encryption_is_known(
     assert info
     assert info.rotation_period_msgs == 50
     assert await mirror.heal() == 0
+
+
+@pytest.mark.parametrize("times", [1, state_mirror.WRITES_AT_MOST])
+async def test_the_sync_loop_may_write_at_the_same_time(
+    hs: FakeHomeserver,
+    connect: Connect,
+    store: StateStore,
+    a_chat: RoomID,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    """On PostgreSQL a member who is written between deleting and writing is one too many."""
+    failures = iter([asyncpg.UniqueViolationError("mx_user_profile_pkey")] * times)
+    write = store.set_members
+
+    async def set_members(*arguments: Any) -> None:
+        for failure in failures:
+            raise failure
+        await write(*arguments)
+
+    monkeypatch.setattr(store, "set_members", set_members)
+    mirror = Mirror(connect, store)
+    if times < state_mirror.WRITES_AT_MOST:
+        assert await mirror.heal() == 1
+    else:
+        with pytest.raises(StoreError, match="pkey"):
+            await mirror.heal()
+    assert await mirror.heal() == (times == state_mirror.WRITES_AT_MOST)
+    assert await store.has_full_member_list(a_chat)
+    assert set(await store.get_members(a_chat)) == {*hs.room(a_chat).joined, "@bert:fake.test"}
 
 
 async def test_other_peoples_rooms_are_left_alone(

@@ -10,11 +10,13 @@ but members that the homeserver does not have.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+import asyncpg
 from mautrix.client.state_store import StateStore
 from mautrix.client.state_store.asyncpg import PgStateStore
 from mautrix.types import Member as StoredMember
@@ -34,6 +36,8 @@ from .store.errors import attempt
 T = TypeVar("T")
 
 MEMBERSHIPS: Final = tuple(Membership)
+WRITES_AT_MOST: Final = 5
+"""Attempts to write one room while the sync loop writes the same rows."""
 ROOMS_AT_ONCE: Final = 500
 """Rooms of which the state store is asked at once what it has."""
 
@@ -66,7 +70,7 @@ class StateMirror:
         while some := list(islice(ours, ROOMS_AT_ONCE)):
             for room in await self._outdated(self._store, some):
                 with attempt(f"bring the state store up to date for {room.room_id}"):
-                    healed += await self._heal_room(self._store, room)
+                    healed += await self._heal_among_others(self._store, room)
         if healed:
             self._log.debug("The state store was out of date for %d rooms", healed)
         return healed
@@ -94,6 +98,17 @@ class StateMirror:
             for room in rooms
             if not _is_true(room, known.get(room.room_id), profiles.get(room.room_id, {}))
         ]
+
+    async def _heal_among_others(self, store: StateStore, room: Room) -> bool:
+        """Heal a room while mautrix's sync loop writes, too.
+
+        Its list of members is deleted and written anew: on PostgreSQL a member whom the sync loop
+        writes in between is one too many, and nothing is written.
+        """
+        for _ in range(WRITES_AT_MOST - 1):
+            with suppress(asyncpg.UniqueViolationError, sqlite3.IntegrityError):
+                return await self._heal_room(store, room)
+        return await self._heal_room(store, room)
 
     async def _heal_room(self, store: StateStore, room: Room) -> bool:
         healed = False
