@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from maubot.handlers import event
@@ -37,6 +36,7 @@ from mautrix.types import (
 from mautrix.util.logging import TraceLogger
 
 from ..domain.events import Encrypted
+from .batches import batches
 from .early_keys import Keys, take_keys
 from .errors import Unavailable
 from .store.errors import attempt
@@ -218,7 +218,7 @@ class Encryption:
         """
         crypto = self._client.crypto
         if crypto is not None:
-            for batch in _batches(room_ids):
+            for batch in batches(sorted(room_ids), SESSIONS_AT_ONCE):
                 with attempt("forget group sessions"):
                     await crypto.crypto_store.remove_outbound_group_sessions(batch)
 
@@ -253,9 +253,3 @@ class Encryption:
         self._missing[message.session_id] = None
         if len(self._missing) > MISSING_AT_MOST:
             self._missing.popitem(last=False)
-
-
-def _batches(room_ids: Iterable[RoomID]) -> Iterator[list[RoomID]]:
-    remaining = iter(sorted(room_ids))
-    while batch := list(islice(remaining, SESSIONS_AT_ONCE)):
-        yield batch

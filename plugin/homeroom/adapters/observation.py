@@ -13,8 +13,7 @@ rooms that may be Homeroom's: a bot in large public rooms pays nothing for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from uuid import uuid4
 
@@ -24,6 +23,7 @@ from mautrix.util.logging import TraceLogger
 from ..domain.marker import MARKER_TYPE
 from ..domain.room_state import STATE_TYPES, add_members, read_invite, read_room
 from ..domain.topology import Invite, Room, Topology, Unreadable
+from .batches import batches
 from .errors import HomeserverError, Unavailable
 from .homeserver import ROOMS_WITHOUT_EVENTS, Homeserver
 
@@ -193,7 +193,7 @@ class Observer:
 
     async def _read_each(self, room_ids: Iterable[RoomID], rooms: Rooms) -> None:
         """Read rooms one by one, as many at once as the adapter allows."""
-        for batch in _batches(sorted(room_ids), WINDOW):
+        for batch in batches(sorted(room_ids), WINDOW):
             found = await asyncio.gather(*(self._read(room_id) for room_id in batch))
             rooms |= {room.room_id: room for room in found if room is not None}
 
@@ -233,9 +233,3 @@ def _fresh_rooms(answer: dict[str, Any]) -> Iterator[tuple[RoomID, dict[str, Any
     for room_id, entry in rooms.items():
         if isinstance(entry, dict) and entry.get("initial") is True:
             yield RoomID(room_id), entry
-
-
-def _batches(items: Sequence[RoomID], size: int) -> Iterator[list[RoomID]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

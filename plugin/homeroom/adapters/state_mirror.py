@@ -13,7 +13,6 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -31,6 +30,7 @@ from mautrix.types import (
 from mautrix.util.logging import TraceLogger
 
 from ..domain.topology import Member, Room, Topology
+from .batches import batches
 from .store.errors import attempt
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class StateMirror:
             for room in topology.read()
             if room.mirror is not None and topology.bot in room.members
         )
-        while some := list(islice(ours, ROOMS_AT_ONCE)):
+        for some in batches(ours, ROOMS_AT_ONCE):
             for room in await self._outdated(self._store, some):
                 with attempt(f"bring the state store up to date for {room.room_id}"):
                     healed += await self._heal_among_others(self._store, room)

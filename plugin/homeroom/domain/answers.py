@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mautrix.types import EventID, RoomID
+
+from .shapes import as_dict
 
 MAX_WEIGHT: Final = 17_000
 """Bytes of text in one message. An edit carries it twice, and its HTML: in all below the limit of
@@ -99,17 +101,13 @@ def open_fence(text: str) -> str | None:
 
 def shown_text(event: object) -> str | None:
     """What a message shows: its latest edit, if it has any; None: that cannot be told."""
-    event = _dict(event)
-    relations = _dict(_dict(event.get("unsigned")).get("m.relations"))
-    edit = _dict(_dict(relations.get("m.replace")).get("content"))
-    for content in (_dict(edit.get("m.new_content")), _dict(event.get("content"))):
+    event = as_dict(event)
+    relations = as_dict(as_dict(event.get("unsigned")).get("m.relations"))
+    edit = as_dict(as_dict(relations.get("m.replace")).get("content"))
+    for content in (as_dict(edit.get("m.new_content")), as_dict(event.get("content"))):
         if isinstance(body := content.get("body"), str):
             return body
     return None
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _fitting(text: str, *, encrypted: bool) -> int:

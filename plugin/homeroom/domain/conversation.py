@@ -21,6 +21,7 @@ from .commands import parse_command
 from .events import ANSWERS, MORE_TO_COME, read_encrypted, read_message, sent_at, speakable
 from .ids import is_event_id
 from .marker import is_user_id
+from .shapes import as_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Edit:
 
 def read_event(room_id: RoomID, event: object, *, bot: UserID) -> Line | Edit | None:
     """What an event is to the conversation; None: nothing."""
-    event = _dict(event)
+    event = as_dict(event)
     event_id, sender = event.get("event_id"), event.get("sender")
     if (
         event.get("type") not in ("m.room.message", "m.room.encrypted")
@@ -77,8 +78,8 @@ def read_event(room_id: RoomID, event: object, *, bot: UserID) -> Line | Edit | 
         or not (isinstance(sender, str) and is_user_id(sender))
     ):
         return None
-    content = _dict(event.get("content"))
-    relation = _dict(content.get("m.relates_to"))
+    content = as_dict(event.get("content"))
+    relation = as_dict(content.get("m.relates_to"))
     if relation.get("rel_type") == "m.replace":
         return _read_edit(content, relation, sender=UserID(sender))
     message = read_message(room_id, event, bot=bot)
@@ -191,7 +192,3 @@ def _text(content: dict[str, Any]) -> str | None:
     if content.get("msgtype") != "m.text" or not isinstance(body, str):
         return None
     return speakable(body)
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -19,6 +19,7 @@ from .answers import OpenAnswer, Question
 from .ids import is_event_id
 from .marker import MARKER_TYPE, is_user_id
 from .room_state import read_invite, read_predecessor
+from .shapes import as_dict, as_list
 from .topology import Invite
 
 ANSWERS: Final = "dev.homeroom.answers"
@@ -133,41 +134,41 @@ News = Message | Encrypted | Edited | Redaction | Arrival | MemberChange | RoomC
 
 def read_response(response: object, *, bot: UserID) -> Iterator[News]:
     """Everything in a sync response that concerns Homeroom, each room in the server's order."""
-    rooms = _dict(_dict(response).get("rooms"))
-    for room_id, entry in _dict(rooms.get("invite")).items():
-        events = _dict(_dict(entry).get("invite_state")).get("events")
+    rooms = as_dict(as_dict(response).get("rooms"))
+    for room_id, entry in as_dict(rooms.get("invite")).items():
+        events = as_dict(as_dict(entry).get("invite_state")).get("events")
         if invite := read_invite(RoomID(room_id), events, bot=bot):
             yield invite
     for section in ("join", "leave"):
-        for room_id, entry in _dict(rooms.get(section)).items():
-            timeline = _dict(_dict(entry).get("timeline"))
+        for room_id, entry in as_dict(rooms.get(section)).items():
+            timeline = as_dict(as_dict(entry).get("timeline"))
             # maubot has members loaded lazily: with what somebody says comes who they are. Only
             # where the timeline has a gap can somebody's membership in `state` be new.
             has_gap = timeline.get("limited") is True
-            for event in _list(_dict(_dict(entry).get("state")).get("events")):
+            for event in as_list(as_dict(as_dict(entry).get("state")).get("events")):
                 for news in _read_state(RoomID(room_id), event, bot=bot):
                     if has_gap or not isinstance(news, MemberChange) or news.user_id == bot:
                         yield news
-            for event in _list(timeline.get("events")):
+            for event in as_list(timeline.get("events")):
                 yield from _read_state(RoomID(room_id), event, bot=bot)
                 if section == "join" and (
                     message := read_message(RoomID(room_id), event, bot=bot)
                     or read_encrypted(RoomID(room_id), event, bot=bot)
                     or _read_revision(RoomID(room_id), event, bot=bot)
-                    or _read_arrival(RoomID(room_id), event, _dict(entry), bot=bot)
+                    or _read_arrival(RoomID(room_id), event, as_dict(entry), bot=bot)
                 ):
                     yield message
 
 
 def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News]:
-    event = _dict(event)
+    event = as_dict(event)
     kind, key = event.get("type"), event.get("state_key")
     if kind == "m.room.redaction" and event.get("sender") != bot:
         yield RoomChange(room_id=room_id)  # what was taken back is not said: maybe state
     if not isinstance(kind, str) or not isinstance(key, str):
         return
     if kind == "m.room.member" and is_user_id(key):
-        content = _dict(event.get("content"))
+        content = as_dict(event.get("content"))
         membership, sender = content.get("membership"), event.get("sender")
         if isinstance(membership, str):
             yield MemberChange(
@@ -179,7 +180,7 @@ def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News
             )
     elif kind == "m.room.create":
         # Nobody tells of a room before the bot is in it: the one that it replaces has changed.
-        predecessor = read_predecessor(_dict(event.get("content")))
+        predecessor = read_predecessor(as_dict(event.get("content")))
         if predecessor is not None:
             yield RoomChange(room_id=predecessor)
     elif kind == "m.room.tombstone" or (kind in TOPOLOGY_TYPES and event.get("sender") != bot):
@@ -189,11 +190,11 @@ def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News
 
 def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | None:
     """A new message of somebody else; None for everything else, edits and notices among it."""
-    event = _dict(event)
-    content = _dict(event.get("content"))
+    event = as_dict(event)
+    content = as_dict(event.get("content"))
     event_id, sender, body = event.get("event_id"), event.get("sender"), _text_of(event)
     sent_at = event.get("origin_server_ts")
-    relation = _dict(content.get("m.relates_to"))
+    relation = as_dict(content.get("m.relates_to"))
     if (
         "state_key" in event
         or relation.get("rel_type") == "m.replace"
@@ -221,7 +222,7 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
 
 def _text_of(event: dict[str, Any]) -> object:
     """What a message says: "" if that is not in words, None if it is no message to answer."""
-    content, kind = _dict(event.get("content")), event.get("type")
+    content, kind = as_dict(event.get("content")), event.get("type")
     msgtype = content.get("msgtype")
     if kind == "m.room.message" and msgtype == "m.text":
         return content.get("body")
@@ -239,8 +240,8 @@ def speakable(text: str) -> str:
 
 def read_encrypted(room_id: RoomID, event: object, *, bot: UserID) -> Encrypted | None:
     """A new encrypted event of somebody else; None for edits, and for what was redacted."""
-    event = _dict(event)
-    content = _dict(event.get("content"))
+    event = as_dict(event)
+    content = as_dict(event.get("content"))
     event_id, sender, sent_at = (
         event.get("event_id"),
         event.get("sender"),
@@ -250,7 +251,7 @@ def read_encrypted(room_id: RoomID, event: object, *, bot: UserID) -> Encrypted 
     if (
         event.get("type") != "m.room.encrypted"
         or "state_key" in event
-        or _dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
+        or as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
         or not is_event_id(event_id)
         or not (isinstance(sender, str) and is_user_id(sender) and sender != bot)
         or not isinstance(session_id, str)
@@ -270,8 +271,8 @@ def read_encrypted(room_id: RoomID, event: object, *, bot: UserID) -> Encrypted 
 
 def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | Redaction | None:
     """An edit of somebody else, or anybody's redaction; None for any other event."""
-    event = _dict(event)
-    content, kind, sender = _dict(event.get("content")), event.get("type"), event.get("sender")
+    event = as_dict(event)
+    content, kind, sender = as_dict(event.get("content")), event.get("type"), event.get("sender")
     if "state_key" in event or not (isinstance(sender, str) and is_user_id(sender)):
         return None
     if kind == "m.room.redaction":
@@ -280,7 +281,7 @@ def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | R
         if is_event_id(redacts):
             return Redaction(room_id=room_id, redacts=EventID(redacts), sender=UserID(sender))
     elif kind in ("m.room.message", "m.room.encrypted") and sender != bot:
-        relation = _dict(content.get("m.relates_to"))
+        relation = as_dict(content.get("m.relates_to"))
         edited = relation.get("event_id")
         if relation.get("rel_type") == "m.replace" and is_event_id(edited):
             return Edited(room_id=room_id, event_id=EventID(edited), sender=UserID(sender))
@@ -291,8 +292,8 @@ def _read_arrival(
     room_id: RoomID, event: object, entry: dict[str, Any], *, bot: UserID
 ) -> Arrival | None:
     """The bot's own join in answer to an invite; None for any other event."""
-    event = _dict(event)
-    unsigned = _dict(event.get("unsigned"))
+    event = as_dict(event)
+    unsigned = as_dict(event.get("unsigned"))
     event_id, sent_at, inviter = (
         event.get("event_id"),
         event.get("origin_server_ts"),
@@ -301,8 +302,8 @@ def _read_arrival(
     if (
         event.get("type") != "m.room.member"
         or event.get("state_key") != bot
-        or _dict(event.get("content")).get("membership") != "join"
-        or _dict(unsigned.get("prev_content")).get("membership") != "invite"
+        or as_dict(event.get("content")).get("membership") != "join"
+        or as_dict(unsigned.get("prev_content")).get("membership") != "invite"
         or not is_event_id(event_id)
         or type(sent_at) is not int
     ):
@@ -321,39 +322,39 @@ def _read_arrival(
 def _read_create(entry: dict[str, Any]) -> dict[str, Any]:
     """The content of the create event, as a room that is new to the bot is told whole."""
     for part in ("state", "timeline"):
-        for event in map(_dict, _list(_dict(entry.get(part)).get("events"))):
+        for event in map(as_dict, as_list(as_dict(entry.get(part)).get("events"))):
             if event.get("type") == "m.room.create":
-                return _dict(event.get("content"))
+                return as_dict(event.get("content"))
     return {}
 
 
 def rooms_with_other_members(response: object) -> frozenset[RoomID]:
     """Rooms in which, by this response, somebody came or went: they need another group session."""
-    rooms = _dict(_dict(_dict(response).get("rooms")).get("join"))
+    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
     return frozenset(
         RoomID(room_id)
         for room_id, entry in rooms.items()
-        if (timeline := _dict(_dict(entry).get("timeline"))).get("limited") is True
-        or any(map(_is_other_membership, _list(timeline.get("events"))))
+        if (timeline := as_dict(as_dict(entry).get("timeline"))).get("limited") is True
+        or any(map(_is_other_membership, as_list(timeline.get("events"))))
     )
 
 
 def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
     """Rooms in which this response shows encryption, from now on or for longer."""
-    rooms = _dict(_dict(_dict(response).get("rooms")).get("join"))
+    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
     return frozenset(
         RoomID(room_id)
         for room_id, entry in rooms.items()
         for part in ("state", "timeline")
-        for event in _list(_dict(_dict(entry).get(part)).get("events"))
-        if _dict(event).get("type") in ("m.room.encryption", "m.room.encrypted")
+        for event in as_list(as_dict(as_dict(entry).get(part)).get("events"))
+        if as_dict(event).get("type") in ("m.room.encryption", "m.room.encrypted")
     )
 
 
 def _is_other_membership(event: object) -> bool:
-    event = _dict(event)
-    before = _dict(_dict(event.get("unsigned")).get("prev_content")).get("membership")
-    membership = _dict(event.get("content")).get("membership")
+    event = as_dict(event)
+    before = as_dict(as_dict(event.get("unsigned")).get("prev_content")).get("membership")
+    membership = as_dict(event.get("content")).get("membership")
     return event.get("type") == "m.room.member" and membership != before
 
 
@@ -362,10 +363,10 @@ def timeline_gaps(response: object, *, not_before: int | None) -> list[tuple[Roo
 
     Not those where what was left out is older than `not_before` (milliseconds).
     """
-    rooms = _dict(_dict(response).get("rooms"))
+    rooms = as_dict(as_dict(response).get("rooms"))
     timelines = (
-        (RoomID(room_id), _dict(_dict(entry).get("timeline")))
-        for room_id, entry in _dict(rooms.get("join")).items()
+        (RoomID(room_id), as_dict(as_dict(entry).get("timeline")))
+        for room_id, entry in as_dict(rooms.get("join")).items()
     )
     return [
         (room_id, timeline["prev_batch"])
@@ -379,12 +380,12 @@ def timeline_gaps(response: object, *, not_before: int | None) -> list[tuple[Roo
 def with_older_events(response: object, room_id: RoomID, older: list[Any]) -> object:
     """The same response with these events before the others of a room's timeline."""
     # Copied along the way only: contents may be nested deeper than a deep copy can go.
-    response = _dict(response)
-    rooms = _dict(response.get("rooms"))
-    joined = _dict(rooms.get("join"))
-    entry = _dict(joined.get(room_id))
-    timeline = _dict(entry.get("timeline"))
-    timeline = {**timeline, "events": [*older, *_list(timeline.get("events"))]}
+    response = as_dict(response)
+    rooms = as_dict(response.get("rooms"))
+    joined = as_dict(rooms.get("join"))
+    entry = as_dict(joined.get(room_id))
+    timeline = as_dict(entry.get("timeline"))
+    timeline = {**timeline, "events": [*older, *as_list(timeline.get("events"))]}
     joined = {**joined, room_id: {**entry, "timeline": timeline}}
     return {**response, "rooms": {**rooms, "join": joined}}
 
@@ -398,10 +399,10 @@ def without_answered(response: object, *, bot: UserID) -> object:
     Without `next_batch`: this is no account of what happened since a position.
     """
     joined: dict[str, Any] = {}
-    for room_id, entry in _dict(_dict(_dict(response).get("rooms")).get("join")).items():
-        timeline = _dict(_dict(entry).get("timeline"))
-        events = _still_open(_list(timeline.get("events")), bot=bot)
-        joined[room_id] = {**_dict(entry), "timeline": {**timeline, "events": events}}
+    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
+        timeline = as_dict(as_dict(entry).get("timeline"))
+        events = _still_open(as_list(timeline.get("events")), bot=bot)
+        joined[room_id] = {**as_dict(entry), "timeline": {**timeline, "events": events}}
     return {"rooms": {"join": joined}}
 
 
@@ -409,10 +410,10 @@ def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
     answered: set[str] = set()
     still_open: list[dict[str, Any]] = []
     for event in events:
-        if _dict(event).get("sender") != bot:
-            still_open.append(_dict(event))
+        if as_dict(event).get("sender") != bot:
+            still_open.append(as_dict(event))
             continue
-        content = _dict(event.get("content"))
+        content = as_dict(event.get("content"))
         answers = content.get(ANSWERS)
         if not isinstance(answers, str):
             if not _is_edit(content):
@@ -429,18 +430,21 @@ def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
 def open_answers(response: object, *, bot: UserID) -> list[OpenAnswer]:
     """The messages of answers that the bot has not finished, by what these rooms show."""
     found: list[OpenAnswer] = []
-    for room_id, entry in _dict(_dict(_dict(response).get("rooms")).get("join")).items():
+    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
         parts: dict[str, list[OpenAnswer]] = {}
         finished: set[str] = set()
-        for event in _list(_dict(_dict(entry).get("timeline")).get("events")):
-            content, event_id = _dict(_dict(event).get("content")), _dict(event).get("event_id")
+        for event in as_list(as_dict(as_dict(entry).get("timeline")).get("events")):
+            content, event_id = (
+                as_dict(as_dict(event).get("content")),
+                as_dict(event).get("event_id"),
+            )
             answers = content.get(ANSWERS)
-            if _dict(event).get("sender") != bot or not is_event_id(answers):
+            if as_dict(event).get("sender") != bot or not is_event_id(answers):
                 continue
             if content.get(MORE_TO_COME) is not True:
                 finished.add(answers)
             elif is_event_id(event_id) and not _is_edit(content):
-                relation = _dict(content.get("m.relates_to"))
+                relation = as_dict(content.get("m.relates_to"))
                 root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
                 question = Question(
                     room_id=RoomID(room_id),
@@ -456,28 +460,28 @@ def open_answers(response: object, *, bot: UserID) -> list[OpenAnswer]:
 
 
 def _is_edit(content: dict[str, Any]) -> bool:
-    return _dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
+    return as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
 
 
 def sent_at(event: object) -> int | None:
     """When an event was sent, in milliseconds, if it says so."""
-    value = _dict(event).get("origin_server_ts")
+    value = as_dict(event).get("origin_server_ts")
     return value if type(value) is int else None
 
 
 def next_batch(response: object) -> str | None:
     """The position after this response."""
-    token = _dict(response).get("next_batch")
+    token = as_dict(response).get("next_batch")
     return token if isinstance(token, str) else None
 
 
 def is_first(response: object) -> bool:
     """Whether mautrix's sync loop marked this as the first response after a start."""
-    return _dict(_dict(response).get("net.maunium.mautrix")).get("is_first") is True
+    return as_dict(as_dict(response).get("net.maunium.mautrix")).get("is_first") is True
 
 
 def _begins_before(timeline: dict[str, Any], moment: int) -> bool:
-    first = next(iter(_list(timeline.get("events"))), None)
+    first = next(iter(as_list(timeline.get("events"))), None)
     sent = sent_at(first)
     return sent is not None and sent < moment
 
@@ -501,11 +505,3 @@ def _line(value: object) -> str | None:
         return None
     text = "".join(c if c.isprintable() else " " for c in value[:MAX_REASON]).strip()
     return text or None
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
