@@ -84,6 +84,7 @@ class Synapse:
         port: int | None = None,
         rate_limits: RateLimits = "lifted",
         default_room_version: str | None = None,
+        app_services: Sequence[Path] = (),
     ) -> None:
         self.server_name = server_name
         self.port = port or free_port()
@@ -92,6 +93,7 @@ class Synapse:
         self._directory = directory
         self._rate_limits = rate_limits
         self._default_room_version = default_room_version
+        self._app_services = app_services
         self._secret = "homeroom-tests"
         self._api = JsonApi(base_url=self.url)
         config = directory / "homeserver.yaml"
@@ -268,6 +270,7 @@ class Synapse:
             "trusted_key_servers": [],
             "url_preview_enabled": False,
             "presence": {"enabled": False},
+            "app_service_config_files": [str(path) for path in self._app_services],
         }
         if self._default_room_version is not None:
             configuration["default_room_version"] = self._default_room_version
