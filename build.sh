@@ -17,6 +17,8 @@ TEST_TOOLS="
     pytest pytest-asyncio pytest-cov pytest-timeout pytest-xdist hypothesis ruff mypy
     playwright axe-playwright-python prometheus_client pillow
 "
+# What only the benchmark uses: somebody else's client, to compare with.
+BENCH_TOOLS="matrix-nio"
 # For the tests of encrypted rooms. There are wheels for Python 3.10 to 3.12; for a later one
 # python-olm is compiled, if there are a compiler, CMake and libolm.
 ENCRYPTION="python-olm pycryptodome base58 unpaddedbase64"
@@ -31,7 +33,8 @@ usage() {
 ./build.sh test [ARGUMENTS]   all tests, side by side; with arguments, pytest with just these
 ./build.sh check              ruff and mypy --strict
 ./build.sh screenshots        take the README's pictures again; needs Chromium
-./build.sh bench [ARGUMENTS]  measure what the plugin adds to a turn, in 200 chats (see --help)
+./build.sh bench              measure speed beside others: the three below, one after the other
+./build.sh bench look|messages|turns|world [ARGUMENTS]   one of them (see --help)
 ./build.sh help               this text
 
 The first run makes .venv with the tools that constraints.txt pins. PYTHON names the Python to
@@ -147,6 +150,53 @@ prepare_tests() {
     echo "$wanted" >"$VENV/fingerprint-of-tests"
 }
 
+prepare_bench() {
+    prepare_tests
+    wanted=$(fingerprint "$VENV/bin/python" - "$BENCH_TOOLS")
+    ! has fingerprint-of-bench "$wanted" || return 0
+    echo "Installing what the benchmark needs into $VENV (once) ..." >&2
+    # shellcheck disable=SC2086
+    install $BENCH_TOOLS >&2
+    echo "$wanted" >"$VENV/fingerprint-of-bench"
+}
+
+bench_usage() {
+    cat <<'END'
+./build.sh bench look [ARGUMENTS]      a start, beside the bare requests of every way to look at
+                                       100, 1,000 and 10,000 rooms, and beside others' ways
+./build.sh bench messages [ARGUMENTS]  a message, beside a plain plugin that echoes
+./build.sh bench turns [ARGUMENTS]     an agent's turn in a chat, beside the agent asked directly
+./build.sh bench world [ARGUMENTS]     only make the homeserver full of homes that `look` uses
+./build.sh bench                       look, messages and turns, with their defaults
+
+`look` makes the homeservers that it needs and keeps them in .bench/worlds; the largest takes an
+hour, once. Each tells its arguments with --help, and leaves all that it measured in .bench/.
+END
+}
+
+# Measures one thing, or all if none is named. What `look` starts imports the plugin's source;
+# the others upload the .mbp to a real maubot, which must not find the source.
+bench() {
+    what=${1:-}
+    [ $# -eq 0 ] || shift
+    case $what in
+    look | world) PYTHONPATH=plugin "$VENV/bin/python" -m "tests.bench.$what" "$@" ;;
+    messages | turns) "$VENV/bin/python" -m "tests.bench.$what" "$@" ;;
+    '')
+        status=0
+        for each in look messages turns; do
+            echo "== ./build.sh bench $each"
+            bench "$each" || status=$?
+        done
+        return "$status"
+        ;;
+    *)
+        bench_usage >&2
+        return 2
+        ;;
+    esac
+}
+
 run() {
     exec "$VENV/bin/python" -m "$@"
 }
@@ -171,8 +221,14 @@ screenshots)
     run tests.stack.screenshots
     ;;
 bench)
-    prepare_tests
-    run tests.bench.turns "$@"
+    case ${1:-} in
+    help | -h | --help)
+        bench_usage
+        exit
+        ;;
+    esac
+    prepare_bench
+    bench "$@"
     ;;
 test)
     prepare_tests
