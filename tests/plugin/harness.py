@@ -4,10 +4,10 @@
         anna = hs.user("anna")
         home = await bot.onboard(anna)
 
-Everything above HTTP is real and put together as maubot does it (`maubot/client.py` and
-`maubot/instance.py`): its client with its own sync loop, its state store, the plugin's database,
-its settings. What outlives a process (databases, sync position, text of the settings) lies in the
-directory and in `Bot`; the rest is made by `start`, and ends with `stop`, or with `kill`.
+Everything above HTTP is real and put together as maubot does it (`miniature.py`): its client with
+its own sync loop, its state store, the plugin's database, its settings. What outlives a process
+(databases, sync position, text of the settings) lies in the directory and in `Bot`; the rest is
+made by `start`, and ends with `stop`, or with `kill`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,17 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
 from contextvars import ContextVar, copy_context
-from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
 import aiohttp
 from maubot.lib.state_store import PgStateStore
-from maubot.loader import PluginMeta
 from maubot.matrix import MaubotMatrixClient
 from maubot.plugin_server import PluginWebApp
-from maubot.standalone.loader import FileSystemLoader
 from mautrix.client.state_store import MemorySyncStore
-from mautrix.types import EventID, Filter, RoomEventFilter, RoomFilter, RoomID, StateFilter
+from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
-from mautrix.util.config import RecursiveDict
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
 from homeroom import Homeroom
 from homeroom.domain.marker import MARKER_TYPE
@@ -44,10 +38,11 @@ from tests.fake.filters import read_filter
 from tests.fake.sync import sync
 from tests.fake.tokens import read_token
 
+from .miniature import create_filter, make_client, make_plugin, read_settings, write_settings
+
 T = TypeVar("T")
 Row = dict[str, Any]
 
-ROOT = Path(__file__).parents[2]
 LOG = logging.getLogger("maubot.instance.homeroom")
 PATIENCE_SECONDS = 20
 """Far more than anything takes; only a test that fails waits for so long."""
@@ -58,8 +53,6 @@ SLEEPERS = {
 }
 """Work that is never done."""
 
-_yaml = YAML()
-META = PluginMeta.deserialize(_yaml.load(ROOT / "maubot.yaml"))
 _TASKS: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("tasks", default=None)
 
 
@@ -109,26 +102,18 @@ class Bot:
         )
         await state.start()
         self._closing.append(state.stop)
-        client = MaubotMatrixClient(
-            mxid=self.me.user_id,
-            base_url=self.hs.url,
+        client = make_client(
+            user_id=self.me.user_id,
+            url=self.hs.url,
             token=self.me.token,
-            client_session=http,
-            log=LOG.getChild("client"),
+            session=http,
             sync_store=self._sync_store,
-            state_store=PgStateStore(state),
+            state=state,
+            log=LOG.getChild("client"),
         )
         client.api.default_retry_count = 0
-        client.ignore_initial_sync = client.ignore_first_sync = True
         if self._filter_id is None:
-            self._filter_id = await client.create_filter(
-                Filter(
-                    room=RoomFilter(
-                        timeline=RoomEventFilter(limit=50, lazy_load_members=True),
-                        state=StateFilter(lazy_load_members=True),
-                    )
-                )
-            )
+            self._filter_id = await create_filter(client)
         client.start(self._filter_id)
         self.client = client
         await self.start_plugin()
@@ -141,19 +126,13 @@ class Bot:
         )
         await database.start()
         self._closing.append(database.stop)
-        base = RecursiveDict(_yaml.load(ROOT / "base-config.yaml"), CommentedMap)
-        _yaml.dump(base._data, StringIO())  # as maubot does, to show it
-        self.plugin = Homeroom(
-            client=self.client,
-            loop=asyncio.get_running_loop(),
-            http=self.client.api.session,
-            instance_id="homeroom",
-            log=LOG,
-            config=Homeroom.get_config_class()(self._load, base.clone, self._save),
+        self.plugin = make_plugin(
+            self.client,
             database=database,
+            load=lambda: read_settings(self.config),
+            save=self._save,
             webapp=self.webapp,
-            webapp_url=None,
-            loader=FileSystemLoader(str(ROOT / "plugin"), META),
+            log=LOG,
         )
         if self.platform is None:
             await self.plugin.internal_start()
@@ -197,13 +176,8 @@ class Bot:
         self.config = text
         await self._inside(self.plugin.on_external_config_update())
 
-    def _load(self) -> Any:
-        return _yaml.load(self.config)
-
     def _save(self, data: Any) -> None:
-        text = StringIO()
-        _yaml.dump(data, text)
-        self.config = text.getvalue()
+        self.config = write_settings(data)
 
     async def _inside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in a task whose descendants are known to be the process's."""

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from homeroom import replies
 from homeroom.config import RESTART_KEYS
 from tests.fake import FakeHomeserver
-from tests.plugin.harness import ROOT, running
+from tests.plugin.harness import running
+from tests.plugin.miniature import ROOT
 
 ALL_WRONG = """
 admins: Ada
