@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -16,8 +17,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.stack import ports
 from tests.stack.http import ApiError, JsonApi
 from tests.stack.package import ROOT, PackageError, archive, build
+from tests.stack.ports import LOOPBACK
 from tests.stack.postgres import Postgres
 from tests.stack.process import ServerError, ServerProcess
 from tests.stack.proxy import (
@@ -295,6 +298,33 @@ async def test_maubot_runs_an_uploaded_plugin_across_restarts(
     await stack.maubot.restart_instance(stack.instance)
     instance = await stack.maubot.get_instance(stack.instance)
     assert (instance["enabled"], instance["started"]) == (True, True)
+
+
+async def test_a_proxy_that_finds_its_port_taken_leaves_nothing_open() -> None:
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        proxy = FaultProxy("http://unused.invalid", port=other.getsockname()[1])
+        with pytest.raises(OSError, match="address already in use"):
+            async with proxy:
+                pass
+    assert proxy._session is not None
+    assert proxy._session.closed
+
+
+def test_no_port_is_picked_twice_in_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even before anybody listens on it, by whichever worker."""
+    monkeypatch.setattr(ports, "is_free", lambda port: True)
+    monkeypatch.setattr(ports, "_RANGE", range(20_000, 20_030))
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "3")
+    picked: list[int] = []
+    for worker in range(3):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        monkeypatch.setattr(ports, "_picked", set())  # each is a process
+        picked += [ports.free_port() for _ in range(10)]
+    assert sorted(picked) == list(range(20_000, 20_030))
+    with pytest.raises(RuntimeError, match="No free port"):
+        ports.free_port()
 
 
 async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:

@@ -68,14 +68,20 @@ class EncryptedUser(MatrixUser):
         self._unread: dict[str, tuple[str, Event]] = {}
 
     async def __aenter__(self) -> Self:
-        await self.machine.load()
-        await self.keys.put_device_id(DeviceID(self.account.device_id))
-        await self.machine.share_keys()
-        return await super().__aenter__()
+        try:
+            await self.machine.load()
+            await self.keys.put_device_id(DeviceID(self.account.device_id))
+            await self.machine.share_keys()
+            return await super().__aenter__()
+        except BaseException:
+            await self._client.api.session.close()
+            raise
 
     async def __aexit__(self, *args: object) -> None:
-        await super().__aexit__(*args)
-        await self._client.api.session.close()
+        try:
+            await super().__aexit__(*args)
+        finally:
+            await self._client.api.session.close()
 
     def sealed(self, event_id: str) -> Event | None:
         """The content of an event as it came, if that was encrypted."""

@@ -151,28 +151,32 @@ class FaultProxy:
         self._choose: Choose | None = None
         self._sever: _Sever | None = None
         self._open: dict[ProxiedRequest, web.Request] = {}
-        self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-        )
-        app = web.Application(client_max_size=2**26)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, LOOPBACK, self.port).start()
+        # What was opened before the port turned out to be taken is closed here, or it would be
+        # another test that is told of it.
+        async with contextlib.AsyncExitStack() as exits:
+            self._session = await exits.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    auto_decompress=False,
+                )
+            )
+            app = web.Application(client_max_size=2**26)
+            app.router.add_route("*", "/{path:.*}", self._handle)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            exits.push_async_callback(runner.cleanup)
+            await runner.setup()
+            await web.TCPSite(runner, LOOPBACK, self.port).start()
+            self._exits = exits.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.sever()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._session is not None:
-            await self._session.close()
+        await self._exits.aclose()
 
     def mark(self) -> int:
         """Return a place in the record, for `requests[mark:]`."""
