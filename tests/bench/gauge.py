@@ -106,7 +106,7 @@ class Heartbeat:
             last = self._last
             if last != explained and time.perf_counter() - last > self.explain:
                 explained = last
-                frames = traceback.format_stack(sys._current_frames()[watched], limit=-12)
+                frames = traceback.format_stack(sys._current_frames()[watched], limit=10)
                 self.explanations.append("".join(frames))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 from maubot.lib.state_store import PgStateStore
-from maubot.loader import PluginMeta
+from maubot.loader.meta import PluginMeta
 from maubot.matrix import MaubotMatrixClient
 from maubot.plugin_server import PluginWebApp
 from maubot.standalone.loader import FileSystemLoader

@@ -62,15 +62,26 @@ class Postgres:
         finally:
             self._remove()
 
-    async def create_database(self) -> str:
-        """Create an empty database, return its URL."""
+    async def create_database(self, *, like: str | None = None) -> str:
+        """Create a database, return its URL: an empty one, or a copy of what another URL names.
+
+        Nobody may be connected to what is copied.
+        """
         name = f"homeroom_{secrets.token_hex(6)}"
+        template = f" TEMPLATE {_name(like)}" if like else ""
+        await self._execute(f"CREATE DATABASE {name}{template}")
+        return self._url(name)
+
+    async def drop_database(self, url: str) -> None:
+        """Delete a database, whoever is still connected to it."""
+        await self._execute(f"DROP DATABASE {_name(url)} WITH (FORCE)")
+
+    async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self._url("postgres"))
         try:
-            await connection.execute(f"CREATE DATABASE {name}")
+            await connection.execute(statement)
         finally:
             await connection.close()
-        return self._url(name)
 
     def _url(self, database: str) -> str:
         return f"postgresql://homeroom@{LOOPBACK}:{self.port}/{database}"
@@ -118,6 +129,10 @@ class Postgres:
     def _remove(self) -> None:
         self._process.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def find_binaries() -> Path:
