@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +15,7 @@ from maubot.matrix import MaubotMatrixClient
 
 from homeroom.adapters.homeserver import Homeserver
 from tests.fake import FakeHomeserver
+from tests.stack.postgres import Postgres, find_binaries
 
 LOG: Any = logging.getLogger("maubot.instance.homeroom")
 
@@ -62,3 +65,20 @@ def connect(client: MaubotMatrixClient, naps: Naps) -> Callable[..., Homeserver]
         return Homeserver(client, log=LOG, concurrency=concurrency, sleep=naps)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A database on a throw-away server; skips where there is none, except on CI."""
+    try:
+        find_binaries()
+    except FileNotFoundError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    cluster = Postgres()
+    asyncio.run(cluster.__aenter__())
+    try:
+        yield asyncio.run(cluster.create_database())
+    finally:
+        asyncio.run(cluster.__aexit__(None, None, None))

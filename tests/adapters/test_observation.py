@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from mautrix.types import RoomID, UserID
 
-from homeroom.adapters import homeserver, observation
+from homeroom.adapters import homeserver, http
 from homeroom.adapters.errors import HomeserverError
 from homeroom.adapters.homeserver import Homeserver
 from homeroom.adapters.http import Patience
-from homeroom.adapters.observation import Observer
+from homeroom.adapters.observation import (
+    Observer,
+    Progress,
+    progress,
+    sliding,
+)
+from homeroom.adapters.observation import (
+    observer as observers,
+)
 from homeroom.domain.marker import MARKER_TYPE
-from homeroom.domain.topology import Invite, Room, Topology, Unreadable
+from homeroom.domain.topology import Invite, Room, Unreadable
 from tests.adapters.conftest import LOG
 from tests.fake import (
     Alter,
@@ -33,7 +40,20 @@ from tests.fake.faults import Action
 Connect = Callable[..., Homeserver]
 SLIDING = "org.matrix.simplified_msc3575"
 WINDOWS = Match(when=lambda r: "lists" in (r.body or {}))
-MEMBERS = Match(when=lambda r: "room_subscriptions" in (r.body or {}))
+WHOLE = Match(when=lambda r: asked_for(r) == sliding.REQUIRED_STATE + sliding.MEMBERS)
+STRANGE = Match(when=lambda r: asked_for(r) == sliding.REQUIRED_STATE)
+MEMBERS = Match(when=lambda r: asked_for(r) == sliding.MEMBERS)
+
+
+def asked_for(request: Recorded) -> list[list[str]] | None:
+    """What a request asks about the rooms that it names."""
+    for subscription in (request.body or {}).get("room_subscriptions", {}).values():
+        return list(subscription["required_state"])
+    return None
+
+
+def named(request: Recorded) -> set[str]:
+    return set((request.body or {}).get("room_subscriptions", {}))
 
 
 @pytest.fixture
@@ -63,7 +83,7 @@ def populate(hs: FakeHomeserver) -> dict[str, RoomID]:
         ),
         "old": bot.create_room(name="Old", room_version="11", invite=[anna]),
         "foreign": mallory.create_room(name="Foreign", invite=[bot]),
-        "kicked": mallory.create_room(invite=[bot]),
+        "kicked": mallory.create_space(invite=[bot]),
         "banned": mallory.create_room(invite=[bot]),
         "left": bot.create_room(invite=[anna]),
         "nameless": bot.create_room(),
@@ -98,17 +118,6 @@ def without_sliding_sync(hs: FakeHomeserver) -> None:
     hs.service.unstable_features[SLIDING] = False
 
 
-def told(topology: Topology) -> dict[RoomID, Room | Unreadable]:
-    """The rooms, without what each endpoint adds to the create event in its own way."""
-    own = ("type", "state_key", "sender", "content", "event_id", "origin_server_ts")
-    rooms = dict(topology.rooms)
-    for room in topology.read():
-        if room.mirror:
-            create = {key: room.mirror.create[key] for key in own}
-            rooms[room.room_id] = replace(room, mirror=replace(room.mirror, create=create))
-    return rooms
-
-
 async def test_every_way_sees_the_same(hs: FakeHomeserver, observer: Observer) -> None:
     rooms = populate(hs)
     fast = await observer.look()
@@ -116,7 +125,7 @@ async def test_every_way_sees_the_same(hs: FakeHomeserver, observer: Observer) -
     observer._homeserver._versions = None
     slow = await observer.look()
     gentle = await observer.look_gently()
-    assert told(fast) == told(slow) == told(gentle)
+    assert fast.rooms == slow.rooms == gentle.rooms
     assert fast.invites == slow.invites
     assert set(fast.rooms) == {
         rooms[name] for name in ("space", "chat", "old", "new", "foreign", "nameless")
@@ -151,7 +160,7 @@ async def test_what_is_seen_is_what_is_there(hs: FakeHomeserver, observer: Obser
     assert chat.marker.chat_id == "C1"
     assert chat.parents == {rooms["space"]}
     assert chat.mirror
-    assert chat.mirror.encryption == {"algorithm": "m.megolm.v1.aes-sha2"}
+    assert chat.mirror.encryption == '{"algorithm":"m.megolm.v1.aes-sha2"}'
     assert old
     assert new
     assert (old.is_tombstoned, old.replacement, old.room_version) == (True, new.room_id, "11")
@@ -192,10 +201,9 @@ async def test_members_of_other_peoples_rooms_are_not_asked_for(
         created_at=hs.room(crowd).created_ts,
         room_version="12",
     )
-    asked = [r.body["room_subscriptions"] for r in hs.requests if MEMBERS(r)]
-    assert asked
-    assert all(crowd not in rooms_asked for rooms_asked in asked)
-    assert any(rooms["space"] in rooms_asked for rooms_asked in asked)
+    asked = {room_id for r in hs.requests if WHOLE(r) or MEMBERS(r) for room_id in named(r)}
+    assert crowd not in asked
+    assert rooms["chat"] in asked
 
 
 # A server that leaves things out
@@ -226,6 +234,10 @@ def state_of_strange_shape(answer: Json) -> Json:
     return {**answer, "rooms": rooms}
 
 
+def count(answer: Json, value: object) -> Json:
+    return {**answer, "lists": {key: {"count": value} for key in sliding.LISTS}}
+
+
 LIES: dict[str, Action] = {
     "no rooms": Alter(drop_rooms),
     "every second room": Alter(drop_every_second),
@@ -234,9 +246,10 @@ LIES: dict[str, Action] = {
     "strange state": Alter(state_of_strange_shape),
     "rooms that are a list": Alter(lambda answer: {**answer, "rooms": []}),
     "no count": Alter(lambda answer: {**answer, "lists": {}}),
-    "a count that is a text": Alter(lambda answer: {**answer, "lists": {"rooms": {"count": "3"}}}),
-    "a count without end": Alter(lambda answer: {**answer, "lists": {"rooms": {"count": 10**9}}}),
-    "a count below nothing": Alter(lambda answer: {**answer, "lists": {"rooms": {"count": -1}}}),
+    "a count that is a text": Alter(lambda answer: count(answer, "3")),
+    "a count without end": Alter(lambda answer: count(answer, 10**9)),
+    "a count that is far too large": Alter(lambda answer: count(answer, 10_000)),
+    "a count below nothing": Alter(lambda answer: count(answer, -1)),
     "no position": Alter(lambda answer: {k: v for k, v in answer.items() if k != "pos"}),
     "500": Respond(500, text="no"),
     "400": Respond(400, {"errcode": "M_UNKNOWN_POS", "error": "Connection expired"}),
@@ -247,7 +260,10 @@ LIES: dict[str, Action] = {
 }
 
 
-@pytest.mark.parametrize("asked", [WINDOWS, MEMBERS], ids=["rooms", "members"])
+ASKED = {"lists": WINDOWS, "likely rooms": WHOLE, "strange rooms": STRANGE, "members": MEMBERS}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED.keys())
 @pytest.mark.parametrize("skip", [0, 1], ids=["first window", "second window"])
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 async def test_what_the_fast_way_leaves_out_is_read_room_by_room(
@@ -258,17 +274,92 @@ async def test_what_the_fast_way_leaves_out_is_read_room_by_room(
     skip: int,
     asked: Match,
 ) -> None:
-    monkeypatch.setattr(observation, "WINDOW", 3)
-    populate(hs)
-    honest = await observer.look()
+    few_at_once(monkeypatch)
+    likely = {populate(hs)["old"]}
+    honest = await observer.look(likely=likely)
     fault = hs.fail(asked, lie, skip=skip, times=None)
-    seen = await observer.look()
+    seen = await observer.look(likely=likely)
     assert fault.hits
-    assert told(seen) == told(honest)
+    assert seen.rooms == honest.rooms
     if isinstance(lie, Alter):
         assert set(seen.invites) <= set(honest.invites)
     else:
         assert seen.invites == honest.invites
+
+
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few rooms in an answer that a handful comes in several."""
+    for name in ("FIRST", "AT_LEAST", "AT_MOST"):
+        monkeypatch.setattr(sliding, name, 1)
+
+
+async def test_a_server_that_gives_up_in_the_seventh_window_loses_nothing(
+    hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_at_once(monkeypatch)
+    populate(hs)
+    bot, anna = hs.user("bot"), hs.user("anna")
+    for _ in range(10):
+        bot.create_space(invite=[anna])
+    honest = await observer.look()
+    before = len(hs.requests)
+    for action in (Respond(500, text="no"), Truncate(), DropBefore()):
+        fault = hs.fail(WINDOWS, action, skip=6, times=None)
+        seen = await observer.look()
+        assert fault.hits
+        fault.cancel()
+        assert (seen.rooms, seen.invites) == (honest.rooms, honest.invites)
+    read = [r for r in hs.requests[before:] if r.route.endswith("/state")]
+    assert len(read) < 3 * len(honest.rooms)  # what was told before is not asked for again
+
+
+async def test_a_room_costs_one_question_if_its_space_or_a_row_tells_of_it(
+    hs: FakeHomeserver, observer: Observer
+) -> None:
+    rooms = populate(hs)
+    await observer.look(likely={rooms["nameless"]})
+    whole = [room_id for r in hs.requests if WHOLE(r) for room_id in named(r)]
+    assert {rooms["chat"], rooms["nameless"]} <= set(whole)
+    strange = {room_id for r in hs.requests if STRANGE(r) for room_id in named(r)}
+    assert strange.isdisjoint(whole)
+    spaces = {room for r in hs.requests if WINDOWS(r) for room in r.answer["rooms"]}
+    assert rooms["space"] in spaces
+    assert rooms["chat"] not in spaces
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["sliding sync", "room by room"])
+async def test_who_waits_is_told_how_far_it_is(
+    hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    few_at_once(monkeypatch)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    populate(hs)
+    if not fast:
+        without_sliding_sync(hs)
+    told: list[Progress] = []
+    seen = await observer.look(on_progress=told.append)
+    assert {report.total for report in told} == {len(seen.rooms)}
+    done = [report.done for report in told]
+    assert done == sorted(done)
+    assert done[-1] == len(seen.rooms)
+    assert told[-1].seconds_left == 0
+
+
+async def test_a_look_that_is_in_no_hurry_rests(
+    hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    populate(hs)
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(sliding.asyncio, "sleep", rest)
+    await observer.look()
+    assert not rests
+    await observer.look(rest=1.0)
+    assert rests
+    assert all(0 < seconds <= sliding.REST_AT_MOST for seconds in rests)
 
 
 async def test_rooms_it_was_thrown_out_of_are_not_taken_as_joined(
@@ -319,7 +410,7 @@ async def test_a_room_that_cannot_be_read_is_unknown_not_absent(
     seen = await observer.look()
     chat = seen.rooms[rooms["chat"]]
     assert isinstance(chat, Unreadable)
-    assert told(seen) == {**told(honest), rooms["chat"]: chat}
+    assert seen.rooms == {**honest.rooms, rooms["chat"]: chat}
 
 
 @pytest.mark.parametrize(
@@ -338,6 +429,42 @@ async def test_without_the_lists_there_is_no_look(
     hs.fail(match, Respond(500, text="no"), times=None)
     with pytest.raises(HomeserverError):
         await observer.look()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Respond(404, {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"}),
+        Alter(lambda answer: [*answer, {"type": "large", "content": {"x": "x" * 50_000}}]),
+    ],
+    ids=["no such request", "too large"],
+)
+async def test_what_state_will_not_tell_is_asked_of_sync(
+    hs: FakeHomeserver,
+    observer: Observer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Action,
+) -> None:
+    populate(hs)
+    honest = await observer.look()
+    without_sliding_sync(hs)
+    monkeypatch.setattr(http, "MAX_ANSWER", 40_000)
+    fault = hs.fail(Match(when=lambda r: r.route.endswith("/state")), answer, times=None)
+    seen = await observer.look()
+    assert len(fault.hits) == len(honest.rooms)
+    assert (seen.rooms, seen.invites) == (honest.rooms, honest.invites)
+
+
+async def test_what_no_way_tells_is_unknown(hs: FakeHomeserver, observer: Observer) -> None:
+    rooms = populate(hs)
+    without_sliding_sync(hs)
+    unrecognized = Respond(404, {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"})
+    hs.fail(f"rooms/{rooms['chat']}/state$", unrecognized, times=None)
+    hs.fail(
+        Match(when=lambda r: rooms["chat"] in r.query.get("filter", "")), Truncate(), times=None
+    )
+    seen = await observer.look()
+    assert isinstance(seen.rooms[rooms["chat"]], Unreadable)
 
 
 async def test_without_the_invites_there_is_no_look(
@@ -359,6 +486,26 @@ async def test_a_look_at_some_rooms(hs: FakeHomeserver, observer: Observer) -> N
     rooms = populate(hs)
     whole = await observer.look()
     some = await observer.look_at([rooms["chat"], rooms["kicked"], RoomID("!nowhere")])
-    assert told(some) == {rooms["chat"]: told(whole)[rooms["chat"]]}
+    assert some.rooms == {rooms["chat"]: whole.rooms[rooms["chat"]]}
     beyond = await observer.look_beyond(frozenset(whole.rooms) - {rooms["chat"]})
-    assert told(beyond) == told(some)
+    assert beyond.rooms == some.rooms
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["sliding sync", "room by room"])
+async def test_a_look_at_many_rooms(
+    hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    rooms = populate(hs)
+    whole = await observer.look()
+    monkeypatch.setattr(observers, "MANY", 2)
+    if not fast:
+        hs.fail(
+            Match(when=lambda r: "room_subscriptions" in (r.body or {})), Truncate(), times=None
+        )
+    before = len(hs.requests)
+    some = await observer.look_at([rooms["chat"], rooms["space"], rooms["kicked"]])
+    assert some.rooms == {rooms[n]: whole.rooms[rooms[n]] for n in ("chat", "space")}
+    beyond = await observer.look_beyond(frozenset({rooms["chat"]}))
+    assert beyond.rooms == {k: v for k, v in whole.rooms.items() if k != rooms["chat"]}
+    read = [r for r in hs.requests[before:] if r.route.endswith("/state")]
+    assert bool(read) is not fast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ from mautrix.types import RoomID, UserID
 
 from homeroom.domain.marker import MARKER_TYPE, Marker, parse_marker
 from homeroom.domain.model import ChatID, RoomType
-from homeroom.domain.room_state import STATE_TYPES, add_members, read_invite, read_room
+from homeroom.domain.room_state import (
+    STATE_TYPES,
+    Shared,
+    add_members,
+    read_invite,
+    read_room,
+)
 from homeroom.domain.topology import (
     ChildLink,
     Invite,
@@ -47,6 +54,11 @@ def member(user_id: str, membership: object = "join", **content: object) -> Even
     return event(
         "m.room.member", {"membership": membership, **content}, key=user_id, sender=user_id
     )
+
+
+def text(value: object) -> str:
+    """As `Mirror` keeps it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def read(*events: object, room_id: RoomID = WORK) -> Room:
@@ -87,9 +99,9 @@ def test_a_chat() -> None:
             ANNA: Member(membership="join", displayname="Anna", avatar_url="mxc://example.org/a"),
         },
         mirror=Mirror(
-            create=creation,
-            power_levels={"users": {BOT: 100}},
-            encryption={"algorithm": "m.megolm.v1.aes-sha2"},
+            create=text(creation),
+            power_levels=text({"users": {BOT: 100}}),
+            encryption=text({"algorithm": "m.megolm.v1.aes-sha2"}),
         ),
     )
 
@@ -360,9 +372,32 @@ def _assert_harmless(room: Room) -> None:
 
 def test_a_reading_does_not_depend_on_what_the_server_adds() -> None:
     plain = [create(), member(ANNA), event("m.room.topic", {"topic": "x"})]
-    rich = [{**e, "unsigned": {"age": 1}, "room_id": WORK} for e in plain[1:]]
-    assert read(plain[0], *rich) == read(*plain)
-    assert json.dumps(read(*plain).mirror and dict(read(*plain).mirror.create))  # type: ignore[union-attr]
+    rich = [{**e, "unsigned": {"age": 1}, "room_id": WORK, "user_id": BOT} for e in plain]
+    assert read(*rich) == read(*plain)
+
+
+def test_what_many_rooms_have_is_kept_once() -> None:
+    shared = Shared()
+    events = [create(), event("m.room.name", {"name": "Work"}), member(BOT), member(ANNA)]
+    one, other = (
+        read_room(room_id, json.loads(json.dumps(events)), bot=BOT, shared=shared)
+        for room_id in (WORK, ELSEWHERE)
+    )
+    assert isinstance(one, Room)
+    assert isinstance(other, Room)
+    assert one.name is other.name
+    assert one.parents is other.parents
+    assert one.members[ANNA] is other.members[ANNA]
+    assert replace(other, room_id=WORK) == one
+
+
+def test_contents_nested_too_deep_for_a_text_are_left_out() -> None:
+    deep: Any = {}
+    for _ in range(100_000):
+        deep = {"x": deep}
+    room = read(create(), event("m.room.power_levels", deep), event("m.room.encryption", deep))
+    assert room.mirror
+    assert (room.mirror.power_levels, room.mirror.encryption) == (None, None)
 
 
 # The rest

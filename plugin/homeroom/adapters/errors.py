@@ -3,6 +3,7 @@
 `Refused`         the homeserver understood and said no: asking again will not help.
 `Unavailable`     nobody knows: no answer, a broken answer, or "later" for longer than we wait.
                   It never means that something does not exist.
+`TooLarge`        the same, and it will be the same again: the answer is more than is read.
 `RateLimited`     the same, for a request that does not wait until it may be made.
 `OutcomeUnknown`  the same, for a request that must not simply be sent again: look first.
 """
@@ -22,9 +23,21 @@ class Refused(HomeserverError):
         self.status = status
         self.errcode = errcode
 
+    @property
+    def is_no_such_request(self) -> bool:
+        """Whether the homeserver does not know this request at all.
+
+        https://spec.matrix.org/latest/client-server-api/#common-error-codes
+        """
+        return self.errcode == "M_UNRECOGNIZED"
+
 
 class Unavailable(HomeserverError):
     """No usable answer within the time that this kind of request is worth."""
+
+
+class TooLarge(Unavailable):
+    """The answer is larger than anything that is read."""
 
 
 class RateLimited(Unavailable):

@@ -25,7 +25,14 @@ from mautrix.util.logging import TraceLogger
 from yarl import URL
 
 from ..clock import now
-from .errors import HomeserverError, OutcomeUnknown, RateLimited, Refused, Unavailable
+from .errors import (
+    HomeserverError,
+    OutcomeUnknown,
+    RateLimited,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
@@ -228,7 +235,7 @@ async def _read(response: ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         size += len(chunk)
         if size > MAX_ANSWER:
-            raise Unavailable(f"the answer is larger than {MAX_ANSWER} bytes")
+            raise TooLarge(f"the answer is larger than {MAX_ANSWER} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -7,10 +7,11 @@ kept is bounded. A state without a usable create event is not a state: it is unr
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mautrix.types import RoomID, UserID
 
@@ -37,13 +38,42 @@ STATE_TYPES: Final = (
 Events = dict[str, dict[str, dict[str, Any]]]
 """type -> state key -> event, each with a dict as content and a text as sender."""
 
+T = TypeVar("T")
+_NOTHING: Final[frozenset[RoomID]] = frozenset()
+_OF_A_STATE_EVENT: Final = (
+    "type",
+    "state_key",
+    "sender",
+    "content",
+    "event_id",
+    "origin_server_ts",
+)
 
-def read_room(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Room | Unreadable:
+
+class Shared:
+    """Values that many rooms have, kept once: names, people, links, sets of rooms.
+
+    One for each look; a thousand homes have a few hundred different ones.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[Any, Any] = {}
+
+    def __call__(self, value: T) -> T:
+        """The value that is kept and equal to this hashable one."""
+        kept: T = self._values.setdefault(value, value)
+        return kept
+
+
+def read_room(
+    room_id: RoomID, events: Iterable[object], *, bot: UserID, shared: Shared | None = None
+) -> Room | Unreadable:
     """Reduce a room's current state to a `Room`.
 
     Events of types that are not in `STATE_TYPES`, and events without type, sender, state key or
     content, are passed over; if an event comes twice the last one counts.
     """
+    shared = shared or Shared()
     state = _index(events)
     create = state["m.room.create"].get("")
     if create is None:
@@ -58,11 +88,11 @@ def read_room(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Room
     name = state["m.room.name"].get("", {}).get("content", {}).get("name")
     room = Room(
         room_id=room_id,
-        creator=UserID(create["sender"]),
+        creator=shared(UserID(create["sender"])),
         created_at=created_at,
         is_space=content.get("type") == "m.space",
-        room_version=_text(content.get("room_version")) or "1",
-        name=_text(name),
+        room_version=shared(_text(content.get("room_version")) or "1"),
+        name=shared(_text(name)),
         predecessor=read_predecessor(content),
         is_tombstoned=tombstone is not None,
         replacement=_room_id(tombstone["content"].get("replacement_room")) if tombstone else None,
@@ -71,10 +101,10 @@ def read_room(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Room
     )
     if room.creator != bot and not markers and room.predecessor is None:
         return room
-    return _with_details(room, state, bot=bot)
+    return _with_details(room, state, bot=bot, shared=shared)
 
 
-def _with_details(room: Room, state: Events, *, bot: UserID) -> Room:
+def _with_details(room: Room, state: Events, *, bot: UserID, shared: Shared) -> Room:
     """Add what is only needed of rooms that may be Homeroom's."""
     power_levels = state["m.room.power_levels"].get("")
     encryption = state["m.room.encryption"].get("")
@@ -85,23 +115,26 @@ def _with_details(room: Room, state: Events, *, bot: UserID) -> Room:
         for key in about_parents
         if (event := state["m.space.parent"][key])["sender"] == bot and _has_via(event["content"])
     )
+    create = state["m.room.create"][""]
     return replace(
         room,
-        parents=parents,
-        other_parents=about_parents - parents,
-        admits=read_admitted(join_rules["content"]) if join_rules else frozenset(),
+        parents=shared(parents),
+        other_parents=shared(about_parents - parents),
+        admits=shared(read_admitted(join_rules["content"]) if join_rules else _NOTHING),
         children={
-            RoomID(key): ChildLink(
-                sender=UserID(event["sender"]), linked=_has_via(event["content"])
+            RoomID(key): shared(
+                ChildLink(
+                    sender=shared(UserID(event["sender"])), linked=_has_via(event["content"])
+                )
             )
             for key, event in state["m.space.child"].items()
             if room.is_space and _room_id(key)
         },
-        members=_members(state),
+        members=_members(state, shared=shared),
         mirror=Mirror(
-            create=state["m.room.create"][""],
-            power_levels=power_levels["content"] if power_levels else None,
-            encryption=encryption["content"] if encryption else None,
+            create=_json({key: create[key] for key in _OF_A_STATE_EVENT if key in create}) or "{}",
+            power_levels=shared(_json(power_levels["content"])) if power_levels else None,
+            encryption=shared(_json(encryption["content"])) if encryption else None,
         ),
     )
 
@@ -126,9 +159,9 @@ def read_admitted(join_rules: dict[str, Any]) -> frozenset[RoomID]:
     )
 
 
-def add_members(room: Room, events: Iterable[object]) -> Room:
+def add_members(room: Room, events: Iterable[object], *, shared: Shared | None = None) -> Room:
     """The same room with the members that these `m.room.member` events tell of."""
-    return replace(room, members=_members(_index(events)))
+    return replace(room, members=_members(_index(events), shared=shared or Shared()))
 
 
 def read_invite(room_id: RoomID, events: object, *, bot: UserID) -> Invite | None:
@@ -188,9 +221,9 @@ def _read_markers(
     return trusted, tuple(problems[:MAX_PROBLEMS])
 
 
-def _members(state: Events) -> dict[UserID, Member]:
+def _members(state: Events, *, shared: Shared) -> dict[UserID, Member]:
     return {
-        UserID(key): member
+        shared(UserID(key)): shared(member)
         for key, event in state["m.room.member"].items()
         if is_user_id(key) and (member := _read_member(event["content"]))
     }
@@ -205,6 +238,14 @@ def _read_member(content: dict[str, Any]) -> Member | None:
         displayname=_text(content.get("displayname")),
         avatar_url=_text(content.get("avatar_url")),
     )
+
+
+def _json(value: object) -> str | None:
+    """As a text; None if it is nested too deep to be one."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        return None
 
 
 def _text(value: object) -> str | None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from mautrix.types import RoomID, UserID
 
 from .marker import Marker
-
-JSONObject = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +42,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """What mautrix's state store keeps of a room, as the homeserver has it now."""
+    """What mautrix's state store keeps of a room, as the homeserver has it now.
 
-    create: JSONObject
-    power_levels: JSONObject | None = None
-    encryption: JSONObject | None = None
+    As JSON texts (keys sorted): nobody decides by them, and ten thousand rooms have to fit into
+    memory.
+    """
+
+    create: str
+    """The event, without what differs from one endpoint to the other; the others are contents."""
+    power_levels: str | None = None
+    encryption: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +10,6 @@ from mautrix.util.async_db import Database
 
 from homeroom.adapters.store import Store
 from tests.adapters.store.databases import Backend, Clock, PostgresBackend, SqliteBackend
-from tests.stack.postgres import Postgres, find_binaries
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A database on a throw-away server; skips where there is none, except on CI."""
-    try:
-        find_binaries()
-    except FileNotFoundError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-    cluster = Postgres()
-    asyncio.run(cluster.__aenter__())
-    try:
-        yield asyncio.run(cluster.create_database())
-    finally:
-        asyncio.run(cluster.__aexit__(None, None, None))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

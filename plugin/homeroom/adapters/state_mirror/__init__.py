@@ -1,0 +1,60 @@
+"""Making mautrix's state store true again.
+
+maubot throws the first sync response after every start away, so what happened while it was down
+never reaches the state store: members who came or went, new power levels, encryption. For the
+rooms that are Homeroom's the look has all of it; what differs is written. The store belongs to
+all plugins of the client: rooms of others are not touched, and nothing is ever deleted from it
+but members that the homeserver does not have.
+
+    tables       maubot's store, in its own tables: hundreds of rooms in a few statements
+    one_by_one   any other store, room by room, through mautrix's interface
+"""
+
+from __future__ import annotations
+
+from mautrix.client.state_store import StateStore
+from mautrix.client.state_store.asyncpg import PgStateStore
+from mautrix.util.logging import TraceLogger
+
+from ...domain.topology import Topology
+from ..batches import batches
+from . import one_by_one, tables
+
+__all__ = ["StateMirror"]
+
+
+class StateMirror:
+    """Writes what was observed into the state store.
+
+    Args:
+        store: None if the client has none; then there is nothing to heal.
+    """
+
+    def __init__(self, store: StateStore | None, *, log: TraceLogger) -> None:
+        self._store = store
+        self._log = log
+
+    async def heal(self, topology: Topology) -> int:
+        """Write what differs. Returns in how many rooms there was a difference.
+
+        Raises:
+            StoreError: the database of the state store failed.
+        """
+        store = self._store
+        if store is None:
+            return 0
+        healed = 0
+        ours = (
+            room
+            for room in topology.read()
+            if room.mirror is not None and topology.bot in room.members
+        )
+        if isinstance(store, PgStateStore) and tables.are_known(store):
+            for some in batches(ours, tables.ROOMS_AT_ONCE):
+                healed += await tables.heal(store.db, some)
+        else:
+            for room in ours:
+                healed += await one_by_one.heal(store, room)
+        if healed:
+            self._log.debug("The state store was out of date for %d rooms", healed)
+        return healed
