@@ -44,6 +44,8 @@ from tests.plugin.miniature import create_filter, make_client, make_plugin, read
 
 MAX_CONNECTIONS: Final = 3
 """To PostgreSQL, of one plugin; maubot's default."""
+PATIENCE: Final = 900.0
+"""Seconds."""
 
 _LOG: Final[Any] = logging.getLogger("maubot.instance.homeroom")
 
@@ -107,9 +109,14 @@ class Notes(logging.Handler):
     def __init__(self) -> None:
         super().__init__(level=logging.INFO)
         self.lines: list[str] = []
+        self.failure: str | None = None
+        """That something did not work; Homeroom tries again then, which is not to be measured."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+        line = record.getMessage()
+        self.lines.append(line)
+        if record.levelno >= logging.ERROR or line.startswith("Could not"):
+            self.failure = line
 
     def take(self) -> list[str]:
         lines, self.lines = self.lines, []
@@ -183,7 +190,7 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
     is_open = asyncio.Event()
 
     def look() -> None:
-        if getattr(plugin, "opened_at", None) is not None:
+        if notes.failure is not None or getattr(plugin, "opened_at", None) is not None:
             is_open.set()
 
     explain = None if options.explain is None else options.explain / 1000
@@ -192,9 +199,11 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
     async with Heartbeat(on_beat=look, explain=explain) as heart:
         plugin.client.start(filter_id)
         starting = asyncio.create_task(plugin.internal_start())
-        await is_open.wait()
+        await asyncio.wait_for(is_open.wait(), PATIENCE)
         seconds = time.perf_counter() - began
         peak, stall, log = memory.peak(), heart.longest, notes.take()
+        if notes.failure is not None:
+            raise RuntimeError(notes.failure)
         await starting
         lingered = None
         if options.linger:

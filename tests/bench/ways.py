@@ -229,7 +229,7 @@ WAYS: Final[Mapping[str, Way]] = {
     "sliding": Way(title="sliding sync, one window", look=_sliding(EVERYTHING)),
     "sliding-500": Way(title="sliding sync, windows of 500", look=_sliding(500)),
     "nio": Way(title="matrix-nio, sync(full_state=True)", look=_nio),
-    "hookshot": Way(title="as matrix-hookshot, 2 rooms at once", look=_hookshot),
+    "hookshot": Way(title="matrix-hookshot's way, 2 at once", look=_hookshot),
     "incremental": Way(
         title="/sync since a position, nothing new", look=_incremental_sync, is_complete=False
     ),

@@ -1,0 +1,502 @@
+"""`./build.sh bench look`: how long a start takes, beside all that it could be compared with.
+
+    bare requests   every way to ask for what a reconcile needs, downloaded and parsed (`ways.py`);
+                    the fastest complete one is the floor of the run
+    others          matrix-nio's full-state sync, and what matrix-hookshot asks at its start
+    Homeroom        its start on an empty database, on an intact one, with 1 % of the rooms changed
+                    while it was down, with 1 % of its rows lost (`start.py`)
+
+in homeservers with 100, 1,000 and 10,000 rooms. All of these Synapses run at once, and each has
+its turn round by round: every side once a round, in an order that is drawn; whatever the machine
+does meanwhile, it does to all. Each measurement is a process of its own, begun when that Synapse
+has nothing left to do. Homeroom starts from a copy of what an earlier life left, and what it did
+is looked at: the rows must be there, and new names of rooms in them.
+
+The Synapses are copies of the worlds in `.bench/worlds`, which stay as they are. Synapse on SQLite
+flushes every transaction to the disk: so the copies lie in memory, if there is such a file system
+(`--synapse` says otherwise); those of maubot and the plugin lie on the disk as ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import aiohttp
+
+from tests.bench.figures import (
+    SCENARIOS,
+    StartFigures,
+    WayFigures,
+    WorldFigures,
+    judge,
+    spread,
+)
+from tests.bench.gauge import until_idle
+from tests.bench.growth import plot
+from tests.bench.lives import Life, Lives
+from tests.bench.report import report
+from tests.bench.ways import WAYS
+from tests.bench.world import Api, Crowd, World, populate, rename
+from tests.stack.console import StepFailedError, run, step
+from tests.stack.package import ROOT
+from tests.stack.postgres import Postgres
+from tests.stack.synapse import Account, Synapse
+
+RESULTS: Final = ROOT / ".bench" / "look.json"
+PICTURE: Final = ROOT / ".bench" / "growth.svg"
+CROWD: Final = Crowd(public=5, members=2000, small=300)
+CROWD_HOMES: Final = 250
+SLOW: Final = 20.0
+"""Seconds: what takes longer has fewer repeats."""
+IN_PART: Final = 100
+"""One of so many rooms is changed, or row lost."""
+
+DATABASES: Final = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    homes: Sequence[int]
+    crowd: bool
+    repeats: int
+    repeats_of_slow: int
+    ways: Sequence[str]
+    scenarios: Sequence[str]
+    databases: Sequence[str]
+    cold: bool
+    linger: float
+    explain: float | None
+    seed: int
+    synapse: Path
+    results: Path
+    picture: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """What has its turn once a round: a way, or a start of Homeroom's on one database."""
+
+    way: str | None = None
+    database: str = ""
+    scenario: str = ""
+
+    def __str__(self) -> str:
+        return self.way or f"{self.scenario}, {self.database}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One turn of one side; `seen` is what its process printed."""
+
+    world: str
+    round: int
+    side: Side
+    seen: dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """A homeserver that runs, and what Homeroom's last life on it left, on every database."""
+
+    world: World
+    synapse: Synapse
+    bot: Account
+    api: Api
+    left: dict[str, Life] = field(default_factory=dict)
+    chats: int = 0
+    """How many rows there must be after every start."""
+    changed: int = 0
+
+    def arguments(self) -> list[str]:
+        return [
+            *("--url", self.synapse.url),
+            *("--user-id", self.bot.user_id),
+            *("--token", self.bot.access_token),
+        ]
+
+    async def be_ready(self, *, cold: bool) -> None:
+        """Wait until Synapse has done what was asked of it; for a cold one, restart it."""
+        if cold:
+            await self.synapse.restart()
+        await until_idle(self.synapse.pid)
+
+
+class Bench:
+    """Measures, round by round."""
+
+    def __init__(self, options: Options, *, scenes: Sequence[Scene], lives: Lives) -> None:
+        self._options = options
+        self._scenes = scenes
+        self._lives = lives
+        self._draw = random.Random(options.seed)
+        self.measured: list[Measured] = []
+
+    async def prepare(self, scene: Scene) -> str:
+        """Have Homeroom live on this homeserver once, on every database; a warm-up for both."""
+        for database in self._options.databases:
+            life = await self._lives.new(database)
+            await self._start(scene, life, "--stop", "--linger", "1")
+            scene.left[database] = life
+            scene.chats = await self._lives.count(life)
+        if not scene.chats and self._options.databases:
+            raise AssertionError("Homeroom found none of the homes")
+        return f"{scene.chats} chats"
+
+    async def round(self, number: int, scene: Scene) -> None:
+        """Every side once, in some order; what changes the world comes last."""
+        sides = list(self._sides(scene))
+        self._draw.shuffle(sides)
+        for side in sides:
+            await self._turn(number, scene, side)
+        if "changed" not in self._options.scenarios or not self._options.databases:
+            return
+        name = f"Renamed {uuid4()}"
+        await self._rename(scene, name)
+        for database in self._options.databases:
+            side = Side(database=database, scenario="changed")
+            await self._turn(number, scene, side, name=name)
+
+    def _sides(self, scene: Scene) -> Iterator[Side]:
+        for way in self._options.ways:
+            side = Side(way=way)
+            if not self._is_done(scene, side):
+                yield side
+        for database in self._options.databases:
+            for scenario in self._options.scenarios:
+                if scenario != "changed":
+                    yield Side(database=database, scenario=scenario)
+
+    def _is_done(self, scene: Scene, side: Side) -> bool:
+        seconds = [
+            each.seen["seconds"]
+            for each in self.measured
+            if each.side == side and each.world == scene.world.name
+        ]
+        return len(seconds) >= self._options.repeats_of_slow and max(seconds, default=0) > SLOW
+
+    async def _turn(self, number: int, scene: Scene, side: Side, *, name: str = "") -> None:
+        rooms, rounds = scene.world.all_rooms, self._options.repeats
+        with step(f"Round {number} of {rounds}, {rooms:,} rooms, {side}") as current:
+            if side.way is not None:
+                seen = await self._look(scene, side.way)
+            else:
+                seen = await self._one_start(scene, side, name=name)
+            current.result = f"{seen['seconds']:.3f} s"
+        world = scene.world.name
+        self.measured.append(Measured(world=world, round=number, side=side, seen=seen))
+
+    async def _look(self, scene: Scene, way: str) -> dict[str, Any]:
+        await scene.be_ready(cold=self._options.cold)
+        return await _child("tests.bench.ways", way, *scene.arguments())
+
+    async def _one_start(self, scene: Scene, side: Side, *, name: str) -> dict[str, Any]:
+        left = scene.left[side.database]
+        if side.scenario == "changed":
+            seen = await self._start(scene, left, "--stop")
+            renamed = await self._lives.count(left, name=name)
+            if renamed != scene.changed:
+                raise AssertionError(f"{renamed} of {scene.changed} new names are in the database")
+            return seen
+        if side.scenario == "empty":
+            life = await self._lives.new(side.database)
+        else:
+            life = await self._lives.copy(left)
+        try:
+            if side.scenario == "lost":
+                await self._lives.lose(life)
+            elif side.scenario == "rows":
+                await self._lives.lose_rows(life, max(1, scene.chats // IN_PART))
+            linger = str(self._options.linger) if side.scenario == "intact" else "0"
+            seen = await self._start(scene, life, "--linger", linger)
+            chats = await self._lives.count(life)
+            if chats != scene.chats:
+                raise AssertionError(f"{chats} chats are in the database, not {scene.chats}")
+            return seen
+        finally:
+            await self._lives.remove(life)
+
+    async def _start(self, scene: Scene, life: Life, *arguments: str) -> dict[str, Any]:
+        await scene.be_ready(cold=self._options.cold)
+        if life.postgres is not None:
+            arguments = (*arguments, "--postgres", life.postgres)
+        if self._options.explain is not None:
+            arguments = (*arguments, "--explain", str(self._options.explain))
+        directory = ("--directory", str(life.directory))
+        return await _child("tests.bench.start", *scene.arguments(), *directory, *arguments)
+
+    async def _rename(self, scene: Scene, name: str) -> None:
+        """Have owners rename one of a hundred rooms."""
+        chats = [
+            (owner, room_id)
+            for owner, (_, *rooms) in scene.world.made().items()
+            for room_id in rooms
+        ]
+        chosen = self._draw.sample(chats, max(1, scene.world.rooms // IN_PART))
+        scene.changed = len(chosen)
+        await rename(scene.api, chosen, name=name, server_name=scene.synapse.server_name)
+
+
+def figures(world: World, measured: Sequence[Measured], *, changed: int) -> WorldFigures:
+    """Sum up what was measured in one world."""
+    by_side: dict[Side, list[dict[str, Any]]] = {}
+    for each in measured:
+        if each.world == world.name:
+            by_side.setdefault(each.side, []).append(each.seen)
+    return WorldFigures(
+        homes=world.homes,
+        rooms=world.all_rooms,
+        is_crowd=bool(world.crowd),
+        changed=changed,
+        ways={
+            name: _way_figures(name, seen)
+            for name in WAYS
+            if (seen := by_side.get(Side(way=name)))
+        },
+        starts={
+            (title, scenario): _start_figures(seen)
+            for database, title in DATABASES.items()
+            for scenario in SCENARIOS
+            if (seen := by_side.get(Side(database=database, scenario=scenario)))
+        },
+    )
+
+
+def _way_figures(name: str, seen: Sequence[dict[str, Any]]) -> WayFigures:
+    return WayFigures(
+        title=WAYS[name].title,
+        is_complete=WAYS[name].is_complete,
+        seconds=spread(each["seconds"] for each in seen),
+        memory=spread(each["memory"] for each in seen),
+        requests=seen[0]["requests"],
+        bytes=seen[0]["bytes"],
+    )
+
+
+def _start_figures(seen: Sequence[dict[str, Any]]) -> StartFigures:
+    lingered = [each["lingered"] for each in seen if each["lingered"] is not None]
+    stalls = [each["longest_stall"] for each in seen]
+    return StartFigures(
+        seconds=spread(each["seconds"] for each in seen),
+        # A start that says nothing of a reconcile was one as a whole.
+        reconcile=spread(
+            each["seconds"] if each["reconcile"] is None else each["reconcile"] for each in seen
+        ),
+        memory=spread(each["memory"] for each in seen),
+        stall=spread(stall["seconds"] for stall in stalls),
+        stall_cpu=max(stalls, key=lambda stall: stall["seconds"])["cpu"],
+        stall_in_background=spread(each["longest_stall"]["seconds"] for each in lingered)
+        if lingered
+        else None,
+    )
+
+
+def require_alike(world: World, measured: Sequence[Measured]) -> None:
+    """Raise AssertionError if complete ways did not tell the same."""
+    told = {
+        WAYS[each.side.way].title: (each.seen["rooms"], each.seen["events"])
+        for each in measured
+        if each.world == world.name and each.side.way and WAYS[each.side.way].is_complete
+    }
+    if len(set(told.values())) > 1:
+        raise AssertionError(f"Not the same rooms and state events were told: {told}")
+
+
+async def _child(module: str, *arguments: str) -> dict[str, Any]:
+    """Run a module in a process of its own, return the JSON that it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode != 0:
+        text = errors.decode(errors="replace")[-3000:]
+        raise RuntimeError(f"{module} ended with status {process.returncode}:\n{text}")
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+@asynccontextmanager
+async def on_scene(world: World, directory: Path) -> AsyncIterator[Scene]:
+    """Run a copy of a world."""
+    copy = await asyncio.to_thread(world.copy_to, directory / world.name)
+    async with copy.running() as (synapse, bot), aiohttp.ClientSession() as session:
+        yield Scene(world=copy, synapse=synapse, bot=bot, api=Api(synapse.url, session))
+
+
+async def bench(options: Options) -> int:
+    """Measure, print, write down; return the exit status."""
+    directory = Path(tempfile.mkdtemp(prefix="homeroom-bench-"))
+    of_synapse = Path(tempfile.mkdtemp(prefix="homeroom-bench-", dir=options.synapse))
+    load = os.getloadavg()[0]
+    try:
+        worlds = [await populate(homes=homes) for homes in options.homes]
+        if options.crowd:
+            worlds.append(await populate(homes=CROWD_HOMES, crowd=CROWD))
+        async with AsyncExitStack() as exits:
+            postgres = None
+            if "postgres" in options.databases:
+                postgres = await exits.enter_async_context(Postgres())
+            lives = Lives(directory, postgres=postgres)
+            scenes = []
+            for world in worlds:
+                with step(f"Synapse with {world.all_rooms:,} rooms starts"):
+                    scenes.append(await exits.enter_async_context(on_scene(world, of_synapse)))
+            measuring = Bench(options, scenes=scenes, lives=lives)
+            for scene in scenes:
+                with step(
+                    f"Homeroom's first life with {scene.world.all_rooms:,} rooms"
+                ) as current:
+                    current.result = await measuring.prepare(scene)
+            for number in range(1, options.repeats + 1):
+                for scene in scenes:
+                    await measuring.round(number, scene)
+                    require_alike(scene.world, measuring.measured)
+                    found = _results(options, scenes, measuring.measured, load_before=load)
+                    options.results.parent.mkdir(parents=True, exist_ok=True)
+                    options.results.write_text(json.dumps(found, indent=1))
+    except StepFailedError as failure:
+        print(f"\n{failure.report()}\n\nThe logs are in {directory} and {of_synapse}")
+        return 2
+    except BaseException:
+        _remove(directory, of_synapse)
+        raise
+    _remove(directory, of_synapse)
+    return show(options.results, picture=options.picture)
+
+
+def _results(
+    options: Options, scenes: Sequence[Scene], measured: Sequence[Measured], *, load_before: float
+) -> dict[str, Any]:
+    return {
+        "options": asdict(options)
+        | {name: str(getattr(options, name)) for name in ("synapse", "results", "picture")},
+        "measured_with": _measured_with(options, load_before=load_before),
+        "worlds": [
+            {
+                "homes": scene.world.homes,
+                "crowd": asdict(scene.world.crowd),
+                "changed": scene.changed,
+            }
+            for scene in scenes
+        ],
+        "measured": [asdict(each) for each in measured],
+    }
+
+
+def show(results: Path, *, picture: Path) -> int:
+    """Print what a run has written down, draw its growth; return 0 if every bar is reached."""
+    found = json.loads(results.read_text())
+    measured = [Measured(**{**each, "side": Side(**each["side"])}) for each in found["measured"]]
+    worlds = [
+        figures(
+            World(Path(), homes=each["homes"], crowd=Crowd(**each["crowd"])),
+            measured,
+            changed=each["changed"],
+        )
+        for each in found["worlds"]
+    ]
+    bars = judge(worlds)
+    manner = "Synapse just restarted" if found["options"]["cold"] else "Synapse warm"
+    print("\n" + "\n".join([*report(worlds, bars, manner=manner), "", *found["measured_with"]]))
+    plain = [world for world in worlds if not world.is_crowd]
+    if len(plain) > 1:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_text(plot(plain))
+        print(f"Growth: {picture}")
+    print(f"Every measurement: {results}")
+    return 0 if all(bar.reached is not False for bar in bars) else 1
+
+
+def _measured_with(options: Options, *, load_before: float) -> list[str]:
+    packages = [f"{name} {version(name)}" for name in ("matrix-synapse", "maubot", "matrix-nio")]
+    slow = f"of what takes more than {SLOW:g} s {options.repeats_of_slow}"
+    load = f"load {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
+    return [
+        f"Rounds: {options.repeats}, {slow} (seed {options.seed})",
+        f"Python {platform.python_version()}, {', '.join(packages)}; Synapse on SQLite",
+        f"Synapse's files: in {options.synapse}; Homeroom's: in {tempfile.gettempdir()}",
+        f"All of it on one machine: {os.cpu_count()} CPUs, {load}",
+    ]
+
+
+def _remove(*directories: Path) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _in_memory() -> Path:
+    memory = Path("/dev/shm")
+    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+
+
+def read_options() -> Options | tuple[Path, Path]:
+    """The options of a run; or results of an earlier one to show again, and where to draw."""
+    parser = argparse.ArgumentParser(
+        prog="./build.sh bench look", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--homes", type=int, nargs="+", default=[25, 250, 2500], help="four rooms each")
+    add("--crowd", action="store_true", help=f"{CROWD_HOMES} homes and {CROWD}, as well")
+    add("--repeats", type=int, default=5, help="how often each side has its turn")
+    add("--repeats-of-slow", type=int, default=1, help=f"of what takes more than {SLOW:g} s")
+    add("--ways", nargs="*", choices=WAYS, default=list(WAYS), help="bare requests to measure")
+    add(
+        "--scenarios",
+        nargs="*",
+        choices=SCENARIOS,
+        default=[name for name in SCENARIOS if name != "lost"],
+        help="starts to measure",
+    )
+    add("--database", choices=[*DATABASES, "both"], default="sqlite", help="of maubot and plugin")
+    add("--cold", action="store_true", help="restart Synapse before each measurement")
+    add("--linger", type=float, default=0, help="seconds to look for stalls after intact starts")
+    add("--explain", type=float, help="milliseconds: note where the loop was in longer stalls")
+    add("--seed", type=int, default=1, help="of the order within each round")
+    add("--synapse", type=Path, default=_in_memory(), help="where Synapse's files are to lie")
+    add("--results", type=Path, default=RESULTS, help="where to write every measurement")
+    add("--picture", type=Path, default=PICTURE, help="where to draw the growth")
+    add("--show", action="store_true", help="measure nothing, show what --results has")
+    found = vars(parser.parse_args())
+    if found.pop("show"):
+        return found["results"], found["picture"]
+    database = found.pop("database")
+    databases = list(DATABASES) if database == "both" else [database]
+    if not found["scenarios"]:
+        databases = []
+    if found["repeats"] < 1 or found["repeats_of_slow"] < 1 or min(found["homes"]) < 1:
+        parser.error("expected --repeats, --repeats-of-slow and --homes of at least 1")
+    return Options(databases=databases, **found)
+
+
+def main() -> int:
+    options = read_options()
+    if isinstance(options, Options):
+        return run(bench(options))
+    results, picture = options
+    return show(results, picture=picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
