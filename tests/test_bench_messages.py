@@ -1,0 +1,45 @@
+"""What the benchmark of messages makes of its rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.bench.messages import Round, judge, report, summarise
+
+
+def rounds(side: str, latencies: Sequence[float], *, at_once: int, seconds: float) -> Round:
+    return Round(
+        side=side, at_once=at_once, seconds=seconds, latencies=latencies, cpu={"maubot": 1.0}
+    )
+
+
+def summary_of(slower: float) -> dict[str, dict[str, dict[str, float]]]:
+    return summarise(
+        [
+            rounds("bare", [0.1, 0.2, 0.3], at_once=1, seconds=1),
+            rounds("plugin", [0.1, 0.2 * slower, 0.4], at_once=1, seconds=1),
+            rounds("bare", [1.0] * 50, at_once=50, seconds=10),
+            rounds("plugin", [1.0] * 50, at_once=50, seconds=10 * slower),
+        ]
+    )
+
+
+def test_both_sides_are_compared_by_how_many_were_at_once() -> None:
+    summary = summary_of(1.1)
+    assert list(summary) == ["1", "50"]
+    assert round(summary["1"]["ratio"]["median"], 6) == 1.1
+    assert round(summary["50"]["ratio"]["per_second"], 6) == round(1 / 1.1, 6)
+    assert summary["50"]["bare"]["cpu_maubot"] == 1 / 50
+
+
+def test_a_little_slower_is_good_enough_and_more_is_not() -> None:
+    assert [reached for _, reached in judge(summary_of(1.1))] == [True, True, True]
+    assert [reached for _, reached in judge(summary_of(1.3))] == [False, True, False]
+
+
+def test_the_report_names_both() -> None:
+    lines = list(report(summary_of(1.0)))
+    assert [line.split("  ")[0] for line in lines if not line.startswith(" ")] == [
+        "one message at a time",
+        "50 rooms at once",
+    ]
