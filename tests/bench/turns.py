@@ -1,4 +1,4 @@
-"""`./build.sh bench`: what the plugin adds to a turn, while many people talk at once.
+"""`./build.sh bench turns`: what the plugin adds to a turn, while many people talk at once.
 
     bare      the platform is asked by plain HTTP, with the bodies that the plugin sends
     plugin    the same questions are asked in chats: from sending the message until the person's
@@ -37,6 +37,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.bench.gauge import cpu_seconds
 from tests.integration import homes
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Say
 from tests.stack.console import StepFailedError, run, step
@@ -266,16 +267,10 @@ class Bench:
 
     def _cpu(self) -> dict[str, float]:
         return {
-            "Synapse": _cpu_seconds(self._stack.synapse.pid),
-            "maubot": _cpu_seconds(self._stack.maubot.pid),
+            "Synapse": cpu_seconds(self._stack.synapse.pid),
+            "maubot": cpu_seconds(self._stack.maubot.pid),
             "people and platform": time.process_time(),
         }
-
-
-def _cpu_seconds(pid: int | None) -> float:
-    """Return the CPU time that a process has used, in all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def move_in(
@@ -466,7 +461,7 @@ def _in_memory() -> Path:
 
 def read_options() -> Options:
     parser = argparse.ArgumentParser(
-        prog="./build.sh bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog="./build.sh bench turns", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
     add("--chats", type=int, default=200, help=f"up to or a multiple of {_CHATS_PER_OWNER}")
