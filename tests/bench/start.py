@@ -44,7 +44,7 @@ from tests.plugin.miniature import create_filter, make_client, make_plugin, read
 
 MAX_CONNECTIONS: Final = 3
 """To PostgreSQL, of one plugin; maubot's default."""
-PATIENCE: Final = 900.0
+PATIENCE: Final = 3600.0
 """Seconds."""
 
 _LOG: Final[Any] = logging.getLogger("maubot.instance.homeroom")
