@@ -204,6 +204,8 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
         peak, stall, log = memory.peak(), heart.longest, notes.take()
         if notes.failure is not None:
             raise RuntimeError(notes.failure)
+        # Now, because what verifies it in the background is a reconcile as well.
+        past = plugin.reconciler.past[0] if plugin.reconciler.past else None
         await starting
         lingered = None
         if options.linger:
@@ -212,7 +214,6 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
             lingered = Lingered(
                 longest_stall=heart.longest, memory=memory.peak(), log=notes.take()
             )
-    past = plugin.reconciler.past[0] if plugin.reconciler.past else None
     return Started(
         seconds=seconds,
         reconcile=past.milliseconds / 1000 if past else None,
