@@ -12,8 +12,8 @@ on by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 
 from maubot.plugin_base import Plugin
 from mautrix.util.async_db import Database, UpgradeTable
@@ -21,15 +21,14 @@ from mautrix.util.async_db import Database, UpgradeTable
 from . import replies
 from .adapters.early_keys import take_early_keys
 from .adapters.encryption import Encryption, why_not
-from .adapters.errors import HomeserverError
 from .adapters.homeserver import Homeserver
 from .adapters.observation import Observer
 from .adapters.platforms.choose import ChosenPlatform
 from .adapters.state_mirror import StateMirror
-from .adapters.store import UPGRADES, Position, Store, StoreError
+from .adapters.store import UPGRADES, Store, StoreError
 from .arrivals import Arrivals
 from .background import Background
-from .catch_up import RETRY_AFTER, CatchUp
+from .catch_up import CatchUp
 from .clock import now
 from .commands import Commands
 from .config import (
@@ -45,24 +44,24 @@ from .config import (
 )
 from .decryption import Decryption
 from .deliver import Delivery
-from .domain.events import next_batch
-from .handlers import Doors, FirstResponse, SyncHandlers
+from .domain.proof import Origin
+from .domain.topology import Invite
+from .handlers import Doors
 from .history import RoomHistory
 from .idle import IdleHandlers
 from .inbox import Inbox
 from .locks import OwnerLocks
 from .provision import Provisioner
-from .reconcile import Reconciled, Reconciler
+from .reconcile import Reconciler
 from .repair import Repairer
 from .reset import Resetter
+from .resume import Resumption
 from .routes import Routes
 from .speak import Speaker
+from .starting import Starter
 from .status import FILES, Condition, Snapshot, StatusPage, take
 from .stream import Streamer
 from .upkeep import Upkeep
-from .waits import waits
-
-T = TypeVar("T")
 
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""
@@ -90,6 +89,7 @@ class Homeroom(Plugin):
     doors: Doors
     catch_up: CatchUp
     upkeep: Upkeep
+    starter: Starter
     opened_at: int | None
     """When what was said meanwhile was taken in, and news began to be; None: not yet."""
 
@@ -262,7 +262,7 @@ class Homeroom(Plugin):
             store=self.store,
             mirror=StateMirror(self.client.state_store, log=self.log),
             routes=routes,
-            adopt_unmarked=lambda: self.settings.adopt_unmarked,
+            origin=self._origin,
             log=self.log,
         )
         self.repairer = Repairer(
@@ -352,6 +352,7 @@ class Homeroom(Plugin):
             turn_away=delivery.turn_away,
             open_=decryption.open,
             withdraw=delivery.withdraw,
+            proof=lambda: self.reconciler.proof,
             store=self.store,
             background=self.background,
             settings=lambda: self.settings,
@@ -377,13 +378,6 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
-        self.upkeep = Upkeep(
-            reconciler=self.reconciler,
-            repairer=self.repairer,
-            routes=routes,
-            inbox=self.inbox,
-            log=self.log,
-        )
         self.catch_up = CatchUp(
             homeserver=self.homeserver,
             encryption=self.encryption,
@@ -392,12 +386,47 @@ class Homeroom(Plugin):
             found_open=self.streamer.remember,
             log=self.log,
         )
+        self.upkeep = Upkeep(
+            reconciler=self.reconciler,
+            repairer=self.repairer,
+            routes=routes,
+            inbox=self.inbox,
+            catch_up=self.catch_up,
+            log=self.log,
+        )
+        self.starter = Starter(
+            bot=self.client.mxid,
+            register=self.register_handler_class,
+            encryption=self.encryption,
+            store=self.store,
+            resumption=Resumption(
+                homeserver=self.homeserver,
+                store=self.store,
+                reconciler=self.reconciler,
+                origin=self._origin,
+                log=self.log,
+            ),
+            reconciler=self.reconciler,
+            catch_up=self.catch_up,
+            streamer=self.streamer,
+            settings=lambda: self.settings,
+            log=self.log,
+        )
+
+    def _origin(self) -> Origin:
+        return Origin(
+            bot=self.client.mxid,
+            homeserver=str(self.client.api.base_url),
+            version=str(self.loader.meta.version),
+            schema=len(UPGRADES.upgrades),
+            adopt_unmarked=self.settings.adopt_unmarked,
+        )
 
     async def _come_up(self) -> None:
         """Reconcile, then open the doors; in the background if it takes longer than a moment."""
         self._build()
         ready = asyncio.Event()
-        self.background.start(self._reconcile_and_open(ready), name="starting")
+        self.background.start(self._start_and_open(ready), name="starting")
         try:
             await asyncio.wait_for(ready.wait(), self.settings.start_timeout)
         except asyncio.TimeoutError:
@@ -407,79 +436,24 @@ class Homeroom(Plugin):
                 self.settings.start_timeout,
             )
 
-    async def _reconcile_and_open(self, ready: asyncio.Event) -> None:
+    async def _start_and_open(self, ready: asyncio.Event) -> None:
         try:
-            first = FirstResponse()
-            self.register_handler_class(first)
-            done = await self._until_it_works(self._reconcile, what="reconcile")
-            self.register_handler_class(SyncHandlers(self.catch_up))
-            stored = await self._until_it_works(self._remember, what="read what was left open")
-            await self._deliver_since(stored, done, first=first.close())
+            started = await self.starter.run()
             self.opened_at = now()
         finally:
             ready.set()
-        self.background.start(self.catch_up.run(), name="taking in responses")
-        for invite in done.topology.invites:
-            self.doors.invited(invite)
-        self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
+        start, repairs = self.background.start, started.done.plan.repairs
+        start(self.catch_up.run(), name="taking in responses")
+        self._see_to(started.done.topology.invites)
+        start(self.repairer.run(repairs), name="repairing")
         assert self.inbox is not None
-        self.background.start(
-            self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers"
-        )
-        self.background.start(self.upkeep.reread(), name="reading the unreadable again")
-        self.background.start(self.upkeep.prune(), name="pruning")
+        start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
+        start(self.upkeep.reread(), name="reading the unreadable again")
+        start(self.upkeep.prune(), name="pruning")
+        if started.is_resumed or repairs:
+            verifying = self.upkeep.verify(since=started.position, see_to=self._see_to)
+            start(verifying, name="verifying")
 
-    async def _until_it_works(self, work: Callable[[], Awaitable[T]], *, what: str) -> T:
-        """Try until it works; a bug, too, must not leave the bot dead until a restart."""
-        for seconds in waits(RETRY_AFTER):
-            try:
-                return await work()
-            except (HomeserverError, StoreError) as e:
-                self.log.warning("Could not %s: %s", what, e)
-            except Exception:
-                self.log.exception("Error while trying to %s", what)
-            self.log.info(
-                "Trying again to %s in %d s; nothing is answered until then", what, seconds
-            )
-            await asyncio.sleep(seconds)
-        raise AssertionError("waits() does not end")
-
-    async def _reconcile(self) -> Reconciled:
-        done = await self.reconciler.run()
-        # Who was in these rooms when the bot went away need not be in them now.
-        await self.encryption.forget_sessions(done.topology.rooms)
-        return done
-
-    async def _remember(self) -> Position | None:
-        """What an earlier life left: open answers, and the place in the timeline."""
-        await self.streamer.load()
-        return await self.store.position()
-
-    async def _deliver_since(
-        self, stored: Position | None, done: Reconciled, *, first: object
-    ) -> None:
-        """Deliver what happened since the last position that is known to be handled.
-
-        Without one that the homeserver understands, the chats themselves say what was not
-        answered, and what maubot was told and threw away says what else came.
-        """
-        max_age = self.settings.catch_up_max_age
-        observed = done.topology.position
-        assert observed is not None
-        not_before = now() - max_age * 1000
-        if (
-            stored is not None
-            and stored.bot == self.client.mxid
-            and max_age > 0
-            and await self.catch_up.since(stored.token, not_before=not_before)
-        ):
-            return
-        begin = observed
-        if max_age > 0:
-            await self.catch_up.unanswered(not_before=not_before)
-        if first is not None and max_age > 0:
-            await self.catch_up.take(first, not_before=not_before, is_live=False)
-            # Not from the look that worked: others may have failed, for hours, before it.
-            begin = next_batch(first) or observed
-        if not await self.catch_up.since(begin, not_before=not_before):
-            await self.catch_up.since(observed, not_before=not_before)
+    def _see_to(self, invites: Iterable[Invite]) -> None:
+        for invite in invites:
+            self.doors.invited(invite)

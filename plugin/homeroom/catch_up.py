@@ -18,9 +18,11 @@ from mautrix.util.logging import TraceLogger
 from .adapters.encryption import Encryption
 from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
+from .adapters.recent import recent_timelines
 from .adapters.store import StoreError
 from .clock import now
 from .domain.answers import OpenAnswer
+from .domain.changes import rooms_to_look_at
 from .domain.events import (
     next_batch,
     open_answers,
@@ -38,9 +40,6 @@ RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
 """Seconds between attempts; the last one repeats."""
 PAGES_AT_MOST: Final = 20
 """Pages of `/messages`, 100 events each, that are read to fill one gap."""
-
-CHATS_AT_ONCE: Final = 50
-"""Chats whose timelines are asked for in one request; their IDs have to fit into its address."""
 
 TakeIn = Callable[..., None]
 """`Handlers.take_in`."""
@@ -92,7 +91,6 @@ class CatchUp:
 
     async def since(self, position: str, *, not_before: int) -> bool:
         """Take in what happened since a position; False: it means nothing to the homeserver."""
-        self._not_before = not_before
         try:
             response = await self._keep_trying(
                 self._homeserver.sync_since, position, is_final=_is_meaningless
@@ -100,9 +98,26 @@ class CatchUp:
         except Refused as e:
             self._log.warning("Cannot catch up from the position %s: %s", position[:100], e)
             return False
-        self._since = position
-        await self.take(response, not_before=not_before, is_live=False)
+        await self.go_on(position, response, not_before=not_before)
         return True
+
+    async def changed_since(self, position: str) -> frozenset[RoomID]:
+        """The rooms of which something was said since a position; nothing is taken in.
+
+        Raises:
+            HomeserverError: it is not to be had.
+        """
+        response = await self._homeserver.sync_since(position)
+        return rooms_to_look_at(
+            response,
+            bot=self._homeserver.bot,
+            is_ours=lambda room_id: self._routes.owner_of(room_id) is not None,
+        )
+
+    async def go_on(self, position: str, response: object, *, not_before: int) -> None:
+        """Take in what the homeserver said to have happened since a position."""
+        self._not_before, self._since = not_before, position
+        await self.take(response, not_before=not_before, is_live=False)
 
     async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
@@ -115,20 +130,25 @@ class CatchUp:
         """Take in what the chats' own timelines show as not answered yet.
 
         For a start without a position, when nothing else tells what was said while the bot was
-        away: a few requests, some chats each.
+        away: it costs as much as was said lately.
         """
         chats = self._routes.chat_rooms()
-        for start in range(0, len(chats), CHATS_AT_ONCE):
-            some = chats[start : start + CHATS_AT_ONCE]
+        for seconds in waits(RETRY_AFTER):
             try:
-                response = await self._keep_trying(self._homeserver.recent_messages, some)
+                async for response in recent_timelines(
+                    self._homeserver, chats, not_before=not_before
+                ):
+                    whole = await self._fill_gaps(response, not_before)
+                    self._found_open(open_answers(whole, bot=self._homeserver.bot))
+                    open_ = without_answered(whole, bot=self._homeserver.bot)
+                    self._hand_on(open_, not_before=not_before, is_live=False)
+                return
             except Refused as e:
                 self._log.warning("What was said meanwhile is not to be had: %s", e)
-                continue
-            whole = await self._fill_gaps(response, not_before)
-            self._found_open(open_answers(whole, bot=self._homeserver.bot))
-            open_ = without_answered(whole, bot=self._homeserver.bot)
-            self._hand_on(open_, not_before=not_before, is_live=False)
+                return
+            except HomeserverError as e:
+                self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
+            await asyncio.sleep(seconds)
 
     def _hand_on(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         try:

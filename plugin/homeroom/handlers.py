@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from maubot.handlers import event
 from mautrix.client import InternalEventType
-from mautrix.types import RoomID, UserID
+from mautrix.types import EventID, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from .adapters.errors import HomeserverError
@@ -55,28 +55,32 @@ LIVE_FOR: Final = 5 * 60 * 1000
 """Milliseconds after which even a message of a live response is not news any more."""
 
 
-class FirstResponse:
-    """Keeps the first response that comes in after the start, until it is read.
+class EarlyResponses:
+    """Keeps what maubot's sync loop brings until the doors are open.
 
-    If the client starts, too, that is the one that maubot throws away: it begins where maubot
-    itself stopped listening, so it knows of messages that came while the bot was down even if the
-    plugin's database is gone. Later ones are not kept, because they can be asked for again: from
-    where this one ends. Registered before the first reconcile: it handles nothing.
+    The first one, if the client starts, too, is the one that maubot throws away: it begins where
+    maubot itself stopped listening, so it knows of messages that came while the bot was down even
+    if the plugin's database is gone. Registered before the first reconcile: it handles nothing.
     """
 
     def __init__(self) -> None:
-        self.response: object = None
-        self._is_open = True
+        self._responses: list[object] = []
+        self._at_most: int | None = None
 
-    def close(self) -> object:
-        """Give the response away, and keep none from now on: it may be large."""
-        response, self.response, self._is_open = self.response, None, False
-        return response
+    def keep_only_first(self) -> None:
+        """Nobody knows for how long: what comes later can be asked for, from where that ends."""
+        self._at_most = 1
+        del self._responses[1:]
+
+    def close(self) -> list[object]:
+        """Give the responses away, and keep none from now on: they may be large."""
+        responses, self._responses, self._at_most = self._responses, [], 0
+        return responses
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
-        if self.response is None and self._is_open:
-            self.response = data.get("data")
+        if self._at_most is None or len(self._responses) < self._at_most:
+            self._responses.append(data.get("data"))
 
 
 class SyncHandlers:
@@ -89,6 +93,15 @@ class SyncHandlers:
     async def on_sync(self, data: dict[str, Any]) -> None:
         response = data.get("data")
         self._catch_up.put(response, is_live=not is_first(response))
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What there is to do after one response."""
+
+    messages: list[Message | Encrypted] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    looks: set[RoomID] = field(default_factory=set)
 
 
 class Doors:
@@ -121,6 +134,9 @@ class Doors:
         self._settings = settings
         self._log = log
         self._to_look_at: set[RoomID] = set()
+        self._responses = 0
+        self._waiting_for_looks: list[int] = []
+        """Numbers of the responses that named rooms to look at."""
         self._invited: set[RoomID] = set()
         self._removals: dict[RoomID, str] = {}
 
@@ -132,38 +148,46 @@ class Doors:
             not_before: milliseconds; older messages are passed over. None: take all.
             is_live: whether it is news of this moment, and not what happened meanwhile.
         """
-        messages: list[Message | Encrypted] = []
-        arrivals: list[Arrival] = []
         for room_id, _ in timeline_gaps(response, not_before=None):
             self._history.forget(room_id)
+        taken = _Taken()
         for news in read_response(response, bot=self._bot):
-            match news:
-                case Message() | Encrypted():
-                    self._history.heard(news)
-                    is_recent = not_before is None or news.sent_at >= not_before
-                    if is_recent and self._concerns_us(news):
-                        is_new = is_live and news.sent_at > now() - LIVE_FOR
-                        messages.append(replace(news, is_live=is_new))
-                case Edited() | Redaction():
-                    self._revised(news)
-                case Arrival():
-                    if not_before is None or news.sent_at >= not_before:
-                        arrivals.append(news)
-                case Invite():
-                    self.invited(news)
-                case MemberChange():
-                    self._member_changed(news)
-                case RoomChange(room_id=room_id):
-                    if self._routes.owner_of(room_id) is not None:
-                        self._look_at(room_id)
-                case _:
-                    assert_never(news)
-        self._inbox.take_in(
-            messages,
-            position=next_batch(response),
-            beside=[arrival.event_id for arrival in arrivals],
-        )
-        self._arrivals.take_in(arrivals)
+            if isinstance(news, Message | Encrypted):
+                self._history.heard(news)
+                is_recent = not_before is None or news.sent_at >= not_before
+                if is_recent and self._concerns_us(news):
+                    is_new = is_live and news.sent_at > now() - LIVE_FOR
+                    taken.messages.append(replace(news, is_live=is_new))
+            elif isinstance(news, Arrival):
+                if not_before is None or news.sent_at >= not_before:
+                    taken.arrivals.append(news)
+            else:
+                taken.looks |= self._happened(news)
+        beside: list[EventID | int] = [arrival.event_id for arrival in taken.arrivals]
+        if taken.looks:
+            self._responses += 1
+            beside.append(self._responses)
+        self._inbox.take_in(taken.messages, position=next_batch(response), beside=beside)
+        self._arrivals.take_in(taken.arrivals)
+        if taken.looks:
+            self._look_at(taken.looks, because_of=self._responses)
+
+    def _happened(
+        self, news: Edited | Redaction | Invite | MemberChange | RoomChange
+    ) -> set[RoomID]:
+        """Take note of what nobody has to answer; returns the rooms to look at."""
+        match news:
+            case Edited() | Redaction():
+                self._revised(news)
+            case Invite():
+                self.invited(news)
+            case MemberChange():
+                return self._member_changed(news)
+            case RoomChange(room_id=room_id):
+                return {room_id} if self._routes.owner_of(room_id) is not None else set()
+            case _:
+                assert_never(news)
+        return set()
 
     def _concerns_us(self, message: Message | Encrypted) -> bool:
         """Talk of those whom nobody answers costs nothing: no row, no request, no place."""
@@ -203,17 +227,18 @@ class Doors:
         if isinstance(news, Redaction):
             self._inbox.withdraw(news.redacts)
 
-    def _member_changed(self, change: MemberChange) -> None:
+    def _member_changed(self, change: MemberChange) -> set[RoomID]:
+        """Take note; returns what is to be looked at."""
         owner = self._routes.owner_of(change.room_id)
+        if owner is None or change.user_id not in (self._bot, owner):
+            return set()
         if change.user_id == self._bot:
-            if owner is not None:
-                self._say_why(change, owner)
-                if change.membership != "join" or not self._is_live(change.room_id):
-                    self._look_at(change.room_id)
-        elif change.user_id == owner:
-            self._look_at(change.room_id)
-            if change.membership == "join" and self._routes.is_space(change.room_id):
-                self._background.start(self._provisioner.complete(owner), name="finishing a home")
+            self._say_why(change, owner)
+            if change.membership == "join" and self._is_live(change.room_id):
+                return set()
+        elif change.membership == "join" and self._routes.is_space(change.room_id):
+            self._background.start(self._provisioner.complete(owner), name="finishing a home")
+        return {change.room_id}
 
     def _say_why(self, change: MemberChange, owner: UserID) -> None:
         """Why a room of Homeroom's is not answered in any more: once, however often it comes."""
@@ -233,15 +258,25 @@ class Doors:
     def _is_live(self, room_id: RoomID) -> bool:
         return self._routes.chat(room_id) is not None or self._routes.is_space(room_id)
 
-    def _look_at(self, room_id: RoomID) -> None:
-        """Ask for another look; rooms named while one is under way are looked at together."""
+    def _look_at(self, room_ids: set[RoomID], *, because_of: int) -> None:
+        """Ask for another look; rooms named while one is under way are looked at together.
+
+        The position is kept at what is before the response until it has been looked at what that
+        tells of: rows are the truth at the position, or nobody claims that they are.
+        """
         if not self._to_look_at:
             self._background.start(self._look(), name="looking again")
-        self._to_look_at.add(room_id)
+        self._to_look_at |= room_ids
+        self._waiting_for_looks.append(because_of)
 
     async def _look(self) -> None:
-        room_ids = frozenset(self._to_look_at)
-        self._to_look_at.clear()
+        room_ids, responses = frozenset(self._to_look_at), self._waiting_for_looks
+        self._to_look_at, self._waiting_for_looks = set(), []
+        await self._look_until_it_works(room_ids)
+        for response in responses:
+            self._inbox.finish(response)
+
+    async def _look_until_it_works(self, room_ids: frozenset[RoomID]) -> None:
         for seconds in waits(LOOK_AGAIN_AFTER):
             try:
                 done = await self._reconciler.look_again(room_ids)

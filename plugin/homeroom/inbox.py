@@ -11,7 +11,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Mapping,
+)
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
@@ -53,6 +61,7 @@ class Inbox:
         open_: says what is in it; None: nothing to do anything about. It may take its time over
             that: only the room waits. Raises what `handle` does.
         withdraw: is told of a message that is redacted before it is done.
+        proof: what the rows of homes and chats prove at this moment.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class Inbox:
         turn_away: Handle,
         open_: Open,
         withdraw: Callable[[EventID], None],
+        proof: Callable[[], str | None],
         store: Store,
         background: Background,
         settings: Callable[[], Settings],
@@ -73,6 +83,7 @@ class Inbox:
         self._turn_away = turn_away
         self._open = open_
         self._withdraw = withdraw
+        self._proof = proof
         self._store = store
         self._background = background
         self._settings = settings
@@ -129,16 +140,16 @@ class Inbox:
         messages: Iterable[Message | Encrypted],
         *,
         position: str | None,
-        beside: Iterable[EventID] = (),
+        beside: Iterable[Hashable] = (),
     ) -> None:
         """Take in the messages of one response that ends at `position`; never waits.
 
-        `beside` are events of the response that somebody else sees to: `finish` ends them.
+        `beside` is what somebody else sees to because of the response: `finish` ends each.
         Synchronous, so that responses that come in one after the other stay in that order.
         """
         messages = list(messages)
         if position is not None:
-            work = {message.event_id for message in messages}
+            work: set[Hashable] = {message.event_id for message in messages}
             self._progress.begin(position, work | set(beside))
         for message in messages:
             if message.event_id not in self._in_hand:
@@ -147,9 +158,9 @@ class Inbox:
         if not messages:
             self._background.start(self._save_position_soon(), name="saving the position")
 
-    def finish(self, event_id: EventID) -> None:
+    def finish(self, work: Hashable) -> None:
         """What was taken in as `beside` is done."""
-        self._progress.done(event_id)
+        self._progress.done(work)
 
     def has(self, event_id: EventID) -> bool:
         """Whether the message waits or is worked on."""
@@ -174,7 +185,7 @@ class Inbox:
         if not now and time.monotonic() - self._saved_at < SAVE_EVERY:
             return
         self._saved, self._saved_at = position, time.monotonic()
-        await self._store.save_position(SyncToken(position), bot=self._bot)
+        await self._store.save_position(SyncToken(position), bot=self._bot, proof=self._proof())
 
     async def prune(self) -> None:
         """Forget handled events that cannot come again."""

@@ -378,6 +378,8 @@ class Provisioner:
             await self._repairer.run_locked(seen.plan.repairs, owner=owner)
             for chat in self._routes.chats_of(owner):
                 if chat.chat_id == step.chat_id and chat.is_routed:
+                    with suppress(HomeserverError):  # only to know that nothing is left to do
+                        await self._reconciler.look_again({chat.room_id})
                     return chat
         raise Unavailable("the new chat was made, but is not to be seen yet")
 

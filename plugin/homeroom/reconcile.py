@@ -1,7 +1,7 @@
-"""Reconcile: look, remember, decide, write.
+"""Reconcile: remember, look, decide, write.
 
-    topology = observer.look()          the homeserver, reads only
     records  = store.snapshot()
+    topology = observer.look()          the homeserver, reads only
     plan     = make_plan(topology, records)
     store.apply(plan.changes)
     mirror.heal(topology), routes.load(...)
@@ -9,33 +9,43 @@
 The same five steps serve the start, `!reconcile`, its dry run, and every live event, which never
 edits a row but names the rooms to look at again. One reconcile at a time; nobody else writes
 rows, so what is in the store between the snapshot and the apply cannot change.
+
+A start may `resume` instead: with rows that are proved to be the truth at the stored position only
+the rooms are looked at of which something was said since. `verify` holds that against a whole look
+afterwards, while the bot works.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from .adapters.errors import HomeserverError, Unavailable
-from .adapters.observation import Observer
+from .adapters.observation import Observer, Progress
 from .adapters.state_mirror import StateMirror
 from .adapters.store import PastReconcile, Store, StoreError
 from .clock import now
 from .domain.model import Records
-from .domain.plan import Finding, Plan
+from .domain.plan import Change, Finding, Plan, SetHome
 from .domain.planner import make_plan
+from .domain.proof import Digest, Origin, prove
 from .domain.topology import Topology
 from .routes import Routes
 
 KEEP_PAST: Final = 50
 """Reconciles that are remembered."""
+CHANGES_IN_LOG: Final = 100
+"""Changes of one plan that are logged one by one."""
+RESTS: Final = 1.0
+"""Seconds of rest for each second of asking, of a look that nobody waits for."""
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +69,7 @@ class Reconciler:
     """The only writer of homes and chats.
 
     Args:
-        adopt_unmarked: asked at every reconcile, because the setting can change.
+        origin: what the rows' proof depends on; asked each time, because settings can change.
     """
 
     def __init__(
@@ -69,19 +79,41 @@ class Reconciler:
         store: Store,
         mirror: StateMirror,
         routes: Routes,
-        adopt_unmarked: Callable[[], bool],
+        origin: Callable[[], Origin],
         log: TraceLogger,
     ) -> None:
         self._observer = observer
         self._store = store
         self._mirror = mirror
         self._routes = routes
-        self._adopt_unmarked = adopt_unmarked
+        self._origin = origin
         self._log = log
         self._one_at_a_time = asyncio.Lock()
         self._past: tuple[PastReconcile, ...] = ()
         self._findings: tuple[Finding, ...] = ()
         self._failure: Failure | None = None
+        self._digest: Digest | None = None
+        """Of the rows; None: there may be something that they do not know."""
+        self._due: frozenset[RoomID] = frozenset()
+        """Rooms in which there is something to repair, as far as the last look at each goes."""
+        self._refused: set[RoomID] = set()
+        """Those in which the homeserver does not let us, in this life."""
+
+    @property
+    def proof(self) -> str | None:
+        """What the rows prove: that they are the truth. None: they may not be."""
+        if self._digest is None or self.has_repairs or self._routes.unreadable:
+            return None
+        return prove(self._origin(), self._digest)
+
+    @property
+    def has_repairs(self) -> bool:
+        """Whether something is left to repair that can be."""
+        return not self._due <= self._refused
+
+    def give_up_repairing(self, room_id: RoomID) -> None:
+        """The homeserver does not let us: that is no reason to look at everything again."""
+        self._refused.add(room_id)
 
     @property
     def past(self) -> tuple[PastReconcile, ...]:
@@ -101,7 +133,9 @@ class Reconciler:
         """Why the last attempt to look at everything failed; None: it did not."""
         return self._failure
 
-    async def run(self, *, dry_run: bool = False) -> Reconciled:
+    async def run(
+        self, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> Reconciled:
         """Look at everything and make the store agree with it; a dry run only decides.
 
         Raises:
@@ -109,31 +143,149 @@ class Reconciler:
             StoreError: the database failed. The transaction was rolled back.
         """
         async with self._one_at_a_time:
-            try:
-                done = await self._run(dry_run=dry_run)
-            except (HomeserverError, StoreError) as e:
-                self._failure = Failure(at=now(), reason=str(e))
-                raise
-            self._failure = None
+            with self._noting_failure():
+                done = await self._run(dry_run=dry_run, on_progress=on_progress)
             if not dry_run:
                 await self._remember(done)
             return done
 
-    async def _run(self, *, dry_run: bool) -> Reconciled:
+    async def _run(self, *, dry_run: bool, on_progress: OnProgress | None) -> Reconciled:
         started = time.monotonic()
-        topology = await self._observer.look()
         records = await self._store.snapshot()
+
+        def report(progress: Progress) -> None:
+            self._say_how_far(progress)
+            if on_progress is not None:
+                on_progress(progress)
+
+        topology = await self._observer.look(likely=_rooms_in(records), on_progress=report)
         plan = await self._plan(topology, records)
         if not dry_run:
-            await self._store.apply(plan.changes)
-            await self._mirror.heal(topology)
+            digest = await asyncio.to_thread(Digest.of, records)
+            await self._write(plan, digest.after(plan.changes), due=_due(plan), looked_at=topology)
             self._note_look(topology, whole=True)
             self._routes.load(records)
             self._routes.apply(plan.changes)
             self._findings = plan.findings
+            await self._note_proof()
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
         self._report(done, title="Would reconcile" if dry_run else "Reconciled")
         return done
+
+    async def _write(
+        self, plan: Plan, digest: Digest | None, *, due: frozenset[RoomID], looked_at: Topology
+    ) -> None:
+        """Make the databases say what the plan says. Until they do the rows prove nothing."""
+        self._digest, self._due = None, due
+        await self._store.apply(plan.changes)
+        await self._mirror.heal(looked_at)
+        self._digest = digest
+
+    async def resume(
+        self, records: Records, digest: Digest, changed: frozenset[RoomID]
+    ) -> Reconciled:
+        """Go on with rows that are true but for these rooms, which are looked at again.
+
+        Raises:
+            HomeserverError, StoreError: as `run`; then it is as if there had been no resuming.
+        """
+        async with self._one_at_a_time:
+            started = time.monotonic()
+            self._routes.trust(records)
+            self._digest = digest
+            try:
+                done = (
+                    await self._look_at_some(changed)
+                    if changed
+                    else Reconciled(
+                        topology=Topology(bot=self._origin().bot), plan=Plan(), seconds=0.0
+                    )
+                )
+            except BaseException:
+                self._routes.load(Records())
+                raise
+            done = replace(
+                done,
+                plan=replace(done.plan, rooms=len(_rooms_in(self._routes.records))),
+                seconds=time.monotonic() - started,
+            )
+            self._report(done, title="Reconciled")
+            await self._remember(done)
+            return done
+
+    async def verify(self, news: Callable[[], Awaitable[frozenset[RoomID]]]) -> Reconciled:
+        """Hold what is known against a whole look, in no hurry and in nobody's way.
+
+        What differs is looked at again, as after news. If there were no news of it since the
+        start, the proof was none: that is a bug, and reported as one.
+
+        Args:
+            news: which rooms something was said of since what the start took on trust.
+
+        Raises:
+            HomeserverError, StoreError: there is no complete look, or no second look.
+        """
+        started = time.monotonic()
+        with self._noting_failure():
+            topology = await self._observer.look(
+                likely=_rooms_in(self._routes.records), rest=RESTS, on_progress=self._say_how_far
+            )
+            plan = await self._plan(topology, self._routes.records)
+            if plan.changes:
+                self._report_drift(plan.changes, await news())
+            outdated = await self._mirror.outdated(topology)
+            async with self._one_at_a_time:
+                self._refuse_while_paused()
+                self._note_look(topology, whole=True)
+                self._findings, self._due = plan.findings, _due(plan)
+                self._digest = await asyncio.to_thread(Digest.of, self._routes.records)
+                differs = frozenset(map(_room_of, plan.changes)) | outdated
+                if differs:
+                    await self._look_at_some(differs)
+                await self._note_proof()
+            done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+            self._report(done, title="Verified")
+        await self._remember(done)
+        return done
+
+    def _report_drift(self, changes: Iterable[Change], news: frozenset[RoomID]) -> None:
+        told = self._routes.owners(news) | {
+            change.after.matrix_user_id for change in changes if _room_of(change) in news
+        }
+        drift = [change for change in changes if change.after.matrix_user_id not in told]
+        if drift:
+            self._log.error(
+                "%d rows were taken to be true and were not; they are mended now. Please report"
+                " this: %s",
+                len(drift),
+                "; ".join(f"{change.before} -> {change.after}" for change in drift[:3]),
+            )
+
+    def _say_how_far(self, progress: Progress) -> None:
+        left = progress.seconds_left
+        self._log.info(
+            "Looked at %d of %d rooms, %d a second%s",
+            progress.done,
+            progress.total,
+            progress.per_second,
+            "" if left is None else f", about {left:.0f} s to go",
+        )
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except (HomeserverError, StoreError) as e:
+            self._failure = Failure(at=now(), reason=str(e))
+            raise
+        self._failure = None
+
+    async def _note_proof(self) -> None:
+        """It makes the next start faster; it is no reason to fail."""
+        try:
+            await self._store.note_proof(self.proof)
+        except StoreError as e:
+            self._log.warning("The next start will look at everything: %s", e)
 
     async def _remember(self, done: Reconciled) -> None:
         """Keep what the status page shows; it is no reason to fail."""
@@ -157,14 +309,15 @@ class Reconciler:
 
     async def look_again(self, room_ids: Iterable[RoomID]) -> Reconciled:
         """Look again at these rooms, and at everything else of the owners they belong to."""
-        room_ids = frozenset(room_ids)
+        async with self._one_at_a_time:
+            return await self._look_at_some(frozenset(room_ids))
 
+    async def _look_at_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
         async def look() -> Topology:
             owners = self._routes.owners(room_ids)
             return await self._observer.look_at(room_ids | self._routes.rooms_of(owners))
 
-        async with self._one_at_a_time:
-            return await self._reconcile_some(look, room_ids)
+        return await self._reconcile_some(look, room_ids)
 
     async def look_for_new(self, owner: UserID) -> Reconciled:
         """Look at every joined room that was never read, and again at the owner's own."""
@@ -194,6 +347,7 @@ class Reconciler:
         async with self._one_at_a_time:
             self._routes.pause()
             self._findings = ()
+            self._digest = None
             yield
 
     def _refuse_while_paused(self) -> None:
@@ -214,6 +368,7 @@ class Reconciler:
         """
         self._refuse_while_paused()
         started = time.monotonic()
+        digest, self._digest = self._digest, None  # for as long as it may fail
         topology = await look()
         looked_at = room_ids | topology.rooms.keys()
         while True:
@@ -225,12 +380,18 @@ class Reconciler:
             topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
             looked_at |= missing
 
+        compared = topology.rooms.keys() | self._routes.rooms_of(owners)
         plan = await self._plan(topology, self._routes.records_of(owners))
-        await self._store.apply(plan.changes)
-        await self._mirror.heal(topology)
+        await self._write(
+            plan,
+            digest and digest.after(plan.changes),
+            due=(self._due - compared) | _due(plan),
+            looked_at=topology,
+        )
         self._note_look(topology, whole=False)
         self._routes.apply(plan.changes)
-        compared = topology.rooms.keys() | self._routes.rooms_of(owners)
+        await self._note_proof()
+        compared |= self._routes.rooms_of(owners)
         older = (f for f in self._findings if f.room_id not in compared)
         self._findings = (*older, *plan.findings)
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
@@ -240,7 +401,7 @@ class Reconciler:
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""
         return await asyncio.to_thread(
-            make_plan, topology, records, adopt_unmarked=self._adopt_unmarked()
+            make_plan, topology, records, adopt_unmarked=self._origin().adopt_unmarked
         )
 
     def _note_look(self, topology: Topology, *, whole: bool) -> None:
@@ -252,8 +413,10 @@ class Reconciler:
     def _report(self, done: Reconciled, *, title: str | None) -> None:
         """Log what was decided; the summary only under a title."""
         plan = done.plan
-        for change in plan.changes:
+        for change in plan.changes[:CHANGES_IN_LOG]:
             self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
+        if len(plan.changes) > CHANGES_IN_LOG:
+            self._log.debug("… and %d changes more", len(plan.changes) - CHANGES_IN_LOG)
         for finding in plan.findings:
             self._log.debug("Finding: %s", finding)
         for room in plan.unreadable:
@@ -272,6 +435,19 @@ class Reconciler:
                 len(plan.findings),
                 done.seconds,
             )
+
+
+def _rooms_in(records: Records) -> frozenset[RoomID]:
+    """Every room that a row names."""
+    return frozenset(records.chats).union(home.space_id for home in records.homes.values())
+
+
+def _room_of(change: Change) -> RoomID:
+    return change.after.space_id if isinstance(change, SetHome) else change.after.room_id
+
+
+def _due(plan: Plan) -> frozenset[RoomID]:
+    return frozenset(repair.room_id for repair in plan.repairs)
 
 
 def _owners_in(topology: Topology) -> frozenset[UserID]:

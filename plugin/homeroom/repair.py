@@ -9,12 +9,15 @@ reconcile asks for it again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
-from .adapters.errors import HomeserverError
+from .adapters.batches import batches
+from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
+from .adapters.store import StoreError
 from .domain.marker import MARKER_TYPE, chat_marker
 from .domain.model import RoomType, Status
 from .domain.never import assert_never
@@ -31,6 +34,9 @@ from .domain.provisioning import child_content, join_rules_content, parent_conte
 from .locks import OwnerLocks
 from .reconcile import Reconciler
 from .routes import Routes
+
+LOOKS_AT_ONCE: Final = 100
+"""Repaired rooms that are looked at together."""
 
 
 class Repairer:
@@ -50,12 +56,22 @@ class Repairer:
         self._log = log
 
     async def run(self, repairs: Iterable[Repair]) -> None:
-        """Carry out the repairs, one after the other, each under its owner's lock."""
+        """Carry out the repairs, one after the other, each under its owner's lock.
+
+        Then look at the rooms, so that it is known whether anything is left to do.
+        """
+        repaired: set[RoomID] = set()
         for repair in repairs:
             owner = self._owner(repair)
             if owner is not None:
                 async with self._locks.of(owner):
                     await self.run_locked([repair], owner=owner)
+                repaired.add(repair.room_id)
+        try:
+            for some in batches(sorted(repaired), LOOKS_AT_ONCE):
+                await self._reconciler.look_again(some)
+        except (HomeserverError, StoreError) as e:
+            self._log.debug("Could not look at what was repaired: %s", e)
 
     async def run_locked(self, repairs: Iterable[Repair], *, owner: UserID) -> None:
         """Carry out this owner's repairs; the caller holds the owner's lock."""
@@ -66,6 +82,8 @@ class Repairer:
                 await self._carry_out(repair, owner=owner)
             except HomeserverError as e:
                 self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
+                if isinstance(e, Refused):
+                    self._reconciler.give_up_repairing(repair.room_id)
 
     def _owner(self, repair: Repair) -> UserID | None:
         if isinstance(repair, StampMarker):

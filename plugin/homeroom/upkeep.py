@@ -1,20 +1,28 @@
-"""What goes on quietly while the bot runs: reading again what could not be read, forgetting."""
+"""What goes on quietly while the bot runs: reading again what could not be read, verifying what
+was taken on trust, forgetting."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from mautrix.util.logging import TraceLogger
 
 from .adapters.errors import HomeserverError
 from .adapters.store import StoreError
+from .catch_up import CatchUp
+from .domain.topology import Invite
 from .inbox import Inbox
 from .reconcile import Reconciler
 from .repair import Repairer
 from .routes import Routes
 from .waits import waits
 
+VERIFY_AFTER: Final = (30, 60, 300, 1800)
+"""Seconds until what a resume took on trust is verified, and until it is again, if that failed or
+there was something to repair; the last one repeats."""
 REREAD_AFTER: Final = (5, 15, 60, 300)
 """Seconds between attempts to read rooms that could not be read; the last one repeats."""
 PRUNE_EVERY: Final = 6 * 60 * 60
@@ -29,12 +37,14 @@ class Upkeep:
         repairer: Repairer,
         routes: Routes,
         inbox: Inbox,
+        catch_up: CatchUp,
         log: TraceLogger,
     ) -> None:
         self._reconciler = reconciler
         self._repairer = repairer
         self._routes = routes
         self._inbox = inbox
+        self._catch_up = catch_up
         self._log = log
 
     async def reread(self) -> None:
@@ -52,6 +62,27 @@ class Upkeep:
                 self._log.warning("Could not read %d rooms again: %s", len(unreadable), e)
                 continue
             await self._repairer.run(again.plan.repairs)
+
+    async def verify(self, *, since: str, see_to: Callable[[Iterable[Invite]], None]) -> None:
+        """Look at everything once, in no hurry; again until there is nothing left to repair.
+
+        Args:
+            since: the position up to which the start took the rows on trust.
+            see_to: is given the invites that are pending.
+        """
+        for seconds in waits(VERIFY_AFTER):
+            await asyncio.sleep(seconds)
+            if self._routes.is_paused:
+                return  # `!reconcile` looks at everything
+            try:
+                done = await self._reconciler.verify(partial(self._catch_up.changed_since, since))
+            except (HomeserverError, StoreError) as e:
+                self._log.warning("Could not verify what is known: %s", e)
+                continue
+            see_to(done.topology.invites)
+            await self._repairer.run(done.plan.repairs)
+            if not self._reconciler.has_repairs:
+                return
 
     async def prune(self) -> None:
         """Forget handled events that cannot come again, now and from time to time."""

@@ -18,6 +18,7 @@ from tests.plugin.harness import Bot, last_event, running, until
 
 Answer = Callable[[Turn], Awaitable[str]]
 HOUR_MS = 60 * 60 * 1000
+POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"
 
 
 class Agent:
@@ -493,7 +494,7 @@ async def test_killed_with_one_room_ahead_of_another_nothing_is_lost(
         await until("it is worked on", lambda: agent.at_work == 1)
         for _ in range(3):
             assert await bot.ask(bert, fast, "Hello") == "at once"
-        await until("it is written down", lambda: bot.query("SELECT * FROM sync_state"))
+        await until("it is written down", lambda: bot.query(POSITION))
         await bot.kill()
         agent.let_go.set()
         await bot.start()
@@ -589,7 +590,7 @@ async def test_where_it_stopped_reading_is_remembered(hs: FakeHomeserver, tmp_pa
         await bot.ask(anna, chat_id, "Hello")
         await bot.settled()
         await bot.stop()
-        (row,) = bot.query("SELECT value, bot FROM sync_state")
+        (row,) = bot.query(POSITION)
         assert row["bot"] == bot.me.user_id
         catching_up = hs.fail(
             Match(
@@ -617,7 +618,7 @@ async def test_a_position_that_is_still_to_come_is_left(
         (chat_id,) = bot.chats_of(anna)
         await bot.settled()
         await bot.stop()
-        assert bot.alter("UPDATE sync_state SET value = 's999999_1'") == 1
+        assert bot.alter("UPDATE sync_state SET value = 's999999_1' WHERE key = 'position'") == 1
         await bot.start()
         assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
 
@@ -632,7 +633,7 @@ async def test_a_position_that_means_nothing_loses_nothing(
         (chat_id,) = bot.chats_of(anna)
         await bot.settled()
         await bot.stop()
-        assert bot.alter("UPDATE sync_state SET value = ?", token) == 1
+        assert bot.alter("UPDATE sync_state SET value = ? WHERE key = 'position'", token) == 1
         bot._sync_store = MemorySyncStore()  # maubot's own place is lost, too
         anna.send(chat_id, "meanwhile")
         await bot.start()
@@ -650,7 +651,13 @@ async def test_a_position_of_another_account_is_not_used(
         await bot.onboard(anna)
         await bot.settled()
         await bot.stop()
-        assert bot.alter("UPDATE sync_state SET bot = '@other:fake.test', value = 's1_0'") == 1
+        assert (
+            bot.alter(
+                "UPDATE sync_state SET bot = '@other:fake.test', value = 's1_0'"
+                " WHERE key = 'position'"
+            )
+            == 1
+        )
         await bot.start()
         assert not [
             r for r in hs.requests if r.query.get("since") == "s1_0" and r.query["timeout"] == "0"

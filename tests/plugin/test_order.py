@@ -46,7 +46,7 @@ async def test_nothing_is_done_while_it_looks(
         news = bot.client.event_handlers.get(InternalEventType.SYNC_SUCCESSFUL, {})
         # The keys that came with it, and the response itself, kept until it is read.
         names = {handler.__self__.__class__.__name__ for handler in news}
-        assert names <= {"Encryption", "FirstResponse"}
+        assert names <= {"Encryption", "EarlyResponses"}
         await until("maubot has read it all", bot._has_read_all)
         assert hs.writes[writes:] == []
         assert bot.tables() == {"homes": [], "chats": []}
@@ -144,7 +144,7 @@ async def test_a_database_that_fails_after_the_look_is_asked_again(
         (chat_id,) = bot.chats_of(anna)
         await bot.stop()
         anna.send(chat_id, "Hello")
-        bot.alter("ALTER TABLE sync_state RENAME TO broken")
+        bot.alter("ALTER TABLE sync_state RENAME TO broken")  # resuming fails, too
         await bot.start()
         failed = "Could not read what was left open: "
         await until("a failure", lambda: [m for m in caplog.messages if m.startswith(failed)])

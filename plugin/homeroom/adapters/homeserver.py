@@ -244,22 +244,6 @@ class Homeserver:
         _object(answer.get("rooms", {}))
         return answer
 
-    async def recent_messages(self, room_ids: Sequence[RoomID]) -> dict[str, Any]:
-        """The last messages of these rooms; the answer is that of `/sync`."""
-        timeline = {"types": ["m.room.message", "m.room.encrypted"], "limit": 50}
-        filter_ = {
-            **WHOLE_TIMELINES,
-            "room": {
-                **WHOLE_TIMELINES["room"],
-                "rooms": list(room_ids),
-                "timeline": timeline,
-                "state": NOTHING,
-            },
-        }
-        answer = await self.sync(filter_=filter_)
-        _object(answer.get("rooms", {}))
-        return answer
-
     async def messages_before(
         self, room_id: RoomID, start: str | None, *, until: str | None
     ) -> tuple[list[Any], str | None]:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mautrix.types import EventID, RoomID
+from mautrix.types import EventID, RoomID, SyncToken
 from mautrix.util.async_db import Database
 
-from homeroom.adapters.store import Position, Store
+from homeroom.adapters.store import Position, Store, StoreError, statements
 from homeroom.domain.model import Conversation, Records, RoomType
 from tests.adapters.store.databases import SqliteBackend
 from tests.adapters.store.rows import ANNA, BOT, by_room, changes, chat, home, insert
@@ -134,7 +134,40 @@ async def test_the_position_comes_back_as_it_was_saved(store: Store) -> None:
     for token in ("s1_2", "s2_3"):
         await store.save_position(token, bot=BOT)
         assert await store.position() == Position(token=token, bot=BOT, saved_at=1_000_000)
-    assert (await store.counts())["sync_state"] == 1
+    assert (await store.counts())["sync_state"] == 2  # and what it proves: nothing
+
+
+async def test_rows_prove_something_at_the_position_that_is_saved(
+    store: Store, database: Database
+) -> None:
+    assert await store.proof() is None
+    await store.save_position(SyncToken("s1_2"), bot=BOT, proof="it is true")
+    assert await store.proof() == "it is true"
+    await store.save_position(SyncToken("s2_3"), bot=BOT, proof="it is still true")
+    assert await store.proof() == "it is still true"
+    await store.apply(changes(home()))
+    assert await store.proof() is None
+    await store.note_proof("it is true again")
+    assert await store.proof() == "it is true again"
+    await store.save_position(SyncToken("s3_4"), bot=BOT)
+    assert await store.proof() is None
+    await store.note_proof("it is true once more")
+    await database.execute("UPDATE sync_state SET value = 's1_2' WHERE key = 'position'")
+    assert await store.proof() is None
+
+
+async def test_what_rows_prove_is_written_over_after_an_error(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.save_position(SyncToken("s1_2"), bot=BOT, proof="it is true")
+    with monkeypatch.context() as patch:
+        nonsense = statements.Statement("nonsense", statements.WRITE_CHAT.names)
+        patch.setattr(statements, "WRITE_CHAT", nonsense)
+        with pytest.raises(StoreError):
+            await store.apply(changes(home(), chat("one")))
+    assert await store.proof() == "it is true"  # nothing was written
+    await store.note_proof(None)
+    assert await store.proof() is None
 
 
 @pytest.mark.parametrize("damage", [{"value": ""}, {"bot": ""}], ids=str)
@@ -161,7 +194,7 @@ async def test_counts_names_every_table(store: Store) -> None:
         "chats": 2,
         "handled_events": 0,
         "reconciles": 0,
-        "sync_state": 0,
+        "sync_state": 1,
         "notices": 0,
         "open_answers": 0,
     }
@@ -178,7 +211,7 @@ async def test_clear_deletes_every_row_and_counts_them(store: Store) -> None:
         "homes": 1,
         "chats": 2,
         "handled_events": 1,
-        "sync_state": 1,
+        "sync_state": 2,
         "notices": 1,
     }
     assert set((await store.counts()).values()) == {0}

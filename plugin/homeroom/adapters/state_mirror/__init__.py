@@ -12,11 +12,14 @@ but members that the homeserver does not have.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mautrix.client.state_store import StateStore
 from mautrix.client.state_store.asyncpg import PgStateStore
+from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
-from ...domain.topology import Topology
+from ...domain.topology import Room, Topology
 from ..batches import batches
 from . import one_by_one, tables
 
@@ -44,17 +47,33 @@ class StateMirror:
         if store is None:
             return 0
         healed = 0
-        ours = (
-            room
-            for room in topology.read()
-            if room.mirror is not None and topology.bot in room.members
-        )
         if isinstance(store, PgStateStore) and tables.are_known(store):
-            for some in batches(ours, tables.ROOMS_AT_ONCE):
+            for some in batches(_ours(topology), tables.ROOMS_AT_ONCE):
                 healed += await tables.heal(store.db, some)
         else:
-            for room in ours:
+            for room in _ours(topology):
                 healed += await one_by_one.heal(store, room)
         if healed:
             self._log.debug("The state store was out of date for %d rooms", healed)
         return healed
+
+    async def outdated(self, topology: Topology) -> frozenset[RoomID]:
+        """Find the rooms in which there is a difference; of a store without tables, none.
+
+        Raises:
+            StoreError: the database of the state store failed.
+        """
+        found: set[RoomID] = set()
+        if isinstance(self._store, PgStateStore) and tables.are_known(self._store):
+            for some in batches(_ours(topology), tables.ROOMS_AT_ONCE):
+                outdated = await tables.outdated(self._store.db, some)
+                found.update(room.room_id for room in outdated)
+        return frozenset(found)
+
+
+def _ours(topology: Topology) -> Iterator[Room]:
+    return (
+        room
+        for room in topology.read()
+        if room.mirror is not None and topology.bot in room.members
+    )

@@ -71,30 +71,39 @@ def are_known(store: PgStateStore) -> bool:
     return len(store.upgrade_table.upgrades) == KNOWN_VERSIONS
 
 
-async def heal(database: Database, rooms: Sequence[Room]) -> int:
-    """Bring the rows about these rooms up to date; returns about how many they were not.
+async def outdated(database: Database, rooms: Sequence[Room]) -> list[Room]:
+    """Find those of the rooms whose rows do not say what was observed.
 
     Raises:
-        StoreError: the database failed, and nothing was written.
+        StoreError: the database failed.
     """
     places = _places(rooms)
     room_ids = [room.room_id for room in rooms]
     with attempt(f"read the state store about {room_ids[0]} and {len(rooms) - 1} others"):
         states = await database.fetch(f"{_READ_ROOMS} {places}", *room_ids)
         members = await database.fetch(f"{_READ_MEMBERS} {places}", *room_ids)
-    outdated = await asyncio.to_thread(_outdated, rooms, states, members)
-    if outdated:
+    return await asyncio.to_thread(_outdated, rooms, states, members)
+
+
+async def heal(database: Database, rooms: Sequence[Room]) -> int:
+    """Bring the rows about these rooms up to date; returns about how many they were not.
+
+    Raises:
+        StoreError: the database failed, and nothing was written.
+    """
+    wrong = await outdated(database, rooms)
+    if wrong:
         is_postgres = database.scheme is not Scheme.SQLITE
-        rows = await asyncio.to_thread(_rows, outdated, is_postgres=is_postgres)
-        of = f"{outdated[0].room_id} and {len(outdated) - 1} others"
+        rows = await asyncio.to_thread(_rows, wrong, is_postgres=is_postgres)
+        of = f"{wrong[0].room_id} and {len(wrong) - 1} others"
         with attempt(f"bring the state store up to date for {of}"):
             async with transaction(database) as writing:
                 await writing.executemany(_WRITE_ROOM, rows.rooms)
                 await writing.execute(
-                    f"{_DELETE_MEMBERS} {_places(outdated)}", *(room.room_id for room in outdated)
+                    f"{_DELETE_MEMBERS} {_places(wrong)}", *(room.room_id for room in wrong)
                 )
                 await writing.executemany(_WRITE_MEMBER, rows.members)
-    return len(outdated)
+    return len(wrong)
 
 
 def _places(rooms: Sequence[Room]) -> str:

@@ -7,6 +7,7 @@ nothing is decided here. Times are milliseconds since 1970, as `now` gives them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -18,11 +19,13 @@ from ...domain.answers import OpenAnswer
 from ...domain.model import Chat, Home, Records
 from ...domain.never import assert_never
 from ...domain.plan import Change, SetChat, SetHome
+from ..batches import batches
 from . import statements
 from .errors import attempt
 from .rows import (
     PastReconcile,
     Position,
+    Row,
     chat_values,
     home_values,
     open_answer_values,
@@ -36,7 +39,14 @@ from .rows import (
 from .transactions import connection, snapshot, transaction
 
 _POSITION: Final = "position"
-"""The key of the only row of `sync_state`."""
+_PROOF: Final = "proof"
+"""The keys of the rows of `sync_state`."""
+BATCH: Final = 500
+"""Rows that are made ready, or handed to the database, at once: others live in this process."""
+
+
+_UNKNOWN: Final = "unknown"
+"""No proof: whatever the database says, it is written over."""
 
 
 class Store:
@@ -45,6 +55,8 @@ class Store:
     def __init__(self, database: Database, *, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
+        self._proof: str | None = _UNKNOWN
+        """What the database says that its rows prove."""
 
     async def snapshot(self) -> Records:
         """Read all homes and chats, as they are at one moment."""
@@ -52,19 +64,15 @@ class Store:
             async with snapshot(self._database) as reading:
                 home_rows = await reading.fetch(*statements.READ_HOMES())
                 chat_rows = await reading.fetch(*statements.READ_CHATS())
-        homes = filter(None, map(read_home, home_rows))
-        chats = filter(None, map(read_chat, chat_rows))
-        return Records(
-            homes={home.matrix_user_id: home for home in homes},
-            chats={chat.room_id: chat for chat in chats},
-        )
+        return await asyncio.to_thread(_records, home_rows, chat_rows)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Make every changed row its change's `after`, all or none.
 
         Only the last change of a row counts, otherwise the order does not matter: rows may swap
         their ids. Applying the same changes again changes nothing but `updated_at`. An id that
-        an unchanged, routed row has already is an error.
+        an unchanged, routed row has already is an error. Changed rows prove nothing until
+        `note_proof`.
         """
         homes: dict[UserID, Home] = {}
         chats: dict[RoomID, Chat] = {}
@@ -86,18 +94,20 @@ class Store:
                 await _for_each(
                     writing,
                     statements.WRITE_HOME,
-                    [{**home_values(homes[owner]), **times} for owner in sorted(homes)],
+                    ({**home_values(homes[owner]), **times} for owner in sorted(homes)),
                 )
                 await _for_each(
                     writing,
                     statements.FREE_IDS,
-                    [{"of_room_id": room_id} for room_id in sorted(chats)],
+                    ({"of_room_id": room_id} for room_id in sorted(chats)),
                 )
                 await _for_each(
                     writing,
                     statements.WRITE_CHAT,
-                    [{**chat_values(chats[room_id]), **times} for room_id in sorted(chats)],
+                    ({**chat_values(chats[room_id]), **times} for room_id in sorted(chats)),
                 )
+                await self._write_proof(writing, None)
+        self._proof = None
 
     async def was_handled(self, event_id: EventID) -> bool:
         """Whether the event was acted on, as far as is still remembered."""
@@ -169,15 +179,52 @@ class Store:
                 row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
         return None if row is None else read_position(row)
 
-    async def save_position(self, token: SyncToken, *, bot: UserID) -> None:
-        """Remember up to where everything was handled, in place of what was remembered."""
+    async def proof(self) -> str | None:
+        """Read what the rows were said to prove; None if that was at another position."""
+        with attempt("read the proof"):
+            async with snapshot(self._database) as reading:
+                row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_PROOF))
+                token = await _token(reading)
+        text = None if row is None else row["value"]
+        if not isinstance(text, str) or not text.endswith(f" {token}"):
+            return None
+        return text.removesuffix(f" {token}")
+
+    async def note_proof(self, proof: str | None) -> None:
+        """Remember what the rows prove (`domain/proof.py`): that they are the truth at the
+        position that is saved, but for what was said since. None: nothing.
+        """
+        if proof != self._proof:
+            with attempt("note a proof"):
+                async with transaction(self._database) as writing:
+                    await self._write_proof(writing, proof)
+            self._proof = proof
+
+    async def save_position(
+        self, token: SyncToken, *, bot: UserID, proof: str | None = None
+    ) -> None:
+        """Remember up to where everything was handled, in place of what was remembered.
+
+        Args:
+            proof: as in `note_proof`, at this position.
+        """
         with attempt("save the sync position"):
-            async with connection(self._database) as writing:
+            async with transaction(self._database) as writing:
                 await writing.execute(
                     *statements.WRITE_SYNC_STATE(
                         key=_POSITION, value=token, bot=bot, saved_at=self._now()
                     )
                 )
+                await self._write_proof(writing, proof)
+        self._proof = proof
+
+    async def _write_proof(self, writing: Connection, proof: str | None) -> None:
+        """In the transaction of what it is about; `_proof` is set when that is through."""
+        self._proof = _UNKNOWN
+        text = "" if proof is None else f"{proof} {await _token(writing)}"
+        await writing.execute(
+            *statements.WRITE_SYNC_STATE(key=_PROOF, value=text, bot="", saved_at=self._now())
+        )
 
     async def claim_notice(self, room_id: RoomID, kind: str, *, every_ms: int) -> bool:
         """Whether the notice may be sent now: True once per period, whoever asks at once.
@@ -251,6 +298,7 @@ class Store:
 
     async def clear(self) -> dict[str, int]:
         """Delete every row of every table, all or nothing; return how many each had."""
+        self._proof = _UNKNOWN
         with attempt("delete all rows"):
             async with transaction(self._database) as writing:
                 return {
@@ -259,11 +307,27 @@ class Store:
                 }
 
 
+async def _token(reading: Connection) -> str | None:
+    """The position that is saved."""
+    row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
+    return None if row is None else row["value"]
+
+
 async def _for_each(
-    writing: Connection, statement: statements.Statement, rows: list[dict[str, object]]
+    writing: Connection, statement: statements.Statement, rows: Iterable[dict[str, object]]
 ) -> None:
-    if rows:
-        await writing.executemany(statement.sql, [statement.arguments(row) for row in rows])
+    for batch in batches(rows, BATCH):
+        arguments = await asyncio.to_thread(list, map(statement.arguments, batch))
+        await writing.executemany(statement.sql, arguments)
+
+
+def _records(home_rows: Iterable[Row], chat_rows: Iterable[Row]) -> Records:
+    homes = filter(None, map(read_home, home_rows))
+    chats = filter(None, map(read_chat, chat_rows))
+    return Records(
+        homes={home.matrix_user_id: home for home in homes},
+        chats={chat.room_id: chat for chat in chats},
+    )
 
 
 def _affected(result: Any) -> int:

@@ -1,0 +1,109 @@
+"""What was said last in the chats, for a start that does not know up to where it had read.
+
+Sliding sync lists rooms by their last activity, so only as many are asked for as were active
+lately: window after window until one has nothing in it that is recent. Without it the timeline of
+every chat is read, some at once. Either way the answers are given out in the form of `/sync`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from mautrix.types import RoomID
+
+from ..domain.events import sent_at
+from .batches import batches
+from .errors import HomeserverError, Refused
+from .homeserver import Homeserver
+
+EVENTS: Final = 50
+"""Of each room; there may be more, and then `/messages` has them."""
+ROOMS: Final = 50
+"""In one answer."""
+
+Response = dict[str, Any]
+
+
+async def recent_timelines(
+    homeserver: Homeserver, chats: Collection[RoomID], *, not_before: int
+) -> AsyncIterator[Response]:
+    """The last events of the chats in which something happened since `not_before`.
+
+    Args:
+        not_before: milliseconds since 1970.
+
+    Raises:
+        HomeserverError: it is not to be had, or not all of it; what was given out is right.
+    """
+    left = set(chats)
+    try:
+        if await homeserver.supports_sliding_sync():
+            async for timelines, is_recent in _by_activity(homeserver, not_before=not_before):
+                yield _response({room: timelines[room] for room in timelines.keys() & left})
+                left -= timelines.keys()
+                if not is_recent:
+                    return
+            return
+    except HomeserverError:
+        if not left:
+            return
+    for batch in batches(sorted(left), ROOMS):
+        found = await asyncio.gather(*(_timeline(homeserver, room_id) for room_id in batch))
+        yield _response(
+            {room: timeline for room, timeline in zip(batch, found, strict=True) if timeline}
+        )
+
+
+async def _by_activity(
+    homeserver: Homeserver, *, not_before: int
+) -> AsyncIterator[tuple[dict[RoomID, Any], bool]]:
+    """Timelines, and whether the window they came in had anything new and recent in it."""
+    connection, pos, start = f"homeroom-{uuid4()}", None, 0
+    seen: set[RoomID] = set()
+    while True:
+        rooms = {
+            "ranges": [[start, start + ROOMS - 1]],
+            "required_state": [],
+            "timeline_limit": EVENTS,
+            "filters": {"is_invite": False, "not_room_types": ["m.space"]},
+        }
+        answer = await homeserver.sliding_sync(
+            {"conn_id": connection, "lists": {"rooms": rooms}}, pos=pos
+        )
+        found = answer.get("rooms")
+        entries = found if isinstance(found, dict) else {}
+        timelines = {
+            RoomID(room_id): {
+                "events": entry["timeline"],
+                "limited": entry.get("limited") is True,
+                "prev_batch": entry.get("prev_batch"),
+            }
+            for room_id, entry in entries.items()
+            if isinstance(entry, dict) and isinstance(entry.get("timeline"), list)
+        }
+        pos, start = answer.get("pos"), start + ROOMS
+        is_recent = not timelines.keys() <= seen and any(
+            _is_recent(timeline["events"], not_before) for timeline in timelines.values()
+        )
+        seen |= timelines.keys()
+        yield timelines, is_recent
+
+
+def _is_recent(events: Sequence[object], not_before: int) -> bool:
+    return any((sent := sent_at(event)) is not None and sent >= not_before for event in events)
+
+
+async def _timeline(homeserver: Homeserver, room_id: RoomID) -> dict[str, Any] | None:
+    """None: the homeserver refuses it."""
+    try:
+        events, older = await homeserver.messages_before(room_id, None, until=None)
+    except Refused:
+        return None
+    return {"events": events[::-1], "limited": older is not None, "prev_batch": older}
+
+
+def _response(timelines: dict[RoomID, Any]) -> Response:
+    return {"rooms": {"join": {room: {"timeline": part} for room, part in timelines.items()}}}

@@ -1,0 +1,105 @@
+"""Resuming: going on where the last life ended, if its rows can prove that they are the truth.
+
+    stored   = store.position(), store.proof()
+    response = homeserver.sync_since(position)        while the rows are read and summed up
+    records  = store.snapshot()
+    reconciler.resume(records, rooms_to_look_at(response))
+
+One request, and what it costs grows with what has changed, not with what exists. At the least
+doubt (rows that somebody touched, another build or account, a position that is old or that the
+homeserver does not know) there is no resuming, and everything is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mautrix.types import RoomID
+from mautrix.util.logging import TraceLogger
+
+from .adapters.errors import HomeserverError
+from .adapters.homeserver import Homeserver
+from .adapters.store import Position, Store
+from .clock import now
+from .domain.changes import rooms_to_look_at
+from .domain.model import Records
+from .domain.proof import Digest, Origin, prove
+from .reconcile import Reconciled, Reconciler
+
+MAX_AGE: Final = 24 * 60 * 60 * 1000
+"""Milliseconds. What happened since an older position may be more than there is to look at."""
+MANY: Final = 100
+"""Changed rooms from which on it matters how many there are in all."""
+TOO_MANY: Final = 0.2
+"""Of all rooms: if more have changed, to look at everything is faster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    position: Position
+    response: dict[str, Any]
+    """What happened since, as `/sync` tells it."""
+    done: Reconciled
+
+
+class Resumption:
+    """Args:
+    origin: what the proof depends on besides the rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        homeserver: Homeserver,
+        store: Store,
+        reconciler: Reconciler,
+        origin: Callable[[], Origin],
+        log: TraceLogger,
+    ) -> None:
+        self._homeserver = homeserver
+        self._store = store
+        self._reconciler = reconciler
+        self._origin = origin
+        self._log = log
+
+    async def run(self) -> Resumed | None:
+        """Resume; None: there is a doubt, and nothing was done.
+
+        Raises:
+            HomeserverError: a room that has changed could not be looked at.
+            StoreError: the database failed.
+        """
+        position, proof = await self._store.position(), await self._store.proof()
+        if position is None or not proof:
+            return None
+        age = now() - position.saved_at
+        if position.bot != self._origin().bot or not 0 <= age <= MAX_AGE:
+            return None
+        asking = asyncio.create_task(self._homeserver.sync_since(position.token))
+        try:
+            records = await self._store.snapshot()
+            digest = await asyncio.to_thread(Digest.of, records)
+            if prove(self._origin(), digest) != proof:
+                self._log.info("The database is not as it was left: looking at everything")
+                return None
+            try:
+                response = await asking
+            except HomeserverError as e:
+                self._log.warning("Cannot resume from %s: %s", position.token[:100], e)
+                return None
+        finally:
+            asking.cancel()
+        changed = rooms_to_look_at(response, bot=self._origin().bot, is_ours=_is_in(records))
+        if len(changed) > max(MANY, TOO_MANY * len(records.chats)):
+            self._log.info("%d rooms have changed: looking at everything", len(changed))
+            return None
+        done = await self._reconciler.resume(records, digest, changed)
+        return Resumed(position=position, response=response, done=done)
+
+
+def _is_in(records: Records) -> Callable[[RoomID], bool]:
+    spaces = {home.space_id for home in records.homes.values()}
+    return lambda room_id: room_id in records.chats or room_id in spaces
