@@ -161,6 +161,7 @@ class Inbox:
     def finish(self, work: Hashable) -> None:
         """What was taken in as `beside` is done."""
         self._progress.done(work)
+        self._background.start(self._save_position_soon(), name="saving the position")
 
     def has(self, event_id: EventID) -> bool:
         """Whether the message waits or is worked on."""

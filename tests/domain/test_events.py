@@ -28,7 +28,7 @@ def answer(to: str | None, *, more: bool = False) -> dict[str, Any]:
         content[ANSWERS] = f"${to}"
     if more:
         content[MORE_TO_COME] = True
-    return {"event_id": "$x", "sender": BOT, "content": content}
+    return {"event_id": "$x", "sender": BOT, "type": "m.room.message", "content": content}
 
 
 def edit(to: str | None, *, more: bool = False) -> dict[str, Any]:
@@ -60,6 +60,10 @@ CASES = {
     "an older bot's words close what was before": (
         [said("a"), said("b"), answer(None), said("c")],
         ["$c"],
+    ),
+    "what the bot does to a room closes nothing": (
+        [said("a"), {"sender": BOT, "type": "m.room.name", "state_key": "", "content": {}}],
+        ["$a"],
     ),
     "somebody else's mark means nothing": (
         [said("a"), {**answer("a"), "sender": "@eve:test"}],

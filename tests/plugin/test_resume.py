@@ -1,0 +1,471 @@
+"""A start with rows that prove themselves: one question, and the same as if all were looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from homeroom import upkeep
+from homeroom.adapters.store import UPGRADES, Store
+from homeroom.domain.marker import MARKER_TYPE
+from homeroom.domain.model import Records
+from homeroom.domain.proof import Digest, Origin, prove
+from tests.adapters.store.databases import SqliteBackend
+from tests.fake import DropAfter, FakeHomeserver, Hang, Match, Recorded, Respond, User
+from tests.plugin import harness
+from tests.plugin.harness import Bot, running, until
+from tests.plugin.miniature import META
+
+CONFIG = 'rooms: {version: "11", initial_chats: [Work, Play]}'
+LOOK = Match(path="joined_rooms$")
+FORBIDDEN = Respond(403, {"errcode": "M_FORBIDDEN", "error": "No"})
+
+
+@pytest.fixture
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is right must be right before anything is verified."""
+    monkeypatch.setattr(upkeep, "VERIFY_AFTER", (3600.0,))
+
+
+async def settled(bot: Bot) -> None:
+    """As `Bot.settled`, while a verification waits for its time."""
+    with mock.patch.object(harness, "SLEEPERS", {*harness.SLEEPERS, "homeroom: verifying"}):
+        await bot.settled()
+
+
+def asked(bot: Bot, mark: int) -> list[Recorded]:
+    """What the plugin has asked the homeserver for since; without maubot's own."""
+    return [
+        request
+        for request in bot.hs.requests[mark:]
+        if request.user == bot.me.user_id
+        and not bot.is_long_poll(request)
+        and not request.route.endswith("/profile/{user}")
+    ]
+
+
+async def test_nothing_has_changed(hs: FakeHomeserver, tmp_path: Path, unverified: None) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        before = bot.tables()
+        await bot.stop()
+        mark = len(hs.requests)
+        await bot.start()
+        (request,) = asked(bot, mark)
+        assert (request.route, request.query["timeout"]) == ("sync", "0")
+        assert bot.tables() == before
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+async def test_killed_it_resumes_as_well(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        await bot.ask(anna, chat_id, "Hello")
+        anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
+        await bot.settled()
+        await bot.kill()
+        mark = len(hs.requests)
+        await bot.start()
+        assert not [request for request in asked(bot, mark) if LOOK(request)]
+        assert [row["name"] for row in bot.tables()["chats"] if row["room_id"] == chat_id] == [
+            "Renamed"
+        ]
+
+
+def rename(bot: Bot, anna: User) -> None:
+    anna.set_state(bot.chats_of(anna)[0], "m.room.name", {"name": "Renamed"})
+
+
+def leave_the_space(bot: Bot, anna: User) -> None:
+    anna.leave(bot.space_of(anna))
+
+
+def unlink(bot: Bot, anna: User) -> None:
+    anna.set_state(bot.space_of(anna), "m.space.child", {}, state_key=bot.chats_of(anna)[0])
+
+
+def redact_the_marker(bot: Bot, anna: User) -> None:
+    chat_id = bot.chats_of(anna)[0]
+    marker = next(e for e in bot.hs.timeline(chat_id)[::-1] if e.type == MARKER_TYPE)
+    bot.me.redact(chat_id, marker.event_id)
+
+
+def throw_the_bot_out(bot: Bot, anna: User) -> None:
+    chat_id = bot.chats_of(anna)[0]
+    levels = bot.hs.room(chat_id).state["m.room.power_levels", ""]
+    levels = {**levels, "users": {**levels["users"], anna.user_id: 101}}
+    bot.hs.force_state(chat_id, "m.room.power_levels", levels, sender=bot.me.user_id)
+    anna.kick(chat_id, bot.me)
+
+
+def upgrade_a_chat(bot: Bot, anna: User) -> None:
+    bot.me.upgrade(bot.chats_of(anna)[0], "12")
+
+
+def upgrade_the_space(bot: Bot, anna: User) -> None:
+    bot.me.upgrade(bot.space_of(anna), "12")
+
+
+def make_a_chat_elsewhere(bot: Bot, anna: User) -> None:
+    """As a life of the bot that ended in the middle of it may have done."""
+    marker = {"version": 1, "room_type": "chat", "user_id": anna.user_id, "chat_id": "C3"}
+    event = {"type": MARKER_TYPE, "state_key": bot.me.user_id, "content": marker}
+    parent = {"type": "m.space.parent", "state_key": bot.space_of(anna), "content": {"via": ["x"]}}
+    bot.me.create_room(room_version="11", name="Third", initial_state=[event, parent])
+
+
+def many_things(bot: Bot, anna: User) -> None:
+    rename(bot, anna)
+    unlink(bot, anna)
+    make_a_chat_elsewhere(bot, anna)
+    leave_the_space(bot, anna)
+
+
+CHANGES: list[Callable[[Bot, User], None]] = [
+    rename,
+    leave_the_space,
+    unlink,
+    redact_the_marker,
+    throw_the_bot_out,
+    upgrade_a_chat,
+    upgrade_the_space,
+    make_a_chat_elsewhere,
+    many_things,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=[c.__name__ for c in CHANGES])
+async def test_what_has_changed_is_as_if_all_were_looked_at(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None, change: Callable[[Bot, User], None]
+) -> None:
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await bot.onboard(bert)
+        untouched = {*bot.chats_of(bert), bot.space_of(bert)}
+        await bot.stop()
+        change(bot, anna)
+        mark = len(hs.requests)
+        await bot.start()
+        await settled(bot)
+        resumed = bot.tables()
+        requests = asked(bot, mark)
+        assert not [r for r in requests if "msc3575" in r.route]
+        assert not [r for r in requests if any(room_id in r.path for room_id in untouched)]
+        await bot.stop()
+        bot.doubt()
+        await bot.start()
+        await settled(bot)
+        assert bot.tables() == resumed
+
+
+def edit_a_row(bot: Bot) -> None:
+    bot.alter("UPDATE chats SET name = 'Edited'")
+
+
+def delete_a_row(bot: Bot) -> None:
+    bot.alter("DELETE FROM chats WHERE chat_id = 'C2'")
+
+
+def add_a_row(bot: Bot) -> None:
+    bot.alter(
+        "INSERT INTO homes (matrix_user_id, space_id, status, created_at, updated_at)"
+        " VALUES ('@x:fake.test', '!x', 'active', 1, 1)"
+    )
+
+
+def lose_the_position(bot: Bot) -> None:
+    bot.alter("DELETE FROM sync_state WHERE key = 'position'")
+
+
+def move_the_position(bot: Bot) -> None:
+    bot.alter("UPDATE sync_state SET value = 's1_0' WHERE key = 'position'")
+
+
+def be_away_for_long(bot: Bot) -> None:
+    bot.alter("UPDATE sync_state SET saved_at = saved_at - 1000 * 60 * 60 * 25")
+
+
+def come_from_the_future(bot: Bot) -> None:
+    bot.alter("UPDATE sync_state SET saved_at = saved_at + 1000 * 60 * 60")
+
+
+def have_been_somebody_else(bot: Bot) -> None:
+    bot.alter("UPDATE sync_state SET bot = '@other:fake.test' WHERE key = 'position'")
+
+
+def adopt_no_more(bot: Bot) -> None:
+    bot.config = bot.config.replace("adopt_unmarked: true", "adopt_unmarked: false")
+
+
+def refuse_the_position(bot: Bot) -> None:
+    nothing = Respond(400, {"errcode": "M_UNKNOWN", "error": "Invalid stream token"})
+    bot.hs.fail(Match(when=lambda r: r.route == "sync" and r.query.get("timeout") == "0"), nothing)
+
+
+DOUBTS: list[Callable[[Bot], None]] = [
+    edit_a_row,
+    delete_a_row,
+    add_a_row,
+    lose_the_position,
+    move_the_position,
+    be_away_for_long,
+    come_from_the_future,
+    have_been_somebody_else,
+    adopt_no_more,
+    refuse_the_position,
+]
+
+
+@pytest.mark.parametrize("doubt", DOUBTS, ids=[d.__name__ for d in DOUBTS])
+async def test_at_the_least_doubt_everything_is_looked_at(
+    hs: FakeHomeserver, tmp_path: Path, doubt: Callable[[Bot], None]
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        before = bot.tables()["chats"]
+        await bot.stop()
+        doubt(bot)
+        mark = len(hs.requests)
+        await bot.start()
+        assert [request for request in asked(bot, mark) if LOOK(request)]
+        assert bot.tables()["chats"] == before
+
+
+async def test_another_build_looks_at_everything(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(hs.user("anna"))
+        await bot.stop()
+        monkeypatch.setattr("homeroom.domain.proof.RULES", 999)
+        mark = len(hs.requests)
+        await bot.start()
+        assert [request for request in asked(bot, mark) if LOOK(request)]
+
+
+async def test_if_much_has_changed_everything_is_looked_at(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = hs.user("anna")
+    monkeypatch.setattr("homeroom.resume.MANY", 0)
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await bot.stop()
+        rename(bot, anna)
+        mark = len(hs.requests)
+        await bot.start()
+        assert [request for request in asked(bot, mark) if "msc3575" in request.route]
+        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
+
+
+async def test_a_room_that_cannot_be_looked_at_again_makes_it_look_at_everything(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await bot.stop()
+        rename(bot, anna)
+        fault = hs.fail(LOOK, Respond(500, text="no"))
+        await bot.start()
+        assert fault.hits
+        await settled(bot)
+        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
+
+
+async def test_unreadable_rooms_prove_nothing(hs: FakeHomeserver, tmp_path: Path) -> None:
+    """A room that could not be read is read again at the next start, whatever became of it."""
+    anna = hs.user("anna")
+    hs.service.unstable_features["org.matrix.simplified_msc3575"] = False
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        fault = hs.fail(f"rooms/{chat_id}/state$", FORBIDDEN, times=None)
+        anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
+        await until("it was asked for", lambda: fault.hits)
+        for _ in range(3):
+            await bot.ask(anna, chat_id, "Hello")
+        await bot.kill()
+        fault.cancel()
+        mark = len(hs.requests)
+        await bot.start()
+        assert [request for request in asked(bot, mark) if LOOK(request)]
+        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
+
+
+async def test_news_that_were_not_looked_at_yet_come_again(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    """The position stays before what named a room, until that was looked at."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, other_id) = bot.chats_of(anna)
+        fault = hs.fail(LOOK, Respond(500, text="no"), times=None)
+        anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
+        await until("it was looked for", lambda: fault.hits)
+        for _ in range(3):
+            await bot.ask(anna, other_id, "Hello")
+        await bot.stop()
+        fault.cancel()
+        await bot.start()
+        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
+        await settled(bot)
+        assert len(bot.words(other_id)) == 3
+
+
+@pytest.mark.parametrize("command", ["!chat rename Renamed", "!chat clear", "!chat archive"])
+async def test_what_the_bot_did_before_it_died_is_noted(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None, command: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        await bot.settled()
+        fault = hs.fail(
+            Match(method="PUT", path=f"rooms/{chat_id}/state"), DropAfter(), times=None
+        )
+        anna.send(chat_id, command)
+        await until("it was done", lambda: fault.hits)
+        await bot.kill()
+        fault.cancel()
+        await bot.start()
+        await settled(bot)
+        resumed = bot.tables()
+        await bot.stop()
+        bot.doubt()
+        await bot.start()
+        await settled(bot)
+        assert bot.tables() == resumed
+
+
+async def test_what_was_said_and_who_invited_meanwhile_is_answered(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        await bot.stop()
+        anna.send(chat_id, "Hello")
+        asked_in = bert.create_room(invite=[bot.me])
+        await bot.start()
+        assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]
+        await bot.hear(asked_in, 1)
+        await settled(bot)
+        assert bot.space_of(bert)
+        assert bot.words(chat_id) == [bot.echo(chat_id, "Hello")]
+
+
+async def test_an_invite_that_could_not_be_answered_is_answered_after_the_verification(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """`/sync` since a position does not tell of it again."""
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        fault = hs.fail(Match(method="POST", path="join/"), Respond(500, text="no"), times=None)
+        room_id = bert.create_room(invite=[bot.me])
+        await until("it tried", lambda: fault.hits)
+        await bot.settled()
+        await bot.stop()
+        fault.cancel()
+        await bot.start()
+        await bot.hear(room_id, 1)
+        await bot.settled()
+        assert bot.space_of(bert)
+
+
+async def test_a_verification_is_in_nobodys_way(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        await bot.stop()
+        fault = hs.fail(Match(path="msc3575/sync$"), Hang(), times=None)
+        await bot.start()
+        await fault.reached()
+        anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
+        await until("news", lambda: "Renamed" in [r["name"] for r in bot.tables()["chats"]])
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        fault.cancel()
+        await bot.settled()
+        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
+
+
+async def test_rows_that_were_proved_and_are_wrong_are_mended_and_reported(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes a forger, or a bug."""
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        (chat_id, _) = bot.chats_of(anna)
+        before = bot.tables()
+        await bot.stop()
+        rows = await _records(bot)
+        chats = {r: dataclasses.replace(c, name="Forged") for r, c in rows.chats.items()}
+        bot.alter("UPDATE chats SET name = 'Forged'")
+        forge(bot, Records(homes=rows.homes, chats=chats))
+        await bot.start()
+        anna.send(chat_id, "Hello")
+        bert.create_room(invite=[bot.me])
+        await bot.settled()
+        reports = [r for r in caplog.records if "Please report" in r.message]
+        assert len(reports) == 1
+        assert "2 rows were taken to be true" in reports[0].message
+        assert [r for r in bot.tables()["chats"] if r["matrix_user_id"] == anna.user_id] == before[
+            "chats"
+        ]
+        caplog.clear()
+
+
+async def _records(bot: Bot) -> Records:
+    async with SqliteBackend(bot.database_path).opened() as database:
+        return await Store(database, now=lambda: 1).snapshot()
+
+
+def forge(bot: Bot, records: Records) -> None:
+    """Write a proof of these rows."""
+    origin = Origin(
+        bot=bot.me.user_id,
+        homeserver=bot.hs.url,
+        version=str(META.version),
+        schema=len(UPGRADES.upgrades),
+        adopt_unmarked=True,
+    )
+    (row,) = bot.query("SELECT value FROM sync_state WHERE key = 'position'")
+    text = f"{prove(origin, Digest.of(records))} {row['value']}"
+    assert bot.alter("UPDATE sync_state SET value = ? WHERE key = 'proof'", text) == 1
+
+
+async def test_what_the_homeserver_does_not_let_us_repair_is_no_doubt(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await bot.stop()
+        redact_the_marker(bot, anna)
+        fault = hs.fail(Match(method="PUT", path=MARKER_TYPE), FORBIDDEN, times=None)
+        await bot.start()
+        await settled(bot)
+        assert fault.hits
+        await bot.stop()
+        mark = len(hs.requests)
+        await bot.start()
+        assert not [request for request in asked(bot, mark) if LOOK(request)]
+        fault.cancel()
