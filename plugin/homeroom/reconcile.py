@@ -27,6 +27,7 @@ from typing import Final
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
+from .adapters.collector import large_garbage, many_objects
 from .adapters.errors import HomeserverError, Unavailable
 from .adapters.observation import Observer, Progress
 from .adapters.state_mirror import StateMirror
@@ -143,7 +144,7 @@ class Reconciler:
             StoreError: the database failed. The transaction was rolled back.
         """
         async with self._one_at_a_time:
-            with self._noting_failure():
+            with self._noting_failure(), many_objects():
                 done = await self._run(dry_run=dry_run, on_progress=on_progress)
             if not dry_run:
                 await self._remember(done)
@@ -159,7 +160,9 @@ class Reconciler:
                 on_progress(progress)
 
         topology = await self._observer.look(likely=_rooms_in(records), on_progress=report)
+        looked = time.monotonic()
         plan = await self._plan(topology, records)
+        decided = time.monotonic()
         if not dry_run:
             digest = await asyncio.to_thread(Digest.of, records)
             await self._write(plan, digest.after(plan.changes), due=_due(plan), looked_at=topology)
@@ -168,6 +171,12 @@ class Reconciler:
             self._routes.apply(plan.changes)
             self._findings = plan.findings
             await self._note_proof()
+        self._log.debug(
+            "Looked for %.2f s, decided in %.2f s, wrote for %.2f s",
+            looked - started,
+            decided - looked,
+            time.monotonic() - decided,
+        )
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
         self._report(done, title="Would reconcile" if dry_run else "Reconciled")
         return done
@@ -226,7 +235,7 @@ class Reconciler:
             HomeserverError, StoreError: there is no complete look, or no second look.
         """
         started = time.monotonic()
-        with self._noting_failure():
+        with self._noting_failure(), many_objects():
             topology = await self._observer.look(
                 likely=_rooms_in(self._routes.records), rest=RESTS, on_progress=self._say_how_far
             )
@@ -400,9 +409,13 @@ class Reconciler:
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""
-        return await asyncio.to_thread(
-            make_plan, topology, records, adopt_unmarked=self._origin().adopt_unmarked
-        )
+        adopt_unmarked = self._origin().adopt_unmarked
+
+        def decide() -> Plan:
+            with large_garbage():
+                return make_plan(topology, records, adopt_unmarked=adopt_unmarked)
+
+        return await asyncio.to_thread(decide)
 
     def _note_look(self, topology: Topology, *, whole: bool) -> None:
         before = self._routes.unreadable

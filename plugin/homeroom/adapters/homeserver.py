@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
 from maubot.matrix import MaubotMatrixClient
@@ -61,6 +61,8 @@ WHOLE_TIMELINES: Final[dict[str, Any]] = {
 }
 """100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
 NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
+
+T = TypeVar("T")
 
 OnSent = Callable[[RoomID, EventID | None, dict[str, Any]], None]
 """Told of every message that was sent, in the clear; no event ID: it may have been sent."""
@@ -261,12 +263,18 @@ class Homeserver:
             raise Unavailable(f"messages of {room_id}: the answer has no list of events")
         return events, end if isinstance(end, str) and events and end != start else None
 
-    async def sliding_sync(self, body: dict[str, Any], *, pos: str | None) -> dict[str, Any]:
-        """One request of simplified sliding sync (MSC4186)."""
+    async def sliding_sync(
+        self, body: dict[str, Any], *, pos: str | None, read: Callable[[dict[str, Any]], T]
+    ) -> T:
+        """One request of simplified sliding sync (MSC4186); what `read` makes of the answer.
+
+        `read` is called in a thread. The answer, which may be large, is not kept.
+        """
         query = {"timeout": "0"} if pos is None else {"timeout": "0", "pos": pos}
-        return _object(
-            await self._looking.request(Method.POST, SLIDING_SYNC, body, query_params=query)
+        told: T = await self._looking.request(
+            Method.POST, SLIDING_SYNC, body, query_params=query, read=read
         )
+        return told
 
     # Writing
 

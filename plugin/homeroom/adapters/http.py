@@ -25,6 +25,7 @@ from mautrix.util.logging import TraceLogger
 from yarl import URL
 
 from ..clock import now
+from .collector import large_garbage
 from .errors import (
     HomeserverError,
     OutcomeUnknown,
@@ -55,7 +56,8 @@ class Patience:
 
 
 _PATIENCE: ContextVar[Patience] = ContextVar("patience")
-"""That of the request under way, which mautrix knows nothing of."""
+_READ: ContextVar[Callable[[Any], Any] | None] = ContextVar("read")
+"""Those of the request under way, which mautrix knows nothing of."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,18 +119,27 @@ class PatientAPI(HTTPAPI):
         path: Any,
         *args: Any,
         patience: Patience | None = None,
+        read: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Make a request; `patience`, if it is worth another one than the others."""
+        """Make a request.
+
+        Args:
+            patience: if it is worth another one than the others.
+            read: makes what is returned of the JSON of a good answer, in the thread where that is
+                parsed, so that neither holds anybody up and a large answer is soon gone.
+        """
         self.base_url, self.token = self._shared.base_url, self._shared.token
         self.session = self._shared.session
         # Contents are people's words: not for the debug log.
         kwargs["sensitive"] = method != Method.GET
-        token = _PATIENCE.set(patience or self._patience)
+        patience_before = _PATIENCE.set(patience or self._patience)
+        read_before = _READ.set(read)
         try:
             return await super().request(method, path, *args, **kwargs)
         finally:
-            _PATIENCE.reset(token)
+            _READ.reset(read_before)
+            _PATIENCE.reset(patience_before)
 
     async def _send(
         self,
@@ -196,14 +207,9 @@ class PatientAPI(HTTPAPI):
                 allow_redirects=False,
             ) as response:
                 body = await _read(response)
-                answer = await _parse(body)
-                if 200 <= response.status < 300:
-                    if answer is _NOT_JSON:
-                        raise _Later("the answer is not JSON", may_have_happened=True)
-                    if method != Method.GET and not isinstance(answer, dict):
-                        raise _Later("the answer is not a JSON object", may_have_happened=True)
-                    return answer, response
-                raise _judge(response, answer)
+                if not 200 <= response.status < 300:
+                    raise _judge(response, await _parse(body))
+                return await _parse(body, is_object=method != Method.GET), response
         except ClientConnectorError as e:
             raise _Later(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
         except (ClientError, OSError, asyncio.TimeoutError) as e:
@@ -227,9 +233,6 @@ class _Later(Exception):
         self.seconds = seconds
 
 
-_NOT_JSON: Final = object()
-
-
 async def _read(response: ClientResponse) -> bytes:
     chunks, size = [], 0
     async for chunk in response.content.iter_any():
@@ -240,13 +243,29 @@ async def _read(response: ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-async def _parse(body: bytes) -> Any:
-    try:
-        if len(body) > PARSE_ASIDE:
-            return await asyncio.to_thread(json.loads, body)
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return _NOT_JSON
+async def _parse(body: bytes, *, is_object: bool | None = None) -> Any:
+    """Parse an answer, and read what is good for something.
+
+    Args:
+        is_object: whether it has to be a JSON object; None: it is an error, which may be anything.
+    """
+    read = None if is_object is None else _READ.get()
+    if len(body) > PARSE_ASIDE or read is not None:
+        return await asyncio.to_thread(_parse_now, body, is_object, read)
+    return _parse_now(body, is_object, read)
+
+
+def _parse_now(body: bytes, is_object: bool | None, read: Callable[[Any], Any] | None) -> Any:
+    with large_garbage():
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            if is_object is None:
+                return None
+            raise _Later("the answer is not JSON", may_have_happened=True) from None
+        if is_object and not isinstance(answer, dict):
+            raise _Later("the answer is not a JSON object", may_have_happened=True)
+        return answer if read is None else read(answer)
 
 
 def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:

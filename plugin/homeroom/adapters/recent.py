@@ -22,7 +22,9 @@ from .homeserver import Homeserver
 EVENTS: Final = 50
 """Of each room; there may be more, and then `/messages` has them."""
 ROOMS: Final = 50
-"""In one answer."""
+"""In the first answer, or in one of many small ones. Whoever was busy has twice as many in the
+next, because every window costs the homeserver as much as there are rooms in all."""
+ROOMS_AT_MOST: Final = 400
 
 Response = dict[str, Any]
 
@@ -61,35 +63,39 @@ async def _by_activity(
     homeserver: Homeserver, *, not_before: int
 ) -> AsyncIterator[tuple[dict[RoomID, Any], bool]]:
     """Timelines, and whether the window they came in had anything new and recent in it."""
-    connection, pos, start = f"homeroom-{uuid4()}", None, 0
+    connection, pos, start, size = f"homeroom-{uuid4()}", None, 0, ROOMS
     seen: set[RoomID] = set()
     while True:
         rooms = {
-            "ranges": [[start, start + ROOMS - 1]],
+            "ranges": [[start, start + size - 1]],
             "required_state": [],
             "timeline_limit": EVENTS,
             "filters": {"is_invite": False, "not_room_types": ["m.space"]},
         }
-        answer = await homeserver.sliding_sync(
-            {"conn_id": connection, "lists": {"rooms": rooms}}, pos=pos
+        timelines, following = await homeserver.sliding_sync(
+            {"conn_id": connection, "lists": {"rooms": rooms}}, pos=pos, read=_read_timelines
         )
-        found = answer.get("rooms")
-        entries = found if isinstance(found, dict) else {}
-        timelines = {
-            RoomID(room_id): {
-                "events": entry["timeline"],
-                "limited": entry.get("limited") is True,
-                "prev_batch": entry.get("prev_batch"),
-            }
-            for room_id, entry in entries.items()
-            if isinstance(entry, dict) and isinstance(entry.get("timeline"), list)
-        }
-        pos, start = answer.get("pos"), start + ROOMS
+        pos, start, size = following, start + size, min(2 * size, ROOMS_AT_MOST)
         is_recent = not timelines.keys() <= seen and any(
             _is_recent(timeline["events"], not_before) for timeline in timelines.values()
         )
         seen |= timelines.keys()
         yield timelines, is_recent
+
+
+def _read_timelines(answer: dict[str, Any]) -> tuple[dict[RoomID, Any], str | None]:
+    """The timelines of an answer, as `/sync` has them, and the connection's position."""
+    found, pos = answer.get("rooms"), answer.get("pos")
+    timelines = {
+        RoomID(room_id): {
+            "events": entry["timeline"],
+            "limited": entry.get("limited") is True,
+            "prev_batch": entry.get("prev_batch"),
+        }
+        for room_id, entry in (found.items() if isinstance(found, dict) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("timeline"), list)
+    }
+    return timelines, pos if isinstance(pos, str) else None
 
 
 def _is_recent(events: Sequence[object], not_before: int) -> bool:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -27,8 +28,8 @@ from .progress import Counting
 FIRST: Final = 200
 """Rooms that are asked for at first; from then on it depends on how much they have to tell."""
 AT_LEAST, AT_MOST = 20, 1000
-EVENTS_AT_ONCE: Final = 5_000
-"""State events in one answer: some megabyte and a half, which JSON's parser reads in 20 ms."""
+EVENTS_AT_ONCE: Final = 10_000
+"""State events in one answer: some three megabytes, which JSON's parser reads in 20 ms."""
 REST_AT_MOST: Final = 2.0
 
 SINGLE_TYPES: Final = {
@@ -46,6 +47,7 @@ MEMBERS: Final = [["m.room.member", "*"]]
 
 Rooms = dict[RoomID, Room | Unreadable]
 Answer = dict[str, Any]
+Reader = Callable[[Answer], "Told"]
 LISTS: Final = {
     "spaces": (REQUIRED_STATE + MEMBERS, {"room_types": ["m.space"], "is_invite": False}),
     "invites": ([], {"is_invite": True}),
@@ -59,6 +61,13 @@ class Told(NamedTuple):
     incomplete: dict[RoomID, Room]
     """Rooms that may be Homeroom's, of whose members nothing was said."""
     invites: list[Invite]
+    events: int
+    """How many state events that took."""
+    entries: int
+    """How many rooms it is about, whether they count or not."""
+    length: int | None
+    """Of the longest list; None: there is none."""
+    pos: str | None
 
 
 class SlidingLook:
@@ -96,8 +105,8 @@ class SlidingLook:
             HomeserverError: the server does not do its part. What it told by then is in `rooms`.
         """
         invites: list[Invite] = []
-        async for answer in self._windows():
-            told = await self._take(answer)
+        async for told in self._windows():
+            self._take(told)
             invites += told.invites
         await self.at((self._linked() | (self._joined & frozenset(likely))) - self._rooms.keys())
         await self.at_strange(self._joined - self._rooms.keys())
@@ -105,15 +114,18 @@ class SlidingLook:
 
     async def at(self, room_ids: Iterable[RoomID]) -> None:
         """Look at rooms that most likely are Homeroom's, members and all."""
-        async for answer in self._one_by_one(sorted(room_ids), REQUIRED_STATE + MEMBERS):
-            await self._take(answer)
+        async for told in self._one_by_one(sorted(room_ids), REQUIRED_STATE + MEMBERS):
+            self._take(told)
 
     async def at_strange(self, room_ids: Iterable[RoomID]) -> None:
         """Look at rooms that may be anybody's: members are asked for where they matter."""
         incomplete: dict[RoomID, Room] = {}
-        async for answer in self._one_by_one(sorted(room_ids), REQUIRED_STATE):
-            incomplete |= (await self._take(answer)).incomplete
-        await self._complete(incomplete)
+        async for told in self._one_by_one(sorted(room_ids), REQUIRED_STATE):
+            self._take(told)
+            incomplete |= told.incomplete
+        reader = partial(self._read_members, incomplete)
+        async for told in self._one_by_one(sorted(incomplete), MEMBERS, reader=reader):
+            self._take(told)
 
     def _linked(self) -> frozenset[RoomID]:
         """The joined rooms that the bot has linked from Spaces of its own."""
@@ -125,12 +137,12 @@ class SlidingLook:
             if link.linked and link.sender == self._bot
         )
 
-    async def _windows(self) -> AsyncIterator[Answer]:
+    async def _windows(self) -> AsyncIterator[Told]:
         """The lists, window after window; the last one tells how long they are."""
-        connection, start, pos, length = f"homeroom-{uuid4()}", 0, None, 1
+        connection, start, length, pos = f"homeroom-{uuid4()}", 0, 1, None
         while start < length:
             end = start + self._at_once
-            answer = await self._ask(
+            told = await self._ask(
                 {
                     "conn_id": connection,
                     "lists": {
@@ -144,104 +156,120 @@ class SlidingLook:
                     },
                 },
                 pos=pos,
+                reader=self._read,
             )
-            length, pos, start = (
-                max(_length(answer, name) for name in LISTS),
-                answer.get("pos"),
-                end,
-            )
-            if start < length and not answer["rooms"]:
+            if told.length is None:
+                raise Unavailable("sliding sync: the answer has no count of rooms")
+            length, pos, start = told.length, told.pos, end
+            if start < length and not told.entries:
                 raise Unavailable("sliding sync: the lists end before their end")
-            yield answer
+            yield told
 
     async def _one_by_one(
-        self, room_ids: list[RoomID], state: list[list[str]]
-    ) -> AsyncIterator[Answer]:
+        self, room_ids: list[RoomID], state: list[list[str]], *, reader: Reader | None = None
+    ) -> AsyncIterator[Told]:
         """Rooms by their names, the next ones asked for before an answer is given out."""
         asked = 0
 
-        def ask() -> asyncio.Task[Answer] | None:
+        def ask() -> asyncio.Task[Told] | None:
             nonlocal asked
             some = room_ids[asked : asked + self._at_once]
             asked += len(some)
-            return asyncio.create_task(self._ask_about(some, state)) if some else None
+            about = self._ask_about(some, state, reader=reader or self._read)
+            if some:
+                return asyncio.create_task(about)
+            about.close()
+            return None
 
         under_way = ask()
         try:
             while under_way is not None:
-                answer = await under_way
+                told = await under_way
                 under_way = ask()
-                yield answer
+                yield told
         finally:
             if under_way is not None:
                 under_way.cancel()
 
-    def _ask_about(
-        self, room_ids: list[RoomID], state: list[list[str]]
-    ) -> Coroutine[Any, Any, Answer]:
+    async def _ask_about(
+        self, room_ids: list[RoomID], state: list[list[str]], *, reader: Reader
+    ) -> Told:
         subscription = {"required_state": state, "timeline_limit": 0}
-        return self._ask(
-            {
-                "conn_id": f"homeroom-{uuid4()}",
-                "room_subscriptions": dict.fromkeys(room_ids, subscription),
-            },
-            pos=None,
-        )
+        body = {
+            "conn_id": f"homeroom-{uuid4()}",
+            "room_subscriptions": dict.fromkeys(room_ids, subscription),
+        }
+        return await self._ask(body, pos=None, reader=reader)
 
-    async def _ask(self, body: dict[str, Any], *, pos: str | None) -> Answer:
+    async def _ask(self, body: dict[str, Any], *, pos: str | None, reader: Reader) -> Told:
         started = time.monotonic()
-        answer = await self._homeserver.sliding_sync(body, pos=pos)
-        counts = [len(events) for _, entry in _rooms(answer) if (events := _state(entry))]
-        if counts:
-            fitting = EVENTS_AT_ONCE * len(counts) // sum(counts)
+        told = await self._homeserver.sliding_sync(body, pos=pos, read=reader)
+        if told.events:
+            fitting = EVENTS_AT_ONCE * told.entries // told.events
             self._at_once = min(max(fitting, AT_LEAST), AT_MOST)
         if self._rest:
             await asyncio.sleep(min(self._rest * (time.monotonic() - started), REST_AT_MOST))
-        return answer
-
-    async def _take(self, answer: Answer) -> Told:
-        told = await asyncio.to_thread(self._read, answer)
-        self._rooms |= told.rooms
-        self._counting.add(len(told.rooms))
         return told
 
+    def _take(self, told: Told) -> None:
+        self._rooms |= told.rooms
+        self._counting.add(len(told.rooms))
+
     def _read(self, answer: Answer) -> Told:
-        told = Told({}, {}, [])
+        """What an answer says; called in a thread."""
+        rooms: dict[RoomID, Room] = {}
+        incomplete: dict[RoomID, Room] = {}
+        invites: list[Invite] = []
+        entries = events = 0
         for room_id, entry in _rooms(answer):
+            entries += 1
             if "invite_state" in entry:
                 invite = read_invite(room_id, entry["invite_state"], bot=self._bot)
-                told.invites.extend([invite] if invite else [])
+                invites += [invite] if invite else []
                 continue
-            events = _state(entry)
-            if room_id not in self._joined or events is None:
+            state = _state(entry)
+            events += len(state or ())
+            if room_id not in self._joined or state is None:
                 continue
-            room = read_room(room_id, events, bot=self._bot, shared=self._shared)
+            room = read_room(room_id, state, bot=self._bot, shared=self._shared)
             if not isinstance(room, Room):
                 continue
             if room.mirror is None or room.membership(self._bot) == "join":
-                told.rooms[room_id] = room
+                rooms[room_id] = room
             elif not room.members:
-                told.incomplete[room_id] = room
-        return told
+                incomplete[room_id] = room
+        return Told(rooms, incomplete, invites, events, entries, _length(answer), _pos(answer))
 
-    async def _complete(self, incomplete: dict[RoomID, Room]) -> None:
-        """Ask for the members of rooms that turned out to be possibly Homeroom's."""
-        async for answer in self._one_by_one(sorted(incomplete), MEMBERS):
-            for room_id, entry in _rooms(answer):
-                if room_id in incomplete and (events := _state(entry)):
-                    room = add_members(incomplete[room_id], events, shared=self._shared)
-                    if room.membership(self._bot) == "join":
-                        self._rooms[room_id] = room
-                        self._counting.add(1)
+    def _read_members(self, incomplete: dict[RoomID, Room], answer: Answer) -> Told:
+        """What an answer says about the members of these rooms; called in a thread."""
+        rooms: dict[RoomID, Room] = {}
+        entries = events = 0
+        for room_id, entry in _rooms(answer):
+            state = _state(entry) or []
+            entries, events = entries + 1, events + len(state)
+            if room_id in incomplete:
+                room = add_members(incomplete[room_id], state, shared=self._shared)
+                if room.membership(self._bot) == "join":
+                    rooms[room_id] = room
+        return Told(rooms, {}, [], events, entries, None, None)
 
 
-def _length(answer: Answer, name: str) -> int:
+def _length(answer: Answer) -> int | None:
+    """Of the longest list; None if any of them does not tell."""
     lists = answer.get("lists")
-    entry = lists.get(name) if isinstance(lists, dict) else None
-    count = entry.get("count") if isinstance(entry, dict) else None
-    if type(count) is not int or not 0 <= count <= 10_000_000:
-        raise Unavailable("sliding sync: the answer has no count of rooms")
-    return count
+    length = 0
+    for name in LISTS:
+        entry = lists.get(name) if isinstance(lists, dict) else None
+        count = entry.get("count") if isinstance(entry, dict) else None
+        if type(count) is not int or not 0 <= count <= 10_000_000:
+            return None
+        length = max(length, count)
+    return length
+
+
+def _pos(answer: Answer) -> str | None:
+    pos = answer.get("pos")
+    return pos if isinstance(pos, str) else None
 
 
 def _rooms(answer: Answer) -> Iterator[tuple[RoomID, dict[str, Any]]]:

@@ -49,7 +49,7 @@ class StateMirror:
         healed = 0
         if isinstance(store, PgStateStore) and tables.are_known(store):
             for some in batches(_ours(topology), tables.ROOMS_AT_ONCE):
-                healed += await tables.heal(store.db, some)
+                healed += await tables.heal(store.db, some, bot=topology.bot)
         else:
             for room in _ours(topology):
                 healed += await one_by_one.heal(store, room)

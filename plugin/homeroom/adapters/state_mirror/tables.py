@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from mautrix.client.state_store.asyncpg import PgStateStore
-from mautrix.types import RoomID
+from mautrix.types import RoomID, UserID
 from mautrix.util.async_db import Database, Scheme
 
 from ...domain.topology import Room
 from ..store.errors import attempt
 from ..store.transactions import transaction
-from .create_events import read_create_event
+from .create_events import create_event_text
 
 ROOMS_AT_ONCE: Final = 500
 """Rooms in one transaction. Others write into this database, too: not for long."""
@@ -85,7 +85,7 @@ async def outdated(database: Database, rooms: Sequence[Room]) -> list[Room]:
     return await asyncio.to_thread(_outdated, rooms, states, members)
 
 
-async def heal(database: Database, rooms: Sequence[Room]) -> int:
+async def heal(database: Database, rooms: Sequence[Room], *, bot: UserID) -> int:
     """Bring the rows about these rooms up to date; returns about how many they were not.
 
     Raises:
@@ -94,7 +94,7 @@ async def heal(database: Database, rooms: Sequence[Room]) -> int:
     wrong = await outdated(database, rooms)
     if wrong:
         is_postgres = database.scheme is not Scheme.SQLITE
-        rows = await asyncio.to_thread(_rows, wrong, is_postgres=is_postgres)
+        rows = await asyncio.to_thread(_rows, wrong, bot=bot, is_postgres=is_postgres)
         of = f"{wrong[0].room_id} and {len(wrong) - 1} others"
         with attempt(f"bring the state store up to date for {of}"):
             async with transaction(database) as writing:
@@ -151,12 +151,11 @@ def _is_same(stored: object, observed: str) -> bool:
         return False
 
 
-def _rows(rooms: Iterable[Room], *, is_postgres: bool) -> _Rows:
+def _rows(rooms: Iterable[Room], *, bot: UserID, is_postgres: bool) -> _Rows:
     rows = _Rows([], [])
     for room in rooms:
         mirror = room.mirror
         assert mirror is not None
-        create = read_create_event(room)
         is_encrypted = True if mirror.encryption is not None else None
         rows.rooms.append(
             (
@@ -164,7 +163,7 @@ def _rows(rooms: Iterable[Room], *, is_postgres: bool) -> _Rows:
                 mirror.power_levels,
                 is_encrypted,
                 mirror.encryption,
-                None if create is None else create.json(),
+                create_event_text(room, bot=bot),
             )
         )
         rows.members.extend(
