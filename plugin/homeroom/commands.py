@@ -11,6 +11,7 @@ from mautrix.util.logging import TraceLogger
 from . import replies
 from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
+from .adapters.observation import Progress
 from .adapters.store import StoreError
 from .background import Background
 from .config import NotInForce, Settings
@@ -30,6 +31,7 @@ from .domain.commands import (
 from .domain.events import Message
 from .domain.model import Chat
 from .domain.never import assert_never
+from .long_work import LongWork
 from .provision import Denied, Provisioner
 from .reconcile import Reconciled, Reconciler
 from .repair import Repairer
@@ -111,7 +113,7 @@ class Commands:
             case Reconcile(dry_run=dry_run):
                 if not self._is_admin(message.sender):
                     return replies.ADMINS_ONLY if chat is not None else None
-                return await self._reconcile(dry_run=dry_run)
+                return await self._reconcile(message, dry_run=dry_run)
             case Misused():
                 return replies.misused(command)
             case _:
@@ -161,8 +163,19 @@ class Commands:
             raise Denied(replies.OWNERS_ONLY)
         return chat
 
-    async def _reconcile(self, *, dry_run: bool) -> str:
-        done = await self._reconciler.run(dry_run=dry_run)
+    async def _reconcile(self, message: Message, *, dry_run: bool) -> str:
+        work = LongWork(message, speaker=self._speaker, background=self._background)
+
+        def show(look: Progress) -> None:
+            text = replies.looking(look.done, look.total, seconds_left=look.seconds_left)
+            work.show(text)
+
+        try:
+            done = await self._reconciler.run(dry_run=dry_run, on_progress=show)
+        except (HomeserverError, StoreError):
+            await work.end(replies.LOOK_BROKEN_OFF)
+            raise
+        await work.end(replies.looked(done.plan.rooms, seconds=done.seconds))
         if not dry_run:
             self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
             self._answer_invites(done)

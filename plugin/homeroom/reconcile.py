@@ -42,8 +42,8 @@ from .routes import Routes
 
 KEEP_PAST: Final = 50
 """Reconciles that are remembered."""
-CHANGES_IN_LOG: Final = 100
-"""Changes of one plan that are logged one by one."""
+LINES_AT_ONCE: Final = 100
+"""More lines of log than that are written in a thread."""
 RESTS: Final = 1.0
 """Seconds of rest for each second of asking, of a look that nobody waits for."""
 OnProgress = Callable[[Progress], None]
@@ -164,8 +164,8 @@ class Reconciler:
         plan = await self._plan(topology, records)
         decided = time.monotonic()
         if not dry_run:
-            digest = await asyncio.to_thread(Digest.of, records)
-            await self._write(plan, digest.after(plan.changes), due=_due(plan), looked_at=topology)
+            digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
+            await self._write(plan, digest, due=_due(plan), looked_at=topology)
             self._note_look(topology, whole=True)
             self._routes.load(records)
             self._routes.apply(plan.changes)
@@ -178,7 +178,7 @@ class Reconciler:
             time.monotonic() - decided,
         )
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
-        self._report(done, title="Would reconcile" if dry_run else "Reconciled")
+        await self._report(done, title="Would reconcile" if dry_run else "Reconciled")
         return done
 
     async def _write(
@@ -218,7 +218,7 @@ class Reconciler:
                 plan=replace(done.plan, rooms=len(_rooms_in(self._routes.records))),
                 seconds=time.monotonic() - started,
             )
-            self._report(done, title="Reconciled")
+            await self._report(done, title="Reconciled")
             await self._remember(done)
             return done
 
@@ -253,7 +253,7 @@ class Reconciler:
                     await self._look_at_some(differs)
                 await self._note_proof()
             done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
-            self._report(done, title="Verified")
+            await self._report(done, title="Verified")
         await self._remember(done)
         return done
 
@@ -404,7 +404,7 @@ class Reconciler:
         older = (f for f in self._findings if f.room_id not in compared)
         self._findings = (*older, *plan.findings)
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
-        self._report(done, title="Looked again at" if plan.changes else None)
+        await self._report(done, title="Looked again at" if plan.changes else None)
         return done
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
@@ -423,17 +423,13 @@ class Reconciler:
         if before and not self._routes.unreadable:
             self._log.info("Every room could be read now")
 
-    def _report(self, done: Reconciled, *, title: str | None) -> None:
+    async def _report(self, done: Reconciled, *, title: str | None) -> None:
         """Log what was decided; the summary only under a title."""
         plan = done.plan
-        for change in plan.changes[:CHANGES_IN_LOG]:
-            self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
-        if len(plan.changes) > CHANGES_IN_LOG:
-            self._log.debug("… and %d changes more", len(plan.changes) - CHANGES_IN_LOG)
-        for finding in plan.findings:
-            self._log.debug("Finding: %s", finding)
-        for room in plan.unreadable:
-            self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
+        if len(plan.changes) + len(plan.findings) > LINES_AT_ONCE:
+            await asyncio.to_thread(self._log_each, plan)
+        else:
+            self._log_each(plan)
         if title is not None:
             self._log.info(
                 "%s %d rooms: adopted %d, updated %d, backfilled %d, left %d, unreadable %d,"
@@ -448,6 +444,14 @@ class Reconciler:
                 len(plan.findings),
                 done.seconds,
             )
+
+    def _log_each(self, plan: Plan) -> None:
+        for change in plan.changes:
+            self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
+        for finding in plan.findings:
+            self._log.debug("Finding: %s", finding)
+        for room in plan.unreadable:
+            self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
 
 
 def _rooms_in(records: Records) -> frozenset[RoomID]:

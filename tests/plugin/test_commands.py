@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
+from homeroom.adapters.observation import progress
+from homeroom.adapters.store import StoreError
 from homeroom.domain.marker import MARKER_TYPE
 from tests.fake import FakeHomeserver, Hang, Match, Respond
 from tests.plugin.harness import Bot, running, until
@@ -326,3 +328,51 @@ async def test_a_lost_database_is_rebuilt_by_reconcile_too(
         assert bot.tables() == before
         (chat_id,) = bot.chats_of(anna)
         assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+async def test_a_long_look_is_told_of_while_it_lasts(
+    hs: FakeHomeserver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In one message, which is edited, and in the log."""
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        monkeypatch.setattr(progress, "EVERY", 0.0)
+        before = len(bot.said(room_id))
+        hs.user("admin").send(room_id, "!reconcile")
+        await until("a report", lambda: "**Reconciled**" in str(bot.words(room_id)[-1:]))
+        await bot.settled()
+        (notice, *edits, report) = bot.said(room_id)[before:]
+        rooms = len(hs.joined("bot"))
+        assert re.fullmatch(
+            rf"Looked at \d+ of {rooms} rooms, about 0 s to go\. The report follows\.",
+            notice["body"],
+        )
+        assert edits
+        assert all(edit["m.relates_to"]["rel_type"] == "m.replace" for edit in edits)
+        assert edits[-1]["m.new_content"]["body"] == (
+            f"Looked at {rooms} rooms in 0 s. The report follows."
+        )
+        assert report["body"].startswith("**Reconciled**")
+        assert f"Looked at {rooms} of {rooms} rooms" in caplog.text
+
+
+async def test_a_long_look_that_breaks_off_says_so(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(hs, tmp_path, config=ADMIN) as bot:
+        room_id = await a_home(bot)
+        monkeypatch.setattr(progress, "EVERY", 0.0)
+        before = len(bot.said(room_id))
+
+        async def fail(*_: object) -> None:
+            raise StoreError("the disk is full")
+
+        assert bot.plugin
+        monkeypatch.setattr(bot.plugin.store, "apply", fail)
+        hs.user("admin").send(room_id, "!reconcile")
+        await until("a word", lambda: replies.NO_LOOK in bot.words(room_id))
+        said = [c.get("m.new_content", c)["body"] for c in bot.said(room_id)[before:]]
+        assert said[-2:] == [replies.LOOK_BROKEN_OFF, replies.NO_LOOK]

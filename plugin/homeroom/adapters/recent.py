@@ -24,7 +24,7 @@ EVENTS: Final = 50
 ROOMS: Final = 50
 """In the first answer, or in one of many small ones. Whoever was busy has twice as many in the
 next, because every window costs the homeserver as much as there are rooms in all."""
-ROOMS_AT_MOST: Final = 400
+ROOMS_AT_MOST: Final = 200
 
 Response = dict[str, Any]
 

@@ -4,7 +4,7 @@ Plain functions from values to Markdown. Names come from rooms and may be hostil
 makes them harmless before they are put into a sentence.
 """
 
-from .drift import report
+from .drift import LOOK_BROKEN_OFF, looked, looking, report
 from .reset import (
     RESET_HELP,
     RESET_NOT_A_REPLY,
@@ -73,6 +73,7 @@ __all__ = [
     "EMPTY",
     "HELP",
     "INTERRUPTED",
+    "LOOK_BROKEN_OFF",
     "NOT_ALLOWED",
     "NOT_A_CHAT",
     "NOT_NOW",
@@ -104,6 +105,8 @@ __all__ = [
     "leave_plan",
     "leave_report",
     "local_report",
+    "looked",
+    "looking",
     "misused",
     "new_chat",
     "not_attached",

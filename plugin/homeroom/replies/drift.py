@@ -21,7 +21,7 @@ from ..domain.plan import (
     StampMarker,
     UnlinkChild,
 )
-from .markdown import code, listed, plain
+from .markdown import code, duration, listed, plain
 
 
 def report(plan: Plan, *, seconds: float, dry_run: bool) -> str:
@@ -41,6 +41,20 @@ def report(plan: Plan, *, seconds: float, dry_run: bool) -> str:
     if plan.findings:
         parts.append("**Findings**\n\n" + listed([_finding(f) for f in plan.findings]))
     return "\n\n".join(parts)
+
+
+LOOK_BROKEN_OFF: Final = "The look at the rooms broke off."
+
+
+def looking(done: int, total: int, *, seconds_left: float | None) -> str:
+    """How far a look is; edited into one message."""
+    left = "" if seconds_left is None else f", about {duration(seconds_left)} to go"
+    return f"Looked at {done} of {total} rooms{left}. The report follows."
+
+
+def looked(total: int, *, seconds: float) -> str:
+    """The last of that message."""
+    return f"Looked at {total} rooms in {duration(seconds)}. The report follows."
 
 
 def _change(change: Change) -> str:

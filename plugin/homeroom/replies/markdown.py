@@ -19,6 +19,10 @@ def listed(lines: Sequence[str], *, rest: str = "the log has them at level debug
     return "\n".join(shown)
 
 
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
 def link(room_id: RoomID, via: str, text: str) -> str:
     """https://spec.matrix.org/latest/appendices/#matrixto-navigation"""
     return f"[{text}](https://matrix.to/#/{quote(room_id)}?via={quote(via)})"

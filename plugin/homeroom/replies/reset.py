@@ -11,7 +11,7 @@ from typing import Final
 
 from ..domain.commands import RESET_USAGE
 from ..domain.reset import Kind, LeavePlan, Left, LocalPlan, Outcome, Scope, Target
-from .markdown import code, plain
+from .markdown import code, duration, plain
 
 MAX_ROOMS: Final = 20
 """Rooms that are listed before the rest is only counted: each takes some lines on a phone."""
@@ -144,7 +144,7 @@ def progress(done: int, total: int, *, seconds_left: float | None) -> str:
     text = f"Leaving and forgetting: {done} of {total}"
     if done >= total:
         return f"{text}. The report follows."
-    text += "" if seconds_left is None else f", about {_duration(seconds_left)} to go"
+    text += "" if seconds_left is None else f", about {duration(seconds_left)} to go"
     return f"{text}, at the homeserver's pace. If I am interrupted, send the command again."
 
 
@@ -267,7 +267,3 @@ def _line(target: Target, what: str) -> str:
 
 def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

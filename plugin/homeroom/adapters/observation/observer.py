@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from mautrix.types import RoomID
@@ -21,7 +21,7 @@ from .sliding import SlidingLook
 MANY: Final = 20
 """Rooms from which on sliding sync is the faster way to look at some, too."""
 
-Way = Callable[[SlidingLook, Iterable[RoomID]], Awaitable[None]]
+Way = Callable[[SlidingLook, Sequence[RoomID]], Awaitable[None]]
 
 
 class Observer:
@@ -32,7 +32,7 @@ class Observer:
     async def look(
         self,
         *,
-        likely: Collection[RoomID] = (),
+        likely: Iterable[RoomID] = (),
         rest: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> Topology:
@@ -104,7 +104,7 @@ class Observer:
                         shared=shared,
                         counting=counting,
                     )
-                    await first(sliding, wanted)
+                    await first(sliding, sorted(wanted))
             except HomeserverError as e:
                 self._log.debug("Sliding sync failed, reading room by room instead: %s", e)
         await self._read_the_rest(wanted, rooms, shared=shared, counting=counting)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -98,7 +98,7 @@ class SlidingLook:
         self._rest = rest
         self._at_once = FIRST
 
-    async def everywhere(self, *, likely: Collection[RoomID]) -> list[Invite]:
+    async def everywhere(self, *, likely: Iterable[RoomID]) -> list[Invite]:
         """Look at everything; returns the pending invites.
 
         Raises:
@@ -108,34 +108,35 @@ class SlidingLook:
         async for told in self._windows():
             self._take(told)
             invites += told.invites
-        await self.at((self._linked() | (self._joined & frozenset(likely))) - self._rooms.keys())
-        await self.at_strange(self._joined - self._rooms.keys())
+        # In the order of the Spaces: what was made together lies together in the database there.
+        expected = dict.fromkeys((*self._linked(), *likely))
+        left = self._joined - self._rooms.keys()
+        await self.at([room_id for room_id in expected if room_id in left])
+        await self.at_strange(sorted(self._joined - self._rooms.keys()))
         return invites
 
-    async def at(self, room_ids: Iterable[RoomID]) -> None:
+    async def at(self, room_ids: Sequence[RoomID]) -> None:
         """Look at rooms that most likely are Homeroom's, members and all."""
-        async for told in self._one_by_one(sorted(room_ids), REQUIRED_STATE + MEMBERS):
+        async for told in self._one_by_one(room_ids, REQUIRED_STATE + MEMBERS):
             self._take(told)
 
-    async def at_strange(self, room_ids: Iterable[RoomID]) -> None:
+    async def at_strange(self, room_ids: Sequence[RoomID]) -> None:
         """Look at rooms that may be anybody's: members are asked for where they matter."""
         incomplete: dict[RoomID, Room] = {}
-        async for told in self._one_by_one(sorted(room_ids), REQUIRED_STATE):
+        async for told in self._one_by_one(room_ids, REQUIRED_STATE):
             self._take(told)
             incomplete |= told.incomplete
         reader = partial(self._read_members, incomplete)
         async for told in self._one_by_one(sorted(incomplete), MEMBERS, reader=reader):
             self._take(told)
 
-    def _linked(self) -> frozenset[RoomID]:
-        """The joined rooms that the bot has linked from Spaces of its own."""
-        return self._joined.intersection(
-            child
-            for space in self._rooms.values()
-            if isinstance(space, Room) and space.creator == self._bot
-            for child, link in space.children.items()
-            if link.linked and link.sender == self._bot
-        )
+    def _linked(self) -> Iterator[RoomID]:
+        """The rooms that the bot has linked from Spaces of its own, Space by Space."""
+        for space in self._rooms.values():
+            if isinstance(space, Room) and space.creator == self._bot:
+                for child, link in space.children.items():
+                    if link.linked and link.sender == self._bot:
+                        yield child
 
     async def _windows(self) -> AsyncIterator[Told]:
         """The lists, window after window; the last one tells how long they are."""
@@ -166,7 +167,11 @@ class SlidingLook:
             yield told
 
     async def _one_by_one(
-        self, room_ids: list[RoomID], state: list[list[str]], *, reader: Reader | None = None
+        self,
+        room_ids: Sequence[RoomID],
+        state: list[list[str]],
+        *,
+        reader: Reader | None = None,
     ) -> AsyncIterator[Told]:
         """Rooms by their names, the next ones asked for before an answer is given out."""
         asked = 0
@@ -192,7 +197,7 @@ class SlidingLook:
                 under_way.cancel()
 
     async def _ask_about(
-        self, room_ids: list[RoomID], state: list[list[str]], *, reader: Reader
+        self, room_ids: Sequence[RoomID], state: list[list[str]], *, reader: Reader
     ) -> Told:
         subscription = {"required_state": state, "timeline_limit": 0}
         body = {
