@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from maubot.matrix import MaubotMatrixClient
@@ -71,6 +73,34 @@ async def test_what_may_pass_is_tried_again(
     hs.fail("joined_rooms", action, times=4)
     assert await connect().joined_rooms() == {room_id}
     assert naps.seconds
+
+
+async def test_a_large_answer_is_read_where_it_is_parsed(
+    hs: FakeHomeserver, connect: Connect, naps: Naps
+) -> None:
+    """In a thread, once it is a good one; what the reader thinks of it is the last word."""
+    room_id = hs.user("bot").create_room()
+    homeserver, threads = connect(), []
+    hs.fail("msc3575/sync$", Respond(500, text="no"))
+    hs.fail("msc3575/sync$", Respond(200, text="[]"))
+    hs.fail("msc3575/sync$", RateLimit(retry_after_ms=10))
+
+    def read(answer: Any) -> set[str]:
+        threads.append(threading.current_thread())
+        return set(answer["rooms"])
+
+    body = {"room_subscriptions": {room_id: {"required_state": [], "timeline_limit": 0}}}
+    assert await homeserver.sliding_sync(body, pos=None, read=read) == {room_id}
+    assert len(naps.seconds) == 3
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+
+    def refuse(answer: Any) -> None:
+        raise Unavailable(f"{len(answer['rooms'])} rooms are nonsense")
+
+    with pytest.raises(Unavailable, match="1 rooms are nonsense"):
+        await homeserver.sliding_sync(body, pos=None, read=refuse)
+    assert await homeserver.joined_rooms() == {room_id}  # nobody else's answers are read so
 
 
 async def test_what_is_hasty_is_tried_once_and_told_when_it_could_be(

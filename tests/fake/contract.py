@@ -553,6 +553,16 @@ async def a_room_with_nothing_that_passes_is_left_out(c: Contract) -> None:
     assert found["timeline"]["events"] == []
 
 
+async def a_filter_for_rooms_hides_the_create_event_of_version_12(c: Contract) -> None:
+    """It has no room ID to be found by."""
+    for version, types in (("11", ["m.room.create", "m.room.name"]), ("12", ["m.room.name"])):
+        room_id = await c.shared_room(name="N", room_version=version)
+        state = {"types": ["m.room.create", "m.room.name"]}
+        asked: Json = {"rooms": [room_id], "timeline": {"types": []}, "state": state}
+        found = (await c.bob.sync({"room": asked}))["rooms"]["join"][room_id]
+        assert sorted(type_ for type_, _ in _types(found["state"]["events"])) == types
+
+
 async def an_inline_filter_and_a_stored_one_are_the_same(c: Contract) -> None:
     path = f"user/{quote(c.bob.user_id, safe='')}/filter"
     filter_ = {"room": {"timeline": {"limit": 1}}}
@@ -800,6 +810,7 @@ CHECKS: list[Check] = [
     a_first_sync_lists_rooms_one_was_kicked_from,
     a_room_just_joined_comes_with_its_whole_state,
     a_room_with_nothing_that_passes_is_left_out,
+    a_filter_for_rooms_hides_the_create_event_of_version_12,
     an_inline_filter_and_a_stored_one_are_the_same,
     sliding_sync_is_advertised,
     sliding_sync_gives_the_state_that_was_asked_for,

@@ -160,7 +160,7 @@ async def assert_nothing_to_do(furnished: Furnished) -> None:
     rows = await raw_rows(stack)
     mark = await stack.synapse.mark()
     summary = await restart(stack)
-    assert summary == Summary(rooms=len(furnished.rooms))
+    assert summary == Summary(rooms=sum(map(len, rows)))  # those that it vouches for
     # Who is answered now has waited until everything that a start does at once was begun.
     answered = await assert_conversations_go_on(furnished)
     writes = await writes_of_bot(stack, since=mark, at_least=len(answered))

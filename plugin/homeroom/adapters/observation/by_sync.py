@@ -3,11 +3,16 @@
 For rooms that `/state` will not tell of: it is too large (it has all of a huge room's members in
 it), or the server has no such request. Slower than the others, in homeservers and here, so it is
 only asked about these. Pending invites come this way where there is no sliding sync.
+
+A filter for rooms hides the create event of rooms of version 12, which has no room ID (Synapse
+1.163): that one is asked for by itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from mautrix.types import RoomID
@@ -33,7 +38,9 @@ async def read_rooms(
     without_members = [kind for kind in STATE_TYPES if kind != "m.room.member"]
     for batch in batches(sorted(room_ids), AT_ONCE):
         found = {}
-        for room_id, events in (await _state(homeserver, batch, without_members)).items():
+        states = await _state(homeserver, batch, without_members)
+        await asyncio.gather(*(_add_create(homeserver, *state) for state in states.items()))
+        for room_id, events in states.items():
             room = read_room(room_id, events, bot=homeserver.bot, shared=shared)
             if isinstance(room, Room):
                 found[room_id] = room
@@ -45,6 +52,14 @@ async def read_rooms(
             if complete.membership(homeserver.bot) == "join":
                 rooms[room_id] = complete
     return rooms
+
+
+async def _add_create(homeserver: Homeserver, room_id: RoomID, events: list[Any]) -> None:
+    if any(isinstance(event, dict) and event.get("type") == "m.room.create" for event in events):
+        return
+    with suppress(HomeserverError):
+        create = await homeserver.state_event(room_id, "m.room.create")
+        events += [create] if create is not None else []
 
 
 async def pending_invites(homeserver: Homeserver) -> list[Invite]:
