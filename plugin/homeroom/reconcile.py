@@ -99,11 +99,14 @@ class Reconciler:
         """Rooms in which there is something to repair, as far as the last look at each goes."""
         self._refused: set[RoomID] = set()
         """Those in which the homeserver does not let us, in this life."""
+        self._strange: set[RoomID] = set()
+        """Rooms that were made in the bot's name, and had no row at that moment."""
 
     @property
     def proof(self) -> str | None:
         """What the rows prove: that they are the truth. None: they may not be."""
-        if self._digest is None or self.has_repairs or self._routes.unreadable:
+        self._strange = {room for room in self._strange if self._routes.owner_of(room) is None}
+        if self._digest is None or self.has_repairs or self._routes.unreadable or self._strange:
             return None
         return prove(self._origin(), self._digest)
 
@@ -111,6 +114,10 @@ class Reconciler:
     def has_repairs(self) -> bool:
         """Whether something is left to repair that can be."""
         return not self._due <= self._refused
+
+    def note_made(self, room_ids: Iterable[RoomID]) -> None:
+        """Rooms were made in the bot's name: whose they are has to be known, or nothing is."""
+        self._strange.update(room_ids)
 
     def give_up_repairing(self, room_id: RoomID) -> None:
         """The homeserver does not let us: that is no reason to look at everything again."""
@@ -167,6 +174,7 @@ class Reconciler:
             digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
             await self._write(plan, digest, due=_due(plan), looked_at=topology)
             self._note_look(topology, whole=True)
+            self._strange -= topology.rooms.keys()
             self._routes.load(records)
             self._routes.apply(plan.changes)
             self._findings = plan.findings
@@ -246,6 +254,7 @@ class Reconciler:
             async with self._one_at_a_time:
                 self._refuse_while_paused()
                 self._note_look(topology, whole=True)
+                self._strange -= topology.rooms.keys()
                 self._findings, self._due = plan.findings, _due(plan)
                 self._digest = await asyncio.to_thread(Digest.of, self._routes.records)
                 differs = frozenset(map(_room_of, plan.changes)) | outdated

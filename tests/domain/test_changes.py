@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from homeroom.domain.changes import rooms_to_look_at
+from homeroom.domain.changes import rooms_made_by_the_bot, rooms_to_look_at
 from homeroom.domain.marker import MARKER_TYPE
 from homeroom.domain.room_state import STATE_TYPES
 from tests.domain import hostile
@@ -87,6 +87,20 @@ def test_what_the_bot_linked_counts_too() -> None:
     assert looked_at(joined(HOME, event("m.space.child", key=NEW, sender=ANNA))) == {HOME}
 
 
+@pytest.mark.parametrize("part", ["timeline", "state"])
+def test_what_is_made_in_the_bots_name_is_noticed(part: str) -> None:
+    def made(*events: Any) -> set[str]:
+        response = {"rooms": {"join": {ELSEWHERE: {part: {"events": [*events]}}}}}
+        return set(rooms_made_by_the_bot(response, bot=BOT))
+
+    assert made(event("m.room.create", sender=BOT)) == {ELSEWHERE}
+    assert made(event(MARKER_TYPE, key=BOT, sender=BOT)) == {ELSEWHERE}
+    assert made(event("m.space.child", key=NEW, sender=BOT)) == {NEW}
+    assert made(event("m.room.create"), event("m.space.child", key=NEW)) == set()
+    assert made(event("m.room.name", sender=BOT), event("m.space.child", sender=BOT)) == set()
+    assert made(event("m.room.create", key=None, sender=BOT), None, 7) == set()
+
+
 @given(hostile.json)
 def test_nonsense_is_no_error(value: Any) -> None:
     for response in (
@@ -98,3 +112,4 @@ def test_nonsense_is_no_error(value: Any) -> None:
         joined(WORK, value, state=(value,)),
     ):
         rooms_to_look_at(response, bot=BOT, is_ours=lambda room_id: room_id in OURS)
+        rooms_made_by_the_bot(response, bot=BOT)

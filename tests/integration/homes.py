@@ -217,6 +217,11 @@ async def make_admin(
     return admin, office
 
 
+async def doubt(stack: Stack) -> None:
+    """Have the next start look at everything: the rows do not prove that they are true."""
+    await stack.database.execute("UPDATE sync_state SET value = '' WHERE key = 'proof'")
+
+
 async def start(stack: Stack) -> Summary:
     """Start a maubot that was stopped, return its first reconcile's summary."""
     mark = stack.maubot.mark()

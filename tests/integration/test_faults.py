@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.homes import Home, configure, finished, tables
+from tests.integration.homes import Home, configure, doubt, finished, tables
 from tests.integration.test_reset import is_report
 from tests.stack.proxy import (
     Action,
@@ -266,9 +266,14 @@ async def be_turned_away(stack: Stack, stranger: MatrixUser) -> None:
     await stranger.wait_for("the invite to be rejected", rejected, timeout=PATIENCE)
 
 
-async def restart_with_a_gap(stack: Stack, residents: list[Resident]) -> None:
-    """Restart the instance; more happens in some chats meanwhile than a response holds."""
+async def restart_with_a_gap(stack: Stack, residents: list[Resident], *, doubted: bool) -> None:
+    """Restart the instance; more happens in some chats meanwhile than a response holds.
+
+    It looks at everything again where what it knows is `doubted`.
+    """
     await stack.maubot.update_instance(stack.instance, started=False)
+    if doubted:
+        await doubt(stack)
     for resident in residents:
         await resident.say("is anybody there?")
         noise = {"event_type": "dev.homeroom.noise"}
@@ -290,7 +295,7 @@ class Life:
     restarts: list[float] = field(default_factory=list)
 
     async def restart(self, residents: list[Resident]) -> None:
-        await restart_with_a_gap(self.bot, residents)
+        await restart_with_a_gap(self.bot, residents, doubted=len(self.restarts) % 2 == 0)
         self.restarts.append(time.monotonic())
 
     async def restart_and_make_a_chat(self) -> None:

@@ -18,6 +18,7 @@ from tests.integration.homes import (
     Home,
     Tables,
     ask,
+    doubt,
     make_admin,
     move_in,
     onboard,
@@ -99,8 +100,9 @@ def state_of(room_id: str) -> str:
 
 
 async def stop(bot: Stack, home: Home) -> tuple[int, Before]:
-    """Stop the instance; return the place where its log ends, and what there is."""
+    """Stop the instance, to look at everything when it starts; the end of its log, and what is."""
     await bot.maubot.update_instance(bot.instance, started=False)
+    await doubt(bot)
     return bot.maubot.mark(), await note(bot, home)
 
 

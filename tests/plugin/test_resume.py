@@ -305,6 +305,28 @@ async def test_unreadable_rooms_prove_nothing(hs: FakeHomeserver, tmp_path: Path
         assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
 
 
+async def test_what_something_else_made_in_the_bots_name_is_taken_in_at_the_next_start(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    """While the bot runs it may be half made; at a start it is what it is."""
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        space_id = bot.me.create_space(name="Old", invite=[bert])
+        await bot.settled()
+        chat_id = bot.me.create_room(name="Old chat", invite=[bert])
+        bot.me.set_state(space_id, "m.space.child", {"via": ["x"]}, state_key=chat_id)
+        await bot.ask(anna, bot.chats_of(anna)[0], "Hello")
+        await bot.settled()
+        for kill in (True, False):
+            await (bot.kill() if kill else bot.stop())
+            mark = len(hs.requests)
+            await bot.start()
+            assert bool([r for r in asked(bot, mark) if "msc3575" in r.route]) is kill
+            assert chat_id in [row["room_id"] for row in bot.tables()["chats"]]
+            await settled(bot)
+
+
 async def test_news_that_were_not_looked_at_yet_come_again(
     hs: FakeHomeserver, tmp_path: Path, unverified: None
 ) -> None:

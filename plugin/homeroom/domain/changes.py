@@ -34,6 +34,27 @@ def rooms_to_look_at(
     return frozenset(found)
 
 
+def rooms_made_by_the_bot(response: object, *, bot: UserID) -> frozenset[RoomID]:
+    """Rooms that, by this response, the bot made, marked or linked: they should have rows soon.
+
+    Those that have none were made by something else in the bot's name; only a whole look tells
+    what they are.
+    """
+    joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    found: set[RoomID] = set()
+    for key, entry in joined.items():
+        for part in ("state", "timeline"):
+            for event in map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events"))):
+                kind, state_key = event.get("type"), event.get("state_key")
+                if event.get("sender") != bot or not isinstance(state_key, str):
+                    continue
+                if kind in ("m.room.create", MARKER_TYPE):
+                    found.add(RoomID(key))
+                elif kind == "m.space.child" and state_key.startswith("!"):
+                    found.add(RoomID(state_key))
+    return frozenset(found)
+
+
 def _in_room(
     room_id: RoomID, entry: dict[str, Any], *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> Iterator[RoomID]:
