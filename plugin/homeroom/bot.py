@@ -61,6 +61,7 @@ from .speak import Speaker
 from .starting import Starter
 from .status import FILES, Condition, Snapshot, StatusPage, take
 from .stream import Streamer
+from .trust import Trust
 from .upkeep import Upkeep
 
 DRAIN_FOR: Final = 5.0
@@ -250,6 +251,7 @@ class Homeroom(Plugin):
         assert isinstance(self.database, Database)
         self.started_with = self.settings
         routes, locks = Routes(), OwnerLocks()
+        trust = Trust(routes=routes, origin=self._origin)
         self.routes = routes
         self.homeserver = Homeserver(
             self.client, log=self.log, concurrency=self.settings.concurrency
@@ -262,13 +264,15 @@ class Homeroom(Plugin):
             store=self.store,
             mirror=StateMirror(self.client.state_store, log=self.log),
             routes=routes,
-            origin=self._origin,
+            trust=trust,
+            adopt_unmarked=lambda: self.settings.adopt_unmarked,
             log=self.log,
         )
         self.repairer = Repairer(
             homeserver=self.homeserver,
             reconciler=self.reconciler,
             routes=routes,
+            trust=trust,
             locks=locks,
             log=self.log,
         )
@@ -352,7 +356,7 @@ class Homeroom(Plugin):
             turn_away=delivery.turn_away,
             open_=decryption.open,
             withdraw=delivery.withdraw,
-            proof=lambda: self.reconciler.proof,
+            proof=lambda: trust.proof,
             store=self.store,
             background=self.background,
             settings=lambda: self.settings,
@@ -382,6 +386,7 @@ class Homeroom(Plugin):
             homeserver=self.homeserver,
             encryption=self.encryption,
             routes=routes,
+            trust=trust,
             take_in=self.doors.take_in,
             found_open=self.streamer.remember,
             log=self.log,
@@ -390,6 +395,7 @@ class Homeroom(Plugin):
             reconciler=self.reconciler,
             repairer=self.repairer,
             routes=routes,
+            trust=trust,
             inbox=self.inbox,
             catch_up=self.catch_up,
             log=self.log,

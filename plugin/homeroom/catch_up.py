@@ -22,7 +22,7 @@ from .adapters.recent import recent_timelines
 from .adapters.store import StoreError
 from .clock import now
 from .domain.answers import OpenAnswer
-from .domain.changes import rooms_to_look_at
+from .domain.changes import rooms_made_by_the_bot, rooms_to_look_at
 from .domain.events import (
     next_batch,
     open_answers,
@@ -34,6 +34,7 @@ from .domain.events import (
     without_answered,
 )
 from .routes import Routes
+from .trust import Trust
 from .waits import waits
 
 RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
@@ -59,6 +60,7 @@ class CatchUp:
         homeserver: Homeserver,
         encryption: Encryption,
         routes: Routes,
+        trust: Trust,
         take_in: TakeIn,
         found_open: Callable[[list[OpenAnswer]], None],
         log: TraceLogger,
@@ -66,6 +68,7 @@ class CatchUp:
         self._homeserver = homeserver
         self._encryption = encryption
         self._routes = routes
+        self._trust = trust
         self._take_in = take_in
         self._found_open = found_open
         self._log = log
@@ -122,6 +125,7 @@ class CatchUp:
     async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
         response = await self._fill_gaps(response, not_before)
+        self._trust.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
         await self._change_sessions(response)
         self._hand_on(response, not_before=not_before, is_live=is_live)
         self._since = next_batch(response) or self._since

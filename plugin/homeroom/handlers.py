@@ -25,7 +25,6 @@ from .background import Background
 from .catch_up import CatchUp
 from .clock import now
 from .config import Settings
-from .domain.changes import rooms_made_by_the_bot
 from .domain.commands import parse_command
 from .domain.events import (
     Arrival,
@@ -151,7 +150,6 @@ class Doors:
         """
         for room_id, _ in timeline_gaps(response, not_before=None):
             self._history.forget(room_id)
-        self._reconciler.note_made(rooms_made_by_the_bot(response, bot=self._bot))
         taken = _Taken()
         for news in read_response(response, bot=self._bot):
             if isinstance(news, Message | Encrypted):

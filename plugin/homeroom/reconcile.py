@@ -36,9 +36,10 @@ from .clock import now
 from .domain.model import Records
 from .domain.plan import Change, Finding, Plan, SetHome
 from .domain.planner import make_plan
-from .domain.proof import Digest, Origin, prove
+from .domain.proof import Digest
 from .domain.topology import Topology
 from .routes import Routes
+from .trust import Trust
 
 KEEP_PAST: Final = 50
 """Reconciles that are remembered."""
@@ -70,7 +71,8 @@ class Reconciler:
     """The only writer of homes and chats.
 
     Args:
-        origin: what the rows' proof depends on; asked each time, because settings can change.
+        trust: is told what the rows are worth.
+        adopt_unmarked: asked at every reconcile, because the setting can change.
     """
 
     def __init__(
@@ -80,48 +82,21 @@ class Reconciler:
         store: Store,
         mirror: StateMirror,
         routes: Routes,
-        origin: Callable[[], Origin],
+        trust: Trust,
+        adopt_unmarked: Callable[[], bool],
         log: TraceLogger,
     ) -> None:
         self._observer = observer
         self._store = store
         self._mirror = mirror
         self._routes = routes
-        self._origin = origin
+        self._trust = trust
+        self._adopt_unmarked = adopt_unmarked
         self._log = log
         self._one_at_a_time = asyncio.Lock()
         self._past: tuple[PastReconcile, ...] = ()
         self._findings: tuple[Finding, ...] = ()
         self._failure: Failure | None = None
-        self._digest: Digest | None = None
-        """Of the rows; None: there may be something that they do not know."""
-        self._due: frozenset[RoomID] = frozenset()
-        """Rooms in which there is something to repair, as far as the last look at each goes."""
-        self._refused: set[RoomID] = set()
-        """Those in which the homeserver does not let us, in this life."""
-        self._strange: set[RoomID] = set()
-        """Rooms that were made in the bot's name, and had no row at that moment."""
-
-    @property
-    def proof(self) -> str | None:
-        """What the rows prove: that they are the truth. None: they may not be."""
-        self._strange = {room for room in self._strange if self._routes.owner_of(room) is None}
-        if self._digest is None or self.has_repairs or self._routes.unreadable or self._strange:
-            return None
-        return prove(self._origin(), self._digest)
-
-    @property
-    def has_repairs(self) -> bool:
-        """Whether something is left to repair that can be."""
-        return not self._due <= self._refused
-
-    def note_made(self, room_ids: Iterable[RoomID]) -> None:
-        """Rooms were made in the bot's name: whose they are has to be known, or nothing is."""
-        self._strange.update(room_ids)
-
-    def give_up_repairing(self, room_id: RoomID) -> None:
-        """The homeserver does not let us: that is no reason to look at everything again."""
-        self._refused.add(room_id)
 
     @property
     def past(self) -> tuple[PastReconcile, ...]:
@@ -172,9 +147,9 @@ class Reconciler:
         decided = time.monotonic()
         if not dry_run:
             digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
-            await self._write(plan, digest, due=_due(plan), looked_at=topology)
+            self._trust.note_due(plan)
+            await self._write(plan, digest, looked_at=topology)
             self._note_look(topology, whole=True)
-            self._strange -= topology.rooms.keys()
             self._routes.load(records)
             self._routes.apply(plan.changes)
             self._findings = plan.findings
@@ -189,17 +164,15 @@ class Reconciler:
         await self._report(done, title="Would reconcile" if dry_run else "Reconciled")
         return done
 
-    async def _write(
-        self, plan: Plan, digest: Digest | None, *, due: frozenset[RoomID], looked_at: Topology
-    ) -> None:
+    async def _write(self, plan: Plan, digest: Digest | None, *, looked_at: Topology) -> None:
         """Make the databases say what the plan says. Until they do the rows prove nothing."""
-        self._digest, self._due = None, due
+        self._trust.doubt()
         await self._store.apply(plan.changes)
         await self._mirror.heal(looked_at)
-        self._digest = digest
+        self._trust.digest = digest
 
     async def resume(
-        self, records: Records, digest: Digest, changed: frozenset[RoomID]
+        self, records: Records, digest: Digest, changed: frozenset[RoomID], *, bot: UserID
     ) -> Reconciled:
         """Go on with rows that are true but for these rooms, which are looked at again.
 
@@ -209,15 +182,11 @@ class Reconciler:
         async with self._one_at_a_time:
             started = time.monotonic()
             self._routes.trust(records)
-            self._digest = digest
+            self._trust.digest = digest
             try:
-                done = (
-                    await self._look_at_some(changed)
-                    if changed
-                    else Reconciled(
-                        topology=Topology(bot=self._origin().bot), plan=Plan(), seconds=0.0
-                    )
-                )
+                done = Reconciled(topology=Topology(bot=bot), plan=Plan(), seconds=0.0)
+                if changed:
+                    done = await self._look_at_some(changed)
             except BaseException:
                 self._routes.load(Records())
                 raise
@@ -254,9 +223,9 @@ class Reconciler:
             async with self._one_at_a_time:
                 self._refuse_while_paused()
                 self._note_look(topology, whole=True)
-                self._strange -= topology.rooms.keys()
-                self._findings, self._due = plan.findings, _due(plan)
-                self._digest = await asyncio.to_thread(Digest.of, self._routes.records)
+                self._findings = plan.findings
+                self._trust.note_due(plan)
+                self._trust.digest = await asyncio.to_thread(Digest.of, self._routes.records)
                 differs = frozenset(map(_room_of, plan.changes)) | outdated
                 if differs:
                     await self._look_at_some(differs)
@@ -301,7 +270,7 @@ class Reconciler:
     async def _note_proof(self) -> None:
         """It makes the next start faster; it is no reason to fail."""
         try:
-            await self._store.note_proof(self.proof)
+            await self._store.note_proof(self._trust.proof)
         except StoreError as e:
             self._log.warning("The next start will look at everything: %s", e)
 
@@ -365,7 +334,7 @@ class Reconciler:
         async with self._one_at_a_time:
             self._routes.pause()
             self._findings = ()
-            self._digest = None
+            self._trust.doubt()
             yield
 
     def _refuse_while_paused(self) -> None:
@@ -386,7 +355,7 @@ class Reconciler:
         """
         self._refuse_while_paused()
         started = time.monotonic()
-        digest, self._digest = self._digest, None  # for as long as it may fail
+        digest = self._trust.doubt()  # for as long as it may fail
         topology = await look()
         looked_at = room_ids | topology.rooms.keys()
         while True:
@@ -400,12 +369,8 @@ class Reconciler:
 
         compared = topology.rooms.keys() | self._routes.rooms_of(owners)
         plan = await self._plan(topology, self._routes.records_of(owners))
-        await self._write(
-            plan,
-            digest and digest.after(plan.changes),
-            due=(self._due - compared) | _due(plan),
-            looked_at=topology,
-        )
+        self._trust.note_due(plan, instead_of=compared)
+        await self._write(plan, digest and digest.after(plan.changes), looked_at=topology)
         self._note_look(topology, whole=False)
         self._routes.apply(plan.changes)
         await self._note_proof()
@@ -418,7 +383,7 @@ class Reconciler:
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""
-        adopt_unmarked = self._origin().adopt_unmarked
+        adopt_unmarked = self._adopt_unmarked()
 
         def decide() -> Plan:
             with large_garbage():
@@ -470,10 +435,6 @@ def _rooms_in(records: Records) -> frozenset[RoomID]:
 
 def _room_of(change: Change) -> RoomID:
     return change.after.space_id if isinstance(change, SetHome) else change.after.room_id
-
-
-def _due(plan: Plan) -> frozenset[RoomID]:
-    return frozenset(repair.room_id for repair in plan.repairs)
 
 
 def _owners_in(topology: Topology) -> frozenset[UserID]:

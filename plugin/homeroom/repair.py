@@ -34,6 +34,7 @@ from .domain.provisioning import child_content, join_rules_content, parent_conte
 from .locks import OwnerLocks
 from .reconcile import Reconciler
 from .routes import Routes
+from .trust import Trust
 
 LOOKS_AT_ONCE: Final = 100
 """Repaired rooms that are looked at together."""
@@ -46,12 +47,14 @@ class Repairer:
         homeserver: Homeserver,
         reconciler: Reconciler,
         routes: Routes,
+        trust: Trust,
         locks: OwnerLocks,
         log: TraceLogger,
     ) -> None:
         self._homeserver = homeserver
         self._reconciler = reconciler
         self._routes = routes
+        self._trust = trust
         self._locks = locks
         self._log = log
 
@@ -83,7 +86,7 @@ class Repairer:
             except HomeserverError as e:
                 self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
                 if isinstance(e, Refused):
-                    self._reconciler.give_up_repairing(repair.room_id)
+                    self._trust.note_refused(repair.room_id)
 
     def _owner(self, repair: Repair) -> UserID | None:
         if isinstance(repair, StampMarker):

@@ -96,7 +96,7 @@ class Resumption:
         if len(changed) > max(MANY, TOO_MANY * len(records.chats)):
             self._log.info("%d rooms have changed: looking at everything", len(changed))
             return None
-        done = await self._reconciler.resume(records, digest, changed)
+        done = await self._reconciler.resume(records, digest, changed, bot=position.bot)
         return Resumed(position=position, response=response, done=done)
 
 

@@ -18,6 +18,7 @@ from .inbox import Inbox
 from .reconcile import Reconciler
 from .repair import Repairer
 from .routes import Routes
+from .trust import Trust
 from .waits import waits
 
 VERIFY_AFTER: Final = (30, 60, 300, 1800)
@@ -36,6 +37,7 @@ class Upkeep:
         reconciler: Reconciler,
         repairer: Repairer,
         routes: Routes,
+        trust: Trust,
         inbox: Inbox,
         catch_up: CatchUp,
         log: TraceLogger,
@@ -43,6 +45,7 @@ class Upkeep:
         self._reconciler = reconciler
         self._repairer = repairer
         self._routes = routes
+        self._trust = trust
         self._inbox = inbox
         self._catch_up = catch_up
         self._log = log
@@ -81,7 +84,7 @@ class Upkeep:
                 continue
             see_to(done.topology.invites)
             await self._repairer.run(done.plan.repairs)
-            if not self._reconciler.has_repairs:
+            if not self._trust.has_repairs:
                 return
 
     async def prune(self) -> None:
