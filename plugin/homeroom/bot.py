@@ -392,6 +392,7 @@ class Homeroom(Plugin):
             log=self.log,
         )
         self.upkeep = Upkeep(
+            observer=observer,
             reconciler=self.reconciler,
             repairer=self.repairer,
             routes=routes,
@@ -456,6 +457,8 @@ class Homeroom(Plugin):
         start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
         start(self.upkeep.reread(), name="reading the unreadable again")
         start(self.upkeep.prune(), name="pruning")
+        if started.is_resumed:
+            start(self.upkeep.find_invites(see_to=self._see_to), name="finding invites")
         if started.is_resumed or repairs:
             verifying = self.upkeep.verify(since=started.position, see_to=self._see_to)
             start(verifying, name="verifying")

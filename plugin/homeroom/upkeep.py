@@ -11,6 +11,7 @@ from typing import Final
 from mautrix.util.logging import TraceLogger
 
 from .adapters.errors import HomeserverError
+from .adapters.observation import Observer
 from .adapters.store import StoreError
 from .catch_up import CatchUp
 from .domain.topology import Invite
@@ -30,10 +31,15 @@ PRUNE_EVERY: Final = 6 * 60 * 60
 """Seconds."""
 
 
+SeeTo = Callable[[Iterable[Invite]], None]
+"""Answers invites; what was seen to before is passed over."""
+
+
 class Upkeep:
     def __init__(
         self,
         *,
+        observer: Observer,
         reconciler: Reconciler,
         repairer: Repairer,
         routes: Routes,
@@ -42,6 +48,7 @@ class Upkeep:
         catch_up: CatchUp,
         log: TraceLogger,
     ) -> None:
+        self._observer = observer
         self._reconciler = reconciler
         self._repairer = repairer
         self._routes = routes
@@ -66,7 +73,18 @@ class Upkeep:
                 continue
             await self._repairer.run(again.plan.repairs)
 
-    async def verify(self, *, since: str, see_to: Callable[[Iterable[Invite]], None]) -> None:
+    async def find_invites(self, *, see_to: SeeTo) -> None:
+        """Find the invites that an earlier life could not answer: nobody tells of them again."""
+        for seconds in waits(REREAD_AFTER):
+            try:
+                see_to(await self._observer.look_for_invites())
+            except HomeserverError as e:
+                self._log.warning("Could not ask for pending invites: %s", e)
+            else:
+                return
+            await asyncio.sleep(seconds)
+
+    async def verify(self, *, since: str, see_to: SeeTo) -> None:
         """Look at everything once, in no hurry; again until there is nothing left to repair.
 
         Args:

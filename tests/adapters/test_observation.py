@@ -482,6 +482,20 @@ def is_invite_sync(request: Recorded) -> bool:
     return request.route == "sync" and '"rooms": []' not in request.query.get("filter", "")
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["sliding sync", "sync"])
+async def test_a_look_at_the_invites_only(
+    hs: FakeHomeserver, observer: Observer, fast: bool
+) -> None:
+    populate(hs)
+    whole = await observer.look()
+    if not fast:
+        hs.fail(WINDOWS, Truncate(), times=None)
+    before = len(hs.requests)
+    assert set(await observer.look_for_invites()) == set(whole.invites)
+    asked = [r for r in hs.requests[before:] if r.route.endswith("/state") or asked_for(r)]
+    assert asked == []
+
+
 async def test_a_look_at_some_rooms(hs: FakeHomeserver, observer: Observer) -> None:
     rooms = populate(hs)
     whole = await observer.look()

@@ -74,6 +74,26 @@ class Observer:
             position=position,
         )
 
+    async def look_for_invites(self) -> list[Invite]:
+        """Look at the pending invites only.
+
+        Raises:
+            HomeserverError: they are not to be had.
+        """
+        if await self._homeserver.supports_sliding_sync():
+            sliding = SlidingLook(
+                self._homeserver,
+                joined=frozenset(),
+                rooms={},
+                shared=Shared(),
+                counting=Counting(total=0, report=None),
+            )
+            try:
+                return await sliding.invites()
+            except HomeserverError as e:
+                self._log.debug("Sliding sync failed, asking /sync for invites: %s", e)
+        return await by_sync.pending_invites(self._homeserver)
+
     async def look_gently(self) -> Topology:
         """Look at every joined room with GET requests only, room by room; no invites."""
         return await self._look_at_some(await self._homeserver.joined_rooms())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -48,7 +48,8 @@ MEMBERS: Final = [["m.room.member", "*"]]
 Rooms = dict[RoomID, Room | Unreadable]
 Answer = dict[str, Any]
 Reader = Callable[[Answer], "Told"]
-LISTS: Final = {
+Lists = Mapping[str, tuple[list[list[str]], dict[str, Any]]]
+LISTS: Final[Lists] = {
     "spaces": (REQUIRED_STATE + MEMBERS, {"room_types": ["m.space"], "is_invite": False}),
     "invites": ([], {"is_invite": True}),
 }
@@ -65,8 +66,8 @@ class Told(NamedTuple):
     """How many state events that took."""
     entries: int
     """How many rooms it is about, whether they count or not."""
-    length: int | None
-    """Of the longest list; None: there is none."""
+    lengths: dict[str, int]
+    """Of each list that tells it."""
     pos: str | None
 
 
@@ -105,7 +106,7 @@ class SlidingLook:
             HomeserverError: the server does not do its part. What it told by then is in `rooms`.
         """
         invites: list[Invite] = []
-        async for told in self._windows():
+        async for told in self._windows(LISTS):
             self._take(told)
             invites += told.invites
         # In the order of the Spaces: what was made together lies together in the database there.
@@ -114,6 +115,15 @@ class SlidingLook:
         await self.at([room_id for room_id in expected if room_id in left])
         await self.at_strange(sorted(self._joined - self._rooms.keys()))
         return invites
+
+    async def invites(self) -> list[Invite]:
+        """Look at the pending invites only.
+
+        Raises:
+            HomeserverError: the server does not do its part.
+        """
+        only = {"invites": LISTS["invites"]}
+        return [invite async for told in self._windows(only) for invite in told.invites]
 
     async def at(self, room_ids: Sequence[RoomID]) -> None:
         """Look at rooms that most likely are Homeroom's, members and all."""
@@ -138,7 +148,7 @@ class SlidingLook:
                     if link.linked and link.sender == self._bot:
                         yield child
 
-    async def _windows(self) -> AsyncIterator[Told]:
+    async def _windows(self, lists: Lists) -> AsyncIterator[Told]:
         """The lists, window after window; the last one tells how long they are."""
         connection, start, length, pos = f"homeroom-{uuid4()}", 0, 1, None
         while start < length:
@@ -153,15 +163,16 @@ class SlidingLook:
                             "timeline_limit": 0,
                             "filters": filters,
                         }
-                        for name, (state, filters) in LISTS.items()
+                        for name, (state, filters) in lists.items()
                     },
                 },
                 pos=pos,
                 reader=self._read,
             )
-            if told.length is None:
+            counts = [told.lengths.get(name) for name in lists]
+            if None in counts:
                 raise Unavailable("sliding sync: the answer has no count of rooms")
-            length, pos, start = told.length, told.pos, end
+            length, pos, start = max(filter(None, counts), default=0), told.pos, end
             if start < length and not told.entries:
                 raise Unavailable("sliding sync: the lists end before their end")
             yield told
@@ -243,7 +254,7 @@ class SlidingLook:
                 rooms[room_id] = room
             elif not room.members:
                 incomplete[room_id] = room
-        return Told(rooms, incomplete, invites, events, entries, _length(answer), _pos(answer))
+        return Told(rooms, incomplete, invites, events, entries, _lengths(answer), _pos(answer))
 
     def _read_members(self, incomplete: dict[RoomID, Room], answer: Answer) -> Told:
         """What an answer says about the members of these rooms; called in a thread."""
@@ -256,20 +267,19 @@ class SlidingLook:
                 room = add_members(incomplete[room_id], state, shared=self._shared)
                 if room.membership(self._bot) == "join":
                     rooms[room_id] = room
-        return Told(rooms, {}, [], events, entries, None, None)
+        return Told(rooms, {}, [], events, entries, {}, None)
 
 
-def _length(answer: Answer) -> int | None:
-    """Of the longest list; None if any of them does not tell."""
+def _lengths(answer: Answer) -> dict[str, int]:
     lists = answer.get("lists")
-    length = 0
-    for name in LISTS:
-        entry = lists.get(name) if isinstance(lists, dict) else None
-        count = entry.get("count") if isinstance(entry, dict) else None
-        if type(count) is not int or not 0 <= count <= 10_000_000:
-            return None
-        length = max(length, count)
-    return length
+    entries = lists.items() if isinstance(lists, dict) else ()
+    return {
+        name: count
+        for name, entry in entries
+        if isinstance(entry, dict)
+        and type(count := entry.get("count")) is int
+        and 0 <= count <= 10_000_000
+    }
 
 
 def _pos(answer: Answer) -> str | None:
