@@ -50,7 +50,7 @@ class CatchUp:
     """Hands responses on in their order.
 
     Args:
-        take_in: called with each response, `not_before` and `is_live`.
+        take_in: called with each response, `not_before`, `is_live` and `looked_at`.
         found_open: called with what `unanswered` finds of answers that are not finished.
     """
 
@@ -117,17 +117,35 @@ class CatchUp:
             is_ours=lambda room_id: self._routes.owner_of(room_id) is not None,
         )
 
-    async def go_on(self, position: str, response: object, *, not_before: int) -> None:
-        """Take in what the homeserver said to have happened since a position."""
-        self._not_before, self._since = not_before, position
-        await self.take(response, not_before=not_before, is_live=False)
+    async def go_on(
+        self,
+        position: str,
+        response: object,
+        *,
+        not_before: int,
+        looked_at: frozenset[RoomID] = frozenset(),
+    ) -> None:
+        """Take in what the homeserver said to have happened since a position.
 
-    async def take(self, response: object, *, not_before: int | None, is_live: bool) -> None:
+        Args:
+            looked_at: rooms that were looked at since it said so.
+        """
+        self._not_before, self._since = not_before, position
+        await self.take(response, not_before=not_before, is_live=False, looked_at=looked_at)
+
+    async def take(
+        self,
+        response: object,
+        *,
+        not_before: int | None,
+        is_live: bool,
+        looked_at: frozenset[RoomID] = frozenset(),
+    ) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
         response = await self._fill_gaps(response, not_before)
         self._trust.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
         await self._change_sessions(response)
-        self._hand_on(response, not_before=not_before, is_live=is_live)
+        self._hand_on(response, not_before=not_before, is_live=is_live, looked_at=looked_at)
         self._since = next_batch(response) or self._since
 
     async def unanswered(self, *, not_before: int) -> None:
@@ -154,9 +172,16 @@ class CatchUp:
                 self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
             await asyncio.sleep(seconds)
 
-    def _hand_on(self, response: object, *, not_before: int | None, is_live: bool) -> None:
+    def _hand_on(
+        self,
+        response: object,
+        *,
+        not_before: int | None,
+        is_live: bool,
+        looked_at: frozenset[RoomID] = frozenset(),
+    ) -> None:
         try:
-            self._take_in(response, not_before=not_before, is_live=is_live)
+            self._take_in(response, not_before=not_before, is_live=is_live, looked_at=looked_at)
         except Exception:  # noqa: BLE001 (a bug: one response must not make the bot deaf)
             self._log.exception("Error while taking in a response")
 

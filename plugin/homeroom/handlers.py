@@ -140,13 +140,21 @@ class Doors:
         self._invited: set[RoomID] = set()
         self._removals: dict[RoomID, str] = {}
 
-    def take_in(self, response: object, *, not_before: int | None, is_live: bool) -> None:
+    def take_in(
+        self,
+        response: object,
+        *,
+        not_before: int | None,
+        is_live: bool,
+        looked_at: frozenset[RoomID] = frozenset(),
+    ) -> None:
         """Take in everything that a sync response says.
 
         Args:
             response: as `/sync` answered it.
             not_before: milliseconds; older messages are passed over. None: take all.
             is_live: whether it is news of this moment, and not what happened meanwhile.
+            looked_at: rooms that were looked at since the homeserver answered it.
         """
         for room_id, _ in timeline_gaps(response, not_before=None):
             self._history.forget(room_id)
@@ -163,6 +171,7 @@ class Doors:
                     taken.arrivals.append(news)
             else:
                 taken.looks |= self._happened(news)
+        taken.looks -= looked_at
         beside: list[EventID | int] = [arrival.event_id for arrival in taken.arrivals]
         if taken.looks:
             self._responses += 1

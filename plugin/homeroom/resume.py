@@ -43,6 +43,8 @@ class Resumed:
     response: dict[str, Any]
     """What happened since, as `/sync` tells it."""
     done: Reconciled
+    looked_at: frozenset[RoomID]
+    """Of the rooms that have changed since; what could not be read is not among them."""
 
 
 class Resumption:
@@ -97,7 +99,8 @@ class Resumption:
             self._log.info("%d rooms have changed: looking at everything", len(changed))
             return None
         done = await self._reconciler.resume(records, digest, changed, bot=position.bot)
-        return Resumed(position=position, response=response, done=done)
+        looked_at = changed.difference(room.room_id for room in done.plan.unreadable)
+        return Resumed(position=position, response=response, done=done, looked_at=looked_at)
 
 
 def _is_in(records: Records) -> Callable[[RoomID], bool]:

@@ -85,7 +85,10 @@ class Starter:
                 self._catch_up.put(response, is_live=not is_first(response))
             not_before = now() - self._settings().catch_up_max_age * 1000
             await self._catch_up.go_on(
-                resumed.position.token, resumed.response, not_before=not_before
+                resumed.position.token,
+                resumed.response,
+                not_before=not_before,
+                looked_at=resumed.looked_at,
             )
             return Started(resumed.done, is_resumed=True, position=resumed.position.token)
         early.keep_only_first()

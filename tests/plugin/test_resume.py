@@ -497,3 +497,17 @@ async def test_what_the_homeserver_does_not_let_us_repair_is_no_doubt(
         await bot.start()
         assert not [request for request in asked(bot, mark) if LOOK(request)]
         fault.cancel()
+
+
+async def test_what_has_changed_is_looked_at_once(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await bot.stop()
+        rename(bot, anna)
+        mark = len(hs.requests)
+        await bot.start()
+        await settled(bot)
+        assert len([request for request in asked(bot, mark) if LOOK(request)]) == 1

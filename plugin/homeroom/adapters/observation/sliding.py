@@ -25,7 +25,7 @@ from ..errors import Unavailable
 from ..homeserver import Homeserver
 from .progress import Counting
 
-FIRST: Final = 200
+FIRST: Final = 500
 """Rooms that are asked for at first; from then on it depends on how much they have to tell."""
 AT_LEAST, AT_MOST = 20, 1000
 EVENTS_AT_ONCE: Final = 10_000
