@@ -185,8 +185,9 @@ class Inbox:
             return
         if not now and time.monotonic() - self._saved_at < SAVE_EVERY:
             return
-        self._saved, self._saved_at = position, time.monotonic()
+        self._saved_at = time.monotonic()
         await self._store.save_position(SyncToken(position), bot=self._bot, proof=self._proof())
+        self._saved = position  # not before: whoever saves may be stopped in the middle of it
 
     async def prune(self) -> None:
         """Forget handled events that cannot come again."""

@@ -355,22 +355,12 @@ class Reconciler:
         """
         self._refuse_while_paused()
         started = time.monotonic()
-        digest = self._trust.doubt()  # for as long as it may fail
-        topology = await look()
-        looked_at = room_ids | topology.rooms.keys()
-        while True:
-            owners = also | self._routes.owners(looked_at) | _owners_in(topology)
-            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - looked_at
-            if not missing:
-                break
-            more = await self._observer.look_at(missing)
-            topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
-            looked_at |= missing
-
-        compared = topology.rooms.keys() | self._routes.rooms_of(owners)
-        plan = await self._plan(topology, self._routes.records_of(owners))
-        self._trust.note_due(plan, instead_of=compared)
-        await self._write(plan, digest and digest.after(plan.changes), looked_at=topology)
+        with self._trust.doubting() as digest:
+            topology, owners = await self._look_as_far_as_needed(look, room_ids, also=also)
+            compared = topology.rooms.keys() | self._routes.rooms_of(owners)
+            plan = await self._plan(topology, self._routes.records_of(owners))
+            self._trust.note_due(plan, instead_of=compared)
+            await self._write(plan, digest and digest.after(plan.changes), looked_at=topology)
         self._note_look(topology, whole=False)
         self._routes.apply(plan.changes)
         await self._note_proof()
@@ -380,6 +370,25 @@ class Reconciler:
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
         await self._report(done, title="Looked again at" if plan.changes else None)
         return done
+
+    async def _look_as_far_as_needed(
+        self,
+        look: Callable[[], Awaitable[Topology]],
+        room_ids: frozenset[RoomID],
+        *,
+        also: frozenset[UserID],
+    ) -> tuple[Topology, frozenset[UserID]]:
+        """A look, and one at all other rooms of everybody whom it is about; and who that is."""
+        topology = await look()
+        looked_at = room_ids | topology.rooms.keys()
+        while True:
+            owners = also | self._routes.owners(looked_at) | _owners_in(topology)
+            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - looked_at
+            if not missing:
+                return topology, owners
+            more = await self._observer.look_at(missing)
+            topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
+            looked_at |= missing
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""

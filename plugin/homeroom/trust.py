@@ -7,7 +7,9 @@ In doubt there is none, and the next start looks at everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from mautrix.types import RoomID
 
@@ -47,6 +49,19 @@ class Trust:
         """Trust nothing until there is a digest again; returns that of until now."""
         digest, self.digest = self.digest, None
         return digest
+
+    @contextmanager
+    def doubting(self) -> Iterator[Digest | None]:
+        """Trust nothing until there is a digest again, unless this is cancelled.
+
+        Then whatever asked for it is not done, so it holds the position and comes again.
+        """
+        digest = self.doubt()
+        try:
+            yield digest
+        except asyncio.CancelledError:
+            self.digest = digest
+            raise
 
     def note_due(self, plan: Plan, *, instead_of: Iterable[RoomID] | None = None) -> None:
         """There are repairs to be made, in place of those in these rooms (None: in all)."""

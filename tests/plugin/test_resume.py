@@ -511,3 +511,20 @@ async def test_what_has_changed_is_looked_at_once(
         await bot.start()
         await settled(bot)
         assert len([request for request in asked(bot, mark) if LOOK(request)]) == 1
+
+
+async def test_stopped_right_after_its_start_it_still_knows_what_it_knew(
+    hs: FakeHomeserver, tmp_path: Path, unverified: None
+) -> None:
+    """Whoever saves the position may be stopped in the middle of it; then it is saved at last."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await bot.stop()
+        rename(bot, anna)
+        for _ in range(3):
+            await bot.start()
+            await bot.stop()
+        mark = len(hs.requests)
+        await bot.start()
+        assert not [request for request in asked(bot, mark) if LOOK(request)]

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from mautrix.types import RoomID
 
-from ..domain.events import sent_at
+from ..domain.events import SAID, sent_at
 from .batches import batches
 from .errors import HomeserverError, Refused
 from .homeserver import Homeserver
@@ -44,7 +44,9 @@ async def recent_timelines(
     try:
         if await homeserver.supports_sliding_sync():
             async for timelines, is_recent in _by_activity(homeserver, not_before=not_before):
-                yield _response({room: timelines[room] for room in timelines.keys() & left})
+                yield _response(
+                    {room: timelines[room] for room in timelines.keys() & left}, not_before
+                )
                 left -= timelines.keys()
                 if not is_recent:
                     return
@@ -54,9 +56,8 @@ async def recent_timelines(
             return
     for batch in batches(sorted(left), ROOMS):
         found = await asyncio.gather(*(_timeline(homeserver, room_id) for room_id in batch))
-        yield _response(
-            {room: timeline for room, timeline in zip(batch, found, strict=True) if timeline}
-        )
+        told = zip(batch, found, strict=True)
+        yield _response({room: timeline for room, timeline in told if timeline}, not_before)
 
 
 async def _by_activity(
@@ -111,5 +112,17 @@ async def _timeline(homeserver: Homeserver, room_id: RoomID) -> dict[str, Any] |
     return {"events": events[::-1], "limited": older is not None, "prev_batch": older}
 
 
-def _response(timelines: dict[RoomID, Any]) -> Response:
-    return {"rooms": {"join": {room: {"timeline": part} for room, part in timelines.items()}}}
+def _response(timelines: dict[RoomID, Any], not_before: int) -> Response:
+    """What was said, as `/sync` has it; what became of rooms and members was looked at."""
+    joined = {}
+    for room_id, timeline in timelines.items():
+        oldest = sent_at(next(iter(timeline["events"]), None))
+        said = [
+            event
+            for event in timeline["events"]
+            if isinstance(event, dict) and event.get("type") in SAID
+        ]
+        is_whole = oldest is not None and oldest < not_before
+        limited = timeline["limited"] and not is_whole
+        joined[room_id] = {"timeline": {**timeline, "events": said, "limited": limited}}
+    return {"rooms": {"join": joined}}

@@ -38,7 +38,8 @@ TOPOLOGY_TYPES: Final = frozenset(
     }
 )
 """State events of others that can change what a plan says about a room."""
-_SAID: Final = ("m.room.message", "m.room.encrypted")
+SAID: Final = ("m.room.message", "m.room.encrypted")
+"""Types of the events by which somebody says something."""
 _TEXT: Final = ("m.text", "m.emote")
 _WORDLESS: Final = frozenset({"m.image", "m.file", "m.audio", "m.video", "m.location"})
 _WORDLESS_TYPES: Final = frozenset({"m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start"})
@@ -414,7 +415,7 @@ def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
         if as_dict(event).get("sender") != bot:
             still_open.append(as_dict(event))
             continue
-        if event.get("type") not in _SAID:
+        if event.get("type") not in SAID:
             continue  # what the bot does to a room answers nobody
         content = as_dict(event.get("content"))
         answers = content.get(ANSWERS)
