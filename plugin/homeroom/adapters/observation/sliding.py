@@ -25,11 +25,12 @@ from ..errors import Unavailable
 from ..homeserver import Homeserver
 from .progress import Counting
 
-FIRST: Final = 500
+FIRST: Final = 200
 """Rooms that are asked for at first; from then on it depends on how much they have to tell."""
 AT_LEAST, AT_MOST = 20, 1000
-EVENTS_AT_ONCE: Final = 10_000
-"""State events in one answer: some three megabytes, which JSON's parser reads in 20 ms."""
+EVENTS_AT_ONCE: Final = 5_000
+"""State events in one answer: some megabyte and a half. An answer is read while the next one is
+made, so that only the last one costs time of its own."""
 REST_AT_MOST: Final = 2.0
 
 SINGLE_TYPES: Final = {
