@@ -4,14 +4,15 @@ Spaces and invites come as lists. Every other joined room is asked for by its na
 bot's Spaces link, and those that a row calls a chat, at once with their members, because a second
 question about a room costs the homeserver nearly as much as the first; all others without, so
 that a bot in large public rooms pays nothing for them, and once more if they turn out to be the
-bot's own. While one answer is read, in a thread, the next is on its way; no more than two are in
-memory.
+bot's own. While one answer is read, in a thread, the homeserver makes the next; no more than two
+are in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -185,28 +186,27 @@ class SlidingLook:
         *,
         reader: Reader | None = None,
     ) -> AsyncIterator[Told]:
-        """Rooms by their names, the next ones asked for before an answer is given out."""
+        """Rooms by their names, two requests under way: one is made while one is read."""
         asked = 0
 
-        def ask() -> asyncio.Task[Told] | None:
+        def ask() -> Iterator[asyncio.Task[Told]]:
             nonlocal asked
-            some = room_ids[asked : asked + self._at_once]
-            asked += len(some)
-            about = self._ask_about(some, state, reader=reader or self._read)
-            if some:
-                return asyncio.create_task(about)
-            about.close()
-            return None
+            if some := room_ids[asked : asked + self._at_once]:
+                asked += len(some)
+                about = self._ask_about(some, state, reader=reader or self._read)
+                yield asyncio.create_task(about)
 
-        under_way = ask()
+        under_way = deque([*ask(), *ask()])
         try:
-            while under_way is not None:
-                told = await under_way
-                under_way = ask()
+            while under_way:
+                told = await under_way[0]
+                under_way.popleft()
+                under_way.extend(ask())
                 yield told
         finally:
-            if under_way is not None:
-                under_way.cancel()
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _ask_about(
         self, room_ids: Sequence[RoomID], state: list[list[str]], *, reader: Reader
