@@ -12,7 +12,6 @@ on by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Final
 
 from maubot.plugin_base import Plugin
@@ -45,7 +44,6 @@ from .config import (
 from .decryption import Decryption
 from .deliver import Delivery
 from .domain.proof import Origin
-from .domain.topology import Invite
 from .handlers import Doors
 from .history import RoomHistory
 from .idle import IdleHandlers
@@ -451,18 +449,14 @@ class Homeroom(Plugin):
             ready.set()
         start, repairs = self.background.start, started.done.plan.repairs
         start(self.catch_up.run(), name="taking in responses")
-        self._see_to(started.done.topology.invites)
+        self.doors.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")
         assert self.inbox is not None
         start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
         start(self.upkeep.reread(), name="reading the unreadable again")
         start(self.upkeep.prune(), name="pruning")
         if started.is_resumed:
-            start(self.upkeep.find_invites(see_to=self._see_to), name="finding invites")
+            start(self.upkeep.find_invites(see_to=self.doors.remind), name="finding invites")
         if started.is_resumed or repairs:
-            verifying = self.upkeep.verify(since=started.position, see_to=self._see_to)
+            verifying = self.upkeep.verify(since=started.position, see_to=self.doors.remind)
             start(verifying, name="verifying")
-
-    def _see_to(self, invites: Iterable[Invite]) -> None:
-        for invite in invites:
-            self.doors.invited(invite)

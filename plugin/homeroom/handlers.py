@@ -9,7 +9,7 @@ object before `start()`; these are registered when the first reconcile has gone 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -138,6 +138,8 @@ class Doors:
         self._waiting_for_looks: list[int] = []
         """Numbers of the responses that named rooms to look at."""
         self._invited: set[RoomID] = set()
+        self._asked: set[RoomID] = set()
+        """Where an invite was answered in this life, or it was tried."""
         self._removals: dict[RoomID, str] = {}
 
     def take_in(
@@ -221,9 +223,16 @@ class Doors:
 
     def invited(self, invite: Invite) -> None:
         """The bot was invited; answered once, however often the server says so."""
+        self._asked.add(invite.room_id)
         if invite.room_id not in self._invited:
             self._invited.add(invite.room_id)
             self._background.start(self._answer(invite), name=f"answering {invite.inviter}")
+
+    def remind(self, invites: Iterable[Invite]) -> None:
+        """These invites are pending; those that nobody has seen to in this life are answered."""
+        for invite in invites:
+            if invite.room_id not in self._asked:
+                self.invited(invite)
 
     async def _answer(self, invite: Invite) -> None:
         try:

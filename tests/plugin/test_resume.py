@@ -528,3 +528,19 @@ async def test_stopped_right_after_its_start_it_still_knows_what_it_knew(
         mark = len(hs.requests)
         await bot.start()
         assert not [request for request in asked(bot, mark) if LOOK(request)]
+
+
+async def test_a_dead_invite_is_tried_once_in_a_life(hs: FakeHomeserver, tmp_path: Path) -> None:
+    """However many ways tell of it: the response, the list of invites, the verification."""
+    bert = hs.user("bert")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(hs.user("anna"))
+        await bot.stop()
+        bert.create_room(invite=[bot.me])
+        fault = hs.fail(Match(method="POST", path="join/"), FORBIDDEN, times=None)
+        for lives in (1, 2):
+            await bot.start()
+            await bot.settled()
+            assert len(fault.hits) == lives
+            await bot.stop()
+        fault.cancel()
