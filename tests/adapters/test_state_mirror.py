@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from maubot.lib.state_store import PgStateStore
 from mautrix.client.state_store import MemoryStateStore, StateStore
@@ -15,7 +16,7 @@ from mautrix.util.async_db import Database
 
 from homeroom.adapters.homeserver import Homeserver
 from homeroom.adapters.observation import Observer
-from homeroom.adapters.state_mirror import StateMirror, tables
+from homeroom.adapters.state_mirror import StateMirror, one_by_one, tables
 from homeroom.adapters.store import StoreError, transactions
 from homeroom.domain.marker import MARKER_TYPE
 from tests.adapters.conftest import LOG
@@ -195,6 +196,37 @@ async def test_the_sync_loop_may_write_at_the_same_time(
         assert len(written) == 1
         assert await mirror.heal() == 0
         assert set(await store.get_members(a_chat)) == {*hs.room(a_chat).joined, bert.user_id}
+
+
+@pytest.mark.parametrize("backend", ["a later schema", "memory"], indirect=True)
+@pytest.mark.parametrize("times", [1, one_by_one.WRITES_AT_MOST])
+async def test_room_by_room_it_is_tried_again(
+    hs: FakeHomeserver,
+    connect: Connect,
+    store: StateStore,
+    a_chat: RoomID,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+) -> None:
+    """There mautrix itself writes the members, and fails where the sync loop comes between."""
+    failures = iter([asyncpg.UniqueViolationError("mx_user_profile_pkey")] * times)
+    write = store.set_members
+
+    async def set_members(*arguments: Any) -> None:
+        for failure in failures:
+            raise failure
+        await write(*arguments)
+
+    monkeypatch.setattr(store, "set_members", set_members)
+    mirror = Mirror(connect, store)
+    if times < one_by_one.WRITES_AT_MOST:
+        assert await mirror.heal() == 1
+    else:
+        with pytest.raises(StoreError, match="pkey"):
+            await mirror.heal()
+    assert await mirror.heal() == (times == one_by_one.WRITES_AT_MOST)
+    assert await store.has_full_member_list(a_chat)
+    assert set(await store.get_members(a_chat)) == {*hs.room(a_chat).joined, "@bert:fake.test"}
 
 
 async def test_other_peoples_rooms_are_left_alone(

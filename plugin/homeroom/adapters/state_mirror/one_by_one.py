@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+import asyncpg
 from mautrix.client.state_store import StateStore
 from mautrix.types import Member as StoredMember
 from mautrix.types import (
@@ -23,6 +25,8 @@ from .create_events import read_create_event
 T = TypeVar("T")
 
 MEMBERSHIPS: Final = tuple(Membership)
+WRITES_AT_MOST: Final = 5
+"""Attempts to write one room while the sync loop writes the same rows."""
 
 
 async def heal(store: StateStore, room: Room) -> bool:
@@ -32,7 +36,19 @@ async def heal(store: StateStore, room: Room) -> bool:
         StoreError: the database of the state store failed.
     """
     with attempt(f"bring the state store up to date for {room.room_id}"):
-        return await _heal(store, room)
+        return await _heal_among_others(store, room)
+
+
+async def _heal_among_others(store: StateStore, room: Room) -> bool:
+    """Heal a room while mautrix's sync loop writes, too.
+
+    Its list of members is deleted and written anew: on PostgreSQL a member whom the sync loop
+    writes in between is one too many, and nothing is written.
+    """
+    for _ in range(WRITES_AT_MOST - 1):
+        with suppress(asyncpg.UniqueViolationError, sqlite3.IntegrityError):
+            return await _heal(store, room)
+    return await _heal(store, room)
 
 
 async def _heal(store: StateStore, room: Room) -> bool:
