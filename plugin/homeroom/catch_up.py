@@ -43,7 +43,7 @@ PAGES_AT_MOST: Final = 20
 """Pages of `/messages`, 100 events each, that are read to fill one gap."""
 
 TakeIn = Callable[..., None]
-"""`Handlers.take_in`."""
+"""`Doors.take_in`."""
 
 
 class CatchUp:
@@ -154,23 +154,17 @@ class CatchUp:
         For a start without a position, when nothing else tells what was said while the bot was
         away: it costs as much as was said lately.
         """
-        chats = self._routes.chat_rooms()
-        for seconds in waits(RETRY_AFTER):
-            try:
-                async for response in recent_timelines(
-                    self._homeserver, chats, not_before=not_before
-                ):
-                    whole = await self._fill_gaps(response, not_before)
-                    self._found_open(open_answers(whole, bot=self._homeserver.bot))
-                    open_ = without_answered(whole, bot=self._homeserver.bot)
-                    self._hand_on(open_, not_before=not_before, is_live=False)
-                return
-            except Refused as e:
-                self._log.warning("What was said meanwhile is not to be had: %s", e)
-                return
-            except HomeserverError as e:
-                self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
-            await asyncio.sleep(seconds)
+        try:
+            await self._keep_trying(self._take_recent, self._routes.chat_rooms(), not_before)
+        except Refused as e:
+            self._log.warning("What was said meanwhile is not to be had: %s", e)
+
+    async def _take_recent(self, chats: list[RoomID], not_before: int) -> None:
+        async for response in recent_timelines(self._homeserver, chats, not_before=not_before):
+            whole = await self._fill_gaps(response, not_before)
+            self._found_open(open_answers(whole, bot=self._homeserver.bot))
+            open_ = without_answered(whole, bot=self._homeserver.bot)
+            self._hand_on(open_, not_before=not_before, is_live=False)
 
     def _hand_on(
         self,

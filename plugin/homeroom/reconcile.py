@@ -141,7 +141,7 @@ class Reconciler:
             if on_progress is not None:
                 on_progress(progress)
 
-        topology = await self._observer.look(likely=_rooms_in(records), on_progress=report)
+        topology = await self._observer.look(likely=records.room_ids, on_progress=report)
         looked = time.monotonic()
         plan = await self._plan(topology, records)
         decided = time.monotonic()
@@ -192,7 +192,7 @@ class Reconciler:
                 raise
             done = replace(
                 done,
-                plan=replace(done.plan, rooms=len(_rooms_in(self._routes.records))),
+                plan=replace(done.plan, rooms=len(self._routes.records.room_ids)),
                 seconds=time.monotonic() - started,
             )
             await self._report(done, title="Reconciled")
@@ -214,7 +214,7 @@ class Reconciler:
         started = time.monotonic()
         with self._noting_failure(), many_objects():
             topology = await self._observer.look(
-                likely=_rooms_in(self._routes.records), rest=RESTS, on_progress=self._say_how_far
+                likely=self._routes.records.room_ids, rest=RESTS, on_progress=self._say_how_far
             )
             plan = await self._plan(topology, self._routes.records)
             if plan.changes:
@@ -435,11 +435,6 @@ class Reconciler:
             self._log.debug("Finding: %s", finding)
         for room in plan.unreadable:
             self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
-
-
-def _rooms_in(records: Records) -> frozenset[RoomID]:
-    """Every room that a row names."""
-    return frozenset(records.chats).union(home.space_id for home in records.homes.values())
 
 
 def _room_of(change: Change) -> RoomID:

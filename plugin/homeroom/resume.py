@@ -25,7 +25,6 @@ from .adapters.homeserver import Homeserver
 from .adapters.store import Position, Store
 from .clock import now
 from .domain.changes import rooms_to_look_at
-from .domain.model import Records
 from .domain.proof import Digest, Origin, prove
 from .reconcile import Reconciled, Reconciler
 
@@ -94,15 +93,11 @@ class Resumption:
                 return None
         finally:
             asking.cancel()
-        changed = rooms_to_look_at(response, bot=self._origin().bot, is_ours=_is_in(records))
+        ours = records.room_ids
+        changed = rooms_to_look_at(response, bot=position.bot, is_ours=ours.__contains__)
         if len(changed) > max(MANY, TOO_MANY * len(records.chats)):
             self._log.info("%d rooms have changed: looking at everything", len(changed))
             return None
         done = await self._reconciler.resume(records, digest, changed, bot=position.bot)
         looked_at = changed.difference(room.room_id for room in done.plan.unreadable)
         return Resumed(position=position, response=response, done=done, looked_at=looked_at)
-
-
-def _is_in(records: Records) -> Callable[[RoomID], bool]:
-    spaces = {home.space_id for home in records.homes.values()}
-    return lambda room_id: room_id in records.chats or room_id in spaces

@@ -42,7 +42,7 @@ class Routes:
     def trust(self, records: Records) -> None:
         """Take over rows that are proved to be true: their rooms need no look."""
         self.load(records)
-        self._read = {*records.chats, *self._owners_of_space}
+        self._read = set(records.room_ids)
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Take over rows that were just written."""
@@ -162,8 +162,7 @@ class Routes:
 
     def rooms_of(self, owners: Iterable[UserID]) -> frozenset[RoomID]:
         """Every room that a row of these owners names."""
-        records = self.records_of(owners)
-        return frozenset(records.chats) | {home.space_id for home in records.homes.values()}
+        return self.records_of(owners).room_ids
 
     def records_of(self, owners: Iterable[UserID]) -> Records:
         """The rows of these owners."""

@@ -12,9 +12,10 @@ from typing import Any
 
 from mautrix.types import RoomID, UserID
 
+from .events import events_in
 from .marker import MARKER_TYPE
 from .room_state import STATE_TYPES
-from .shapes import as_dict, as_list
+from .shapes import as_dict
 
 
 def rooms_to_look_at(
@@ -43,15 +44,14 @@ def rooms_made_by_the_bot(response: object, *, bot: UserID) -> frozenset[RoomID]
     joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
     found: set[RoomID] = set()
     for key, entry in joined.items():
-        for part in ("state", "timeline"):
-            for event in map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events"))):
-                kind, state_key = event.get("type"), event.get("state_key")
-                if event.get("sender") != bot or not isinstance(state_key, str):
-                    continue
-                if kind in ("m.room.create", MARKER_TYPE):
-                    found.add(RoomID(key))
-                elif kind == "m.space.child" and state_key.startswith("!"):
-                    found.add(RoomID(state_key))
+        for event in events_in(entry):
+            kind, state_key = event.get("type"), event.get("state_key")
+            if event.get("sender") != bot or not isinstance(state_key, str):
+                continue
+            if kind in ("m.room.create", MARKER_TYPE):
+                found.add(RoomID(key))
+            elif kind == "m.space.child" and state_key.startswith("!"):
+                found.add(RoomID(state_key))
     return frozenset(found)
 
 
@@ -59,11 +59,9 @@ def _in_room(
     room_id: RoomID, entry: dict[str, Any], *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> Iterator[RoomID]:
     ours = is_ours(room_id)
-    timeline = as_dict(entry.get("timeline"))
-    state = as_list(as_dict(entry.get("state")).get("events"))
-    if ours and timeline.get("limited") is True:
+    if ours and as_dict(entry.get("timeline")).get("limited") is True:
         yield room_id  # what was left out may have taken back state
-    for event in map(as_dict, [*state, *as_list(timeline.get("events"))]):
+    for event in events_in(entry):
         kind, key, sender = event.get("type"), event.get("state_key"), event.get("sender")
         if kind == "m.room.redaction" and ours:
             yield room_id

@@ -323,11 +323,16 @@ def _read_arrival(
 
 def _read_create(entry: dict[str, Any]) -> dict[str, Any]:
     """The content of the create event, as a room that is new to the bot is told whole."""
-    for part in ("state", "timeline"):
-        for event in map(as_dict, as_list(as_dict(entry.get(part)).get("events"))):
-            if event.get("type") == "m.room.create":
-                return as_dict(event.get("content"))
+    for event in events_in(entry):
+        if event.get("type") == "m.room.create":
+            return as_dict(event.get("content"))
     return {}
+
+
+def events_in(entry: object) -> Iterator[dict[str, Any]]:
+    """Every event that a response tells of one room: its state first, then its timeline."""
+    for part in ("state", "timeline"):
+        yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
 
 
 def rooms_with_other_members(response: object) -> frozenset[RoomID]:
@@ -347,9 +352,8 @@ def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
     return frozenset(
         RoomID(room_id)
         for room_id, entry in rooms.items()
-        for part in ("state", "timeline")
-        for event in as_list(as_dict(as_dict(entry).get(part)).get("events"))
-        if as_dict(event).get("type") in ("m.room.encryption", "m.room.encrypted")
+        for event in events_in(entry)
+        if event.get("type") in ("m.room.encryption", "m.room.encrypted")
     )
 
 

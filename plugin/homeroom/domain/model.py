@@ -96,3 +96,8 @@ class Records:
 
     homes: Mapping[UserID, Home] = field(default_factory=dict)
     chats: Mapping[RoomID, Chat] = field(default_factory=dict)
+
+    @property
+    def room_ids(self) -> frozenset[RoomID]:
+        """Every room that a row names."""
+        return frozenset(self.chats).union(home.space_id for home in self.homes.values())

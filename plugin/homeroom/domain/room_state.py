@@ -34,6 +34,8 @@ STATE_TYPES: Final = (
     "m.room.member",
 )
 """The state that an observation needs; everything else may be left out by the server."""
+TYPES_WITHOUT_MEMBERS: Final = tuple(kind for kind in STATE_TYPES if kind != "m.room.member")
+"""Of rooms that may be anybody's: there can be a great many members."""
 
 Events = dict[str, dict[str, dict[str, Any]]]
 """type -> state key -> event, each with a dict as content and a text as sender."""

@@ -9,7 +9,8 @@ had there is no look at all (`Unavailable` is raised).
     sliding    the fast way: simplified sliding sync (MSC4186), some hundred rooms at a time
     by_room    every room's `/state`, some at once
     by_sync    one filtered `/sync`, for what `/state` cannot say
-    progress   how far a look is
+    found      what a look has found so far
+    progress   how far it is
 """
 
 from __future__ import annotations

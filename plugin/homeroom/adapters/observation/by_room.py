@@ -8,42 +8,36 @@ from typing import Any, Final
 
 from mautrix.types import RoomID, UserID
 
-from ...domain.room_state import Shared, read_room
+from ...domain.room_state import read_room
 from ...domain.topology import Room, Unreadable
 from ..batches import batches
 from ..errors import HomeserverError, Refused, TooLarge
 from ..homeserver import Homeserver
-from .progress import Counting
+from .found import Found
 
 AT_ONCE: Final = 100
 """Rooms that wait for their turn; how many requests are under way is the adapter's to bound."""
-
-Rooms = dict[RoomID, Room | Unreadable]
 
 
 class RoomByRoom:
     """One look.
 
     Args:
-        rooms: what is found is added to it: read, or `Unreadable`. Rooms whose own state says
-            that the bot is not joined any more are left out.
+        found: every room is added to it: read, or `Unreadable`. Rooms whose own state says that
+            the bot is not joined any more are left out.
     """
 
-    def __init__(
-        self, homeserver: Homeserver, *, rooms: Rooms, shared: Shared, counting: Counting
-    ) -> None:
+    def __init__(self, homeserver: Homeserver, found: Found) -> None:
         self._homeserver = homeserver
-        self._rooms = rooms
-        self._shared = shared
-        self._counting = counting
+        self._found = found
         self.not_this_way: set[RoomID] = set()
         """Rooms of which `/state` will not tell, however often it is asked; `Unreadable`, too."""
 
     async def at(self, room_ids: Iterable[RoomID]) -> None:
         for batch in batches(sorted(room_ids), AT_ONCE):
-            found = await asyncio.gather(*(self._read(room_id) for room_id in batch))
-            self._rooms |= {room.room_id: room for room in found if room is not None}
-            self._counting.add(len(batch))
+            read = await asyncio.gather(*(self._read(room_id) for room_id in batch))
+            rooms = {room.room_id: room for room in read if room is not None}
+            self._found.add(rooms, looked_at=len(batch))
 
     async def _read(self, room_id: RoomID) -> Room | Unreadable | None:
         bot = self._homeserver.bot
@@ -55,7 +49,7 @@ class RoomByRoom:
             return Unreadable(room_id=room_id, reason=str(e))
         if has_left(events, bot=bot):
             return None
-        return read_room(room_id, events, bot=bot, shared=self._shared)
+        return read_room(room_id, events, bot=bot, shared=self._found.shared)
 
 
 def has_left(events: Iterable[Any], *, bot: UserID) -> bool:

@@ -17,7 +17,13 @@ from typing import Any, Final
 
 from mautrix.types import RoomID
 
-from ...domain.room_state import STATE_TYPES, Shared, add_members, read_invite, read_room
+from ...domain.room_state import (
+    TYPES_WITHOUT_MEMBERS,
+    Shared,
+    add_members,
+    read_invite,
+    read_room,
+)
 from ...domain.topology import Invite, Room
 from ..batches import batches
 from ..errors import HomeserverError, Unavailable
@@ -35,10 +41,9 @@ async def read_rooms(
     Members are only asked for where the room may be Homeroom's.
     """
     rooms: dict[RoomID, Room] = {}
-    without_members = [kind for kind in STATE_TYPES if kind != "m.room.member"]
     for batch in batches(sorted(room_ids), AT_ONCE):
         found = {}
-        states = await _state(homeserver, batch, without_members)
+        states = await _state(homeserver, batch, TYPES_WITHOUT_MEMBERS)
         await asyncio.gather(*(_add_create(homeserver, *state) for state in states.items()))
         for room_id, events in states.items():
             room = read_room(room_id, events, bot=homeserver.bot, shared=shared)

@@ -9,13 +9,13 @@ from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ...domain.marker import MARKER_TYPE
-from ...domain.room_state import Shared
 from ...domain.topology import Invite, Topology
 from ..errors import HomeserverError
 from ..homeserver import Homeserver
 from . import by_sync
-from .by_room import RoomByRoom, Rooms
-from .progress import Counting, OnProgress
+from .by_room import RoomByRoom
+from .found import Found
+from .progress import OnProgress
 from .sliding import SlidingLook
 
 MANY: Final = 20
@@ -48,28 +48,20 @@ class Observer:
         """
         position = await self._homeserver.position()
         joined = await self._homeserver.joined_rooms()
-        rooms: Rooms = {}
-        shared, counting = Shared(), Counting(total=len(joined), report=on_progress)
+        found = Found.nothing(joined, on_progress=on_progress)
         invites: list[Invite] | None = None
         if await self._homeserver.supports_sliding_sync():
-            sliding = SlidingLook(
-                self._homeserver,
-                joined=joined,
-                rooms=rooms,
-                shared=shared,
-                counting=counting,
-                rest=rest,
-            )
+            sliding = SlidingLook(self._homeserver, found, rest=rest)
             try:
                 invites = await sliding.everywhere(likely=likely)
             except HomeserverError as e:
                 self._log.warning("Sliding sync failed, reading room by room instead: %s", e)
         if invites is None:
             invites = await by_sync.pending_invites(self._homeserver)
-        await self._read_the_rest(joined, rooms, shared=shared, counting=counting)
+        await self._read_the_rest(found)
         return Topology(
             bot=self._homeserver.bot,
-            rooms=rooms,
+            rooms=found.rooms,
             invites=tuple(sorted(invites, key=lambda invite: invite.room_id)),
             position=position,
         )
@@ -81,15 +73,8 @@ class Observer:
             HomeserverError: they are not to be had.
         """
         if await self._homeserver.supports_sliding_sync():
-            sliding = SlidingLook(
-                self._homeserver,
-                joined=frozenset(),
-                rooms={},
-                shared=Shared(),
-                counting=Counting(total=0, report=None),
-            )
             try:
-                return await sliding.invites()
+                return await SlidingLook(self._homeserver, Found.nothing()).invites()
             except HomeserverError as e:
                 self._log.debug("Sliding sync failed, asking /sync for invites: %s", e)
         return await by_sync.pending_invites(self._homeserver)
@@ -112,34 +97,24 @@ class Observer:
         self, wanted: frozenset[RoomID], *, first: Way | None = None
     ) -> Topology:
         """Look at rooms that are joined; if they are many, first in the fast way."""
-        rooms: Rooms = {}
-        shared, counting = Shared(), Counting(total=len(wanted), report=None)
+        found = Found.nothing(wanted)
         if first is not None and len(wanted) >= MANY:
             try:
                 if await self._homeserver.supports_sliding_sync():
-                    sliding = SlidingLook(
-                        self._homeserver,
-                        joined=wanted,
-                        rooms=rooms,
-                        shared=shared,
-                        counting=counting,
-                    )
-                    await first(sliding, sorted(wanted))
+                    await first(SlidingLook(self._homeserver, found), sorted(wanted))
             except HomeserverError as e:
                 self._log.debug("Sliding sync failed, reading room by room instead: %s", e)
-        await self._read_the_rest(wanted, rooms, shared=shared, counting=counting)
-        return Topology(bot=self._homeserver.bot, rooms=rooms)
+        await self._read_the_rest(found)
+        return Topology(bot=self._homeserver.bot, rooms=found.rooms)
 
-    async def _read_the_rest(
-        self, wanted: frozenset[RoomID], rooms: Rooms, *, shared: Shared, counting: Counting
-    ) -> None:
-        """Read what was not told yet of the wanted rooms, in whatever way it is told."""
-        one_by_one = RoomByRoom(self._homeserver, rooms=rooms, shared=shared, counting=counting)
-        await one_by_one.at(wanted - rooms.keys())
-        if one_by_one.not_this_way:
-            rooms |= await by_sync.read_rooms(
-                self._homeserver, one_by_one.not_this_way, shared=shared
-            )
+    async def _read_the_rest(self, found: Found) -> None:
+        """Read what was not told yet, in whatever way it is told."""
+        one_by_one = RoomByRoom(self._homeserver, found)
+        await one_by_one.at(found.left)
+        more = await by_sync.read_rooms(
+            self._homeserver, one_by_one.not_this_way, shared=found.shared
+        )
+        found.rooms.update(more)  # they were counted when they could not be read
 
     async def could_be_ours(self, room_id: RoomID) -> bool:
         """Whether a room whose state cannot be read may be Homeroom's.

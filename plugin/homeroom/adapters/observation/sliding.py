@@ -20,11 +20,11 @@ from uuid import uuid4
 
 from mautrix.types import RoomID, UserID
 
-from ...domain.room_state import STATE_TYPES, Shared, add_members, read_invite, read_room
-from ...domain.topology import Invite, Room, Unreadable
+from ...domain.room_state import TYPES_WITHOUT_MEMBERS, add_members, read_invite, read_room
+from ...domain.topology import Invite, Room
 from ..errors import Unavailable
 from ..homeserver import Homeserver
-from .progress import Counting
+from .found import Found
 
 FIRST: Final = 200
 """Rooms that are asked for at first; from then on it depends on how much they have to tell."""
@@ -43,11 +43,10 @@ SINGLE_TYPES: Final = {
     "m.room.join_rules",
 }
 REQUIRED_STATE: Final = [
-    [kind, "" if kind in SINGLE_TYPES else "*"] for kind in STATE_TYPES if kind != "m.room.member"
+    [kind, "" if kind in SINGLE_TYPES else "*"] for kind in TYPES_WITHOUT_MEMBERS
 ]
 MEMBERS: Final = [["m.room.member", "*"]]
 
-Rooms = dict[RoomID, Room | Unreadable]
 Answer = dict[str, Any]
 Reader = Callable[[Answer], "Told"]
 Lists = Mapping[str, tuple[list[list[str]], dict[str, Any]]]
@@ -77,27 +76,14 @@ class SlidingLook:
     """One look.
 
     Args:
-        joined: the rooms that count; whatever else is told is passed over.
-        rooms: what is told is added to it as it comes, so that it is not lost if the rest fails.
+        found: what is told is added to it as it comes.
         rest: seconds of rest for each second of asking.
     """
 
-    def __init__(
-        self,
-        homeserver: Homeserver,
-        *,
-        joined: frozenset[RoomID],
-        rooms: Rooms,
-        shared: Shared,
-        counting: Counting,
-        rest: float = 0.0,
-    ) -> None:
+    def __init__(self, homeserver: Homeserver, found: Found, *, rest: float = 0.0) -> None:
         self._homeserver = homeserver
         self._bot: UserID = homeserver.bot
-        self._joined = joined
-        self._rooms = rooms
-        self._shared = shared
-        self._counting = counting
+        self._found = found
         self._rest = rest
         self._at_once = FIRST
 
@@ -105,7 +91,7 @@ class SlidingLook:
         """Look at everything; returns the pending invites.
 
         Raises:
-            HomeserverError: the server does not do its part. What it told by then is in `rooms`.
+            HomeserverError: the server does not do its part. What it told by then is in `found`.
         """
         invites: list[Invite] = []
         async for told in self._windows(LISTS):
@@ -113,9 +99,9 @@ class SlidingLook:
             invites += told.invites
         # In the order of the Spaces: what was made together lies together in the database there.
         expected = dict.fromkeys((*self._linked(), *likely))
-        left = self._joined - self._rooms.keys()
+        left = self._found.left
         await self.at([room_id for room_id in expected if room_id in left])
-        await self.at_strange(sorted(self._joined - self._rooms.keys()))
+        await self.at_strange(sorted(self._found.left))
         return invites
 
     async def invites(self) -> list[Invite]:
@@ -144,7 +130,7 @@ class SlidingLook:
 
     def _linked(self) -> Iterator[RoomID]:
         """The rooms that the bot has linked from Spaces of its own, Space by Space."""
-        for space in self._rooms.values():
+        for space in self._found.rooms.values():
             if isinstance(space, Room) and space.creator == self._bot:
                 for child, link in space.children.items():
                     if link.linked and link.sender == self._bot:
@@ -229,8 +215,7 @@ class SlidingLook:
         return told
 
     def _take(self, told: Told) -> None:
-        self._rooms |= told.rooms
-        self._counting.add(len(told.rooms))
+        self._found.add(told.rooms, looked_at=len(told.rooms))
 
     def _read(self, answer: Answer) -> Told:
         """What an answer says; called in a thread."""
@@ -246,9 +231,9 @@ class SlidingLook:
                 continue
             state = _state(entry)
             events += len(state or ())
-            if room_id not in self._joined or state is None:
+            if room_id not in self._found.joined or state is None:
                 continue
-            room = read_room(room_id, state, bot=self._bot, shared=self._shared)
+            room = read_room(room_id, state, bot=self._bot, shared=self._found.shared)
             if not isinstance(room, Room):
                 continue
             if room.mirror is None or room.membership(self._bot) == "join":
@@ -265,7 +250,7 @@ class SlidingLook:
             state = _state(entry) or []
             entries, events = entries + 1, events + len(state)
             if room_id in incomplete:
-                room = add_members(incomplete[room_id], state, shared=self._shared)
+                room = add_members(incomplete[room_id], state, shared=self._found.shared)
                 if room.membership(self._bot) == "join":
                     rooms[room_id] = room
         return Told(rooms, {}, [], events, entries, {}, None)

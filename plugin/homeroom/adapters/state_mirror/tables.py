@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from mautrix.client.state_store.asyncpg import PgStateStore
 from mautrix.types import RoomID, UserID
-from mautrix.util.async_db import Database, Scheme
+from mautrix.util.async_db import Database
 
 from ...domain.topology import Room
 from ..store.errors import attempt
@@ -93,8 +93,7 @@ async def heal(database: Database, rooms: Sequence[Room], *, bot: UserID) -> int
     """
     wrong = await outdated(database, rooms)
     if wrong:
-        is_postgres = database.scheme is not Scheme.SQLITE
-        rows = await asyncio.to_thread(_rows, wrong, bot=bot, is_postgres=is_postgres)
+        rows = await asyncio.to_thread(_rows, wrong, bot=bot)
         of = f"{wrong[0].room_id} and {len(wrong) - 1} others"
         with attempt(f"bring the state store up to date for {of}"):
             async with transaction(database) as writing:
@@ -151,9 +150,10 @@ def _is_same(stored: object, observed: str) -> bool:
         return False
 
 
-def _rows(rooms: Iterable[Room], *, bot: UserID, is_postgres: bool) -> _Rows:
+def _rows(rooms: Iterable[Room], *, bot: UserID) -> _Rows:
+    """Sorted, so that two that write at once wait for each other and never both."""
     rows = _Rows([], [])
-    for room in rooms:
+    for room in sorted(rooms, key=lambda room: room.room_id):
         mirror = room.mirror
         assert mirror is not None
         is_encrypted = True if mirror.encryption is not None else None
@@ -170,8 +170,4 @@ def _rows(rooms: Iterable[Room], *, bot: UserID, is_postgres: bool) -> _Rows:
             (room.room_id, user_id, member.membership, member.displayname, member.avatar_url)
             for user_id, member in sorted(room.members.items())
         )
-    if is_postgres:
-        # Two that write at once then wait for each other, and never both.
-        rows.rooms.sort(key=lambda row: str(row[0]))
-        rows.members.sort(key=lambda row: (str(row[0]), str(row[1])))
     return rows

@@ -43,8 +43,6 @@ _PROOF: Final = "proof"
 """The keys of the rows of `sync_state`."""
 BATCH: Final = 500
 """Rows that are made ready, or handed to the database, at once: others live in this process."""
-
-
 _UNKNOWN: Final = "unknown"
 """No proof: whatever the database says, it is written over."""
 
@@ -106,7 +104,7 @@ class Store:
                     statements.WRITE_CHAT,
                     ({**chat_values(chats[room_id]), **times} for room_id in sorted(chats)),
                 )
-                await self._write_proof(writing, None)
+                await self._write_proof(writing, None, at=None)
         self._proof = None
 
     async def was_handled(self, event_id: EventID) -> bool:
@@ -197,7 +195,7 @@ class Store:
         if proof != self._proof:
             with attempt("note a proof"):
                 async with transaction(self._database) as writing:
-                    await self._write_proof(writing, proof)
+                    await self._write_proof(writing, proof, at=await _token(writing))
             self._proof = proof
 
     async def save_position(
@@ -215,13 +213,15 @@ class Store:
                         key=_POSITION, value=token, bot=bot, saved_at=self._now()
                     )
                 )
-                await self._write_proof(writing, proof)
+                await self._write_proof(writing, proof, at=token)
         self._proof = proof
 
-    async def _write_proof(self, writing: Connection, proof: str | None) -> None:
+    async def _write_proof(
+        self, writing: Connection, proof: str | None, *, at: str | None
+    ) -> None:
         """In the transaction of what it is about; `_proof` is set when that is through."""
         self._proof = _UNKNOWN
-        text = "" if proof is None else f"{proof} {await _token(writing)}"
+        text = "" if proof is None else f"{proof} {at}"
         await writing.execute(
             *statements.WRITE_SYNC_STATE(key=_PROOF, value=text, bot="", saved_at=self._now())
         )
