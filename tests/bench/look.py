@@ -23,15 +23,11 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -49,6 +45,7 @@ from tests.bench.figures import (
 from tests.bench.gauge import until_idle
 from tests.bench.growth import plot
 from tests.bench.lives import Life, Lives
+from tests.bench.place import add_place, directories, measured_with
 from tests.bench.report import report
 from tests.bench.ways import WAYS
 from tests.bench.world import Api, Crowd, World, populate, rename
@@ -347,14 +344,13 @@ async def on_scene(world: World, directory: Path) -> AsyncIterator[Scene]:
 
 async def bench(options: Options) -> int:
     """Measure, print, write down; return the exit status."""
-    directory = Path(tempfile.mkdtemp(prefix="homeroom-bench-"))
-    of_synapse = Path(tempfile.mkdtemp(prefix="homeroom-bench-", dir=options.synapse))
     load = os.getloadavg()[0]
     try:
-        worlds = [await populate(homes=homes) for homes in options.homes]
-        if options.crowd:
-            worlds.append(await populate(homes=CROWD_HOMES, crowd=CROWD))
         async with AsyncExitStack() as exits:
+            directory, of_synapse = exits.enter_context(directories(of_synapse=options.synapse))
+            worlds = [await populate(homes=homes) for homes in options.homes]
+            if options.crowd:
+                worlds.append(await populate(homes=CROWD_HOMES, crowd=CROWD))
             postgres = None
             if "postgres" in options.databases:
                 postgres = await exits.enter_async_context(Postgres())
@@ -376,13 +372,8 @@ async def bench(options: Options) -> int:
                     found = _results(options, scenes, measuring.measured, load_before=load)
                     options.results.parent.mkdir(parents=True, exist_ok=True)
                     options.results.write_text(json.dumps(found, indent=1))
-    except StepFailedError as failure:
-        print(f"\n{failure.report()}\n\nThe logs are in {directory} and {of_synapse}")
+    except StepFailedError:
         return 2
-    except BaseException:
-        _remove(directory, of_synapse)
-        raise
-    _remove(directory, of_synapse)
     return show(options.results, picture=options.picture)
 
 
@@ -430,25 +421,17 @@ def show(results: Path, *, picture: Path) -> int:
 
 
 def _measured_with(options: Options, *, load_before: float) -> list[str]:
-    packages = [f"{name} {version(name)}" for name in ("matrix-synapse", "maubot", "matrix-nio")]
     slow = f"of what takes more than {SLOW:g} s {options.repeats_of_slow}"
-    load = f"load {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
     return [
         f"Rounds: {options.repeats}, {slow} (seed {options.seed})",
-        f"Python {platform.python_version()}, {', '.join(packages)}; Synapse on SQLite",
-        f"Synapse's files: in {options.synapse}; Homeroom's: in {tempfile.gettempdir()}",
-        f"All of it on one machine: {os.cpu_count()} CPUs, {load}",
+        *measured_with(
+            "matrix-synapse",
+            "maubot",
+            "matrix-nio",
+            of_synapse=options.synapse,
+            load_before=load_before,
+        ),
     ]
-
-
-def _remove(*directories: Path) -> None:
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _in_memory() -> Path:
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def read_options() -> Options | tuple[Path, Path]:
@@ -474,7 +457,7 @@ def read_options() -> Options | tuple[Path, Path]:
     add("--linger", type=float, default=0, help="seconds to look for stalls after intact starts")
     add("--explain", type=float, help="milliseconds: note where the loop was in longer stalls")
     add("--seed", type=int, default=1, help="of the order within each round")
-    add("--synapse", type=Path, default=_in_memory(), help="where Synapse's files are to lie")
+    add_place(parser)
     add("--results", type=Path, default=RESULTS, help="where to write every measurement")
     add("--picture", type=Path, default=PICTURE, help="where to draw the growth")
     add("--show", action="store_true", help="measure nothing, show what --results has")

@@ -18,20 +18,17 @@ import argparse
 import asyncio
 import json
 import os
-import platform
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from tests.bench.gauge import cpu_seconds, until_idle
+from tests.bench.place import add_place, directories, measured_with
 from tests.integration import homes
 from tests.stack.console import StepFailedError, run, step
 from tests.stack.http import Json
@@ -207,14 +204,13 @@ async def invite_bare(person: Person, bot: Account, names: Sequence[str]) -> lis
 
 async def bench(options: Options) -> int:
     """Measure, print, write down; return the exit status."""
-    directory = Path(tempfile.mkdtemp(prefix="homeroom-bench-"))
-    of_synapse = Path(tempfile.mkdtemp(prefix="homeroom-bench-", dir=options.synapse))
     load = os.getloadavg()[0]
     per_owner = min(options.rooms, _CHATS_PER_OWNER)
     names = [f"Chat {number}" for number in range(1, per_owner + 1)]
     rounds: list[Round] = []
     try:
         async with AsyncExitStack() as exits:
+            directory, of_synapse = exits.enter_context(directories(of_synapse=options.synapse))
             config = {
                 **DEFAULT_CONFIG,
                 "rooms": {"initial_chats": names},
@@ -253,13 +249,8 @@ async def bench(options: Options) -> int:
                         rounds.append(await measuring.at_once(side, options.each))
                         rate = len(rounds[-1].latencies) / rounds[-1].seconds
                         current.result = f"{rate:.1f} a second"
-    except StepFailedError as failure:
-        print(f"\n{failure.report()}\n\nThe servers' logs are in {directory} and {of_synapse}")
+    except StepFailedError:
         return 2
-    except BaseException:
-        _remove(directory, of_synapse)
-        raise
-    _remove(directory, of_synapse)
     return _conclude(options, rounds, load_before=load)
 
 
@@ -339,16 +330,14 @@ def report(summary: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
 
 
 def _measured_with(options: Options, *, load_before: float) -> list[str]:
-    packages = [f"{name} {version(name)}" for name in ("matrix-synapse", "maubot")]
-    load = f"load {load_before:.1f} before, {os.getloadavg()[0]:.1f} after"
     return [
         (
             f"Rounds: {options.rounds} each way, of {options.alone} messages one at a time and"
             f" {options.each} in each room; settings: {options.config}"
         ),
-        f"Python {platform.python_version()}, {' and '.join(packages)} on SQLite, no rate limits",
-        f"Synapse's files: in {options.synapse}; maubot's: in {tempfile.gettempdir()}",
-        f"All of it on one machine: {os.cpu_count()} CPUs, {load}",
+        *measured_with(
+            "matrix-synapse", "maubot", of_synapse=options.synapse, load_before=load_before
+        ),
     ]
 
 
@@ -358,16 +347,6 @@ def _rooms(at_once: str) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
-
-
-def _remove(*directories: Path) -> None:
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _in_memory() -> Path:
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def read_options() -> Options:
@@ -380,7 +359,7 @@ def read_options() -> Options:
     add("--alone", type=int, default=50, help="messages per round and side, one at a time")
     add("--each", type=int, default=6, help="messages per round and side in each room, at once")
     add("--config", default="{}", help="JSON: settings that are not as they come")
-    add("--synapse", type=Path, default=_in_memory(), help="where Synapse's files are to lie")
+    add_place(parser)
     found = Options(**vars(parser.parse_args()))
     if found.rooms < 2 or (found.rooms > _CHATS_PER_OWNER and found.rooms % _CHATS_PER_OWNER):
         parser.error(f"--rooms {found.rooms}: expected 2 or more, or of {_CHATS_PER_OWNER}")

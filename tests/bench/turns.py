@@ -20,24 +20,21 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from tests.bench.gauge import cpu_seconds
+from tests.bench.place import add_place, directories, measured_with
 from tests.integration import homes
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Say
 from tests.stack.console import StepFailedError, run, step
@@ -296,14 +293,13 @@ async def move_in(
 
 async def bench(options: Options) -> int:
     """Measure, print, write down; return the exit status."""
-    directory = Path(tempfile.mkdtemp(prefix="homeroom-bench-"))
-    of_synapse = Path(tempfile.mkdtemp(prefix="homeroom-bench-", dir=options.synapse))
     load_before = os.getloadavg()[0]
     per_owner = min(options.chats, _CHATS_PER_OWNER)
     names = [f"Chat {number}" for number in range(1, per_owner + 1)]
     rounds: list[Round] = []
     try:
         async with AsyncExitStack() as exits:
+            directory, of_synapse = exits.enter_context(directories(of_synapse=options.synapse))
             server = await exits.enter_async_context(AgentServer())
             agent = Agent(options, server)
             config = {
@@ -340,13 +336,8 @@ async def bench(options: Options) -> int:
                         rounds.append(await measuring.round(side, questions))
                         median = statistics.median(turn.total for turn in rounds[-1].turns)
                         current.result = f"median {median:.2f} s"
-    except StepFailedError as failure:
-        print(f"\n{failure.report()}\n\nThe servers' logs are in {directory} and {of_synapse}")
+    except StepFailedError:
         return 2
-    except BaseException:
-        _remove(directory, of_synapse)
-        raise
-    _remove(directory, of_synapse)
     measured_with = _measured_with(options, load_before=load_before)
     summary = summarise(rounds)
     RESULTS.parent.mkdir(exist_ok=True)
@@ -430,20 +421,14 @@ def report(summary: dict[str, dict[str, float]]) -> list[str]:
 def _measured_with(options: Options, *, load_before: float) -> list[str]:
     shortest, longest = (options.seconds * (1 + sign * _SPREAD) for sign in (-1, 1))
     manner = f"in {_PIECES} pieces meanwhile" if options.stream else "whole at the end"
-    packages = [f"{name} {version(name)}" for name in ("matrix-synapse", "maubot")]
     return [
         f"Under way at any time: {options.parallel} turns, in {options.chats} chats",
         f"Rounds: {options.rounds} each way, in turn, of {options.turns} turns",
         f"Platform: a webhook, {shortest:g} to {longest:g} s (seed {options.seed}), {manner}",
-        f"Python {platform.python_version()}, {' and '.join(packages)} on SQLite, no rate limits",
-        f"Synapse's files: in {options.synapse}; maubot's: in {tempfile.gettempdir()}",
-        f"All of it on one machine: {os.cpu_count()} CPUs, load {load_before:.1f} before",
+        *measured_with(
+            "matrix-synapse", "maubot", of_synapse=options.synapse, load_before=load_before
+        ),
     ]
-
-
-def _remove(*directories: Path) -> None:
-    for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _p95(numbers: Sequence[float]) -> float:
@@ -452,11 +437,6 @@ def _p95(numbers: Sequence[float]) -> float:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
-
-
-def _in_memory() -> Path:
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def read_options() -> Options:
@@ -471,7 +451,7 @@ def read_options() -> Options:
     add("--seconds", type=float, default=5.0, help="the platform takes for an answer, on average")
     add("--stream", action="store_true", help="the platform answers in pieces")
     add("--seed", type=int, default=1, help="of the time that each question takes")
-    add("--synapse", type=Path, default=_in_memory(), help="where Synapse's files are to lie")
+    add_place(parser)
     found = Options(**vars(parser.parse_args()))
     if found.chats > _CHATS_PER_OWNER and found.chats % _CHATS_PER_OWNER:
         parser.error(f"--chats {found.chats}: expected a multiple of {_CHATS_PER_OWNER}")

@@ -48,6 +48,12 @@ def asked(bot: Bot, mark: int) -> list[Recorded]:
     ]
 
 
+async def asked_at_start(bot: Bot) -> list[Recorded]:
+    mark = len(bot.hs.requests)
+    await bot.start()
+    return asked(bot, mark)
+
+
 def looked_at_everything(requests: list[Recorded]) -> bool:
     return any("spaces" in (request.body or {}).get("lists", {}) for request in requests)
 
@@ -59,9 +65,7 @@ async def test_nothing_has_changed(hs: FakeHomeserver, tmp_path: Path, unverifie
         (chat_id, _) = bot.chats_of(anna)
         before = bot.tables()
         await bot.stop()
-        mark = len(hs.requests)
-        await bot.start()
-        (request, *_) = asked(bot, mark)
+        (request, *_) = await asked_at_start(bot)
         assert bot.plugin
         assert bot.plugin.opened_at
         assert (request.route, request.query["timeout"]) == ("sync", "0")
@@ -80,9 +84,7 @@ async def test_killed_it_resumes_as_well(
         anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
         await bot.settled()
         await bot.kill()
-        mark = len(hs.requests)
-        await bot.start()
-        assert not [request for request in asked(bot, mark) if LOOK(request)]
+        assert not [request for request in await asked_at_start(bot) if LOOK(request)]
         assert [row["name"] for row in bot.tables()["chats"] if row["room_id"] == chat_id] == [
             "Renamed"
         ]
@@ -243,9 +245,7 @@ async def test_at_the_least_doubt_everything_is_looked_at(
         before = bot.tables()["chats"]
         await bot.stop()
         doubt(bot)
-        mark = len(hs.requests)
-        await bot.start()
-        assert [request for request in asked(bot, mark) if LOOK(request)]
+        assert [request for request in await asked_at_start(bot) if LOOK(request)]
         assert bot.tables()["chats"] == before
 
 
@@ -256,9 +256,7 @@ async def test_another_build_looks_at_everything(
         await bot.onboard(hs.user("anna"))
         await bot.stop()
         monkeypatch.setattr("homeroom.domain.proof.RULES", 999)
-        mark = len(hs.requests)
-        await bot.start()
-        assert [request for request in asked(bot, mark) if LOOK(request)]
+        assert [request for request in await asked_at_start(bot) if LOOK(request)]
 
 
 async def test_if_much_has_changed_everything_is_looked_at(
@@ -270,9 +268,7 @@ async def test_if_much_has_changed_everything_is_looked_at(
         await bot.onboard(anna)
         await bot.stop()
         rename(bot, anna)
-        mark = len(hs.requests)
-        await bot.start()
-        assert looked_at_everything(asked(bot, mark))
+        assert looked_at_everything(await asked_at_start(bot))
         assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
 
 
@@ -305,9 +301,7 @@ async def test_unreadable_rooms_prove_nothing(hs: FakeHomeserver, tmp_path: Path
             await bot.ask(anna, chat_id, "Hello")
         await bot.kill()
         fault.cancel()
-        mark = len(hs.requests)
-        await bot.start()
-        assert [request for request in asked(bot, mark) if LOOK(request)]
+        assert [request for request in await asked_at_start(bot) if LOOK(request)]
         assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
 
 
@@ -326,9 +320,8 @@ async def test_what_something_else_made_in_the_bots_name_is_taken_in_at_the_next
         await bot.settled()
         for kill in (True, False):
             await (bot.kill() if kill else bot.stop())
-            mark = len(hs.requests)
-            await bot.start()
-            assert kill or not looked_at_everything(asked(bot, mark))
+            requests = await asked_at_start(bot)
+            assert kill or not looked_at_everything(requests)
             assert chat_id in [row["room_id"] for row in bot.tables()["chats"]]
             await settled(bot)
 
@@ -493,9 +486,7 @@ async def test_what_the_homeserver_does_not_let_us_repair_is_no_doubt(
         await settled(bot)
         assert fault.hits
         await bot.stop()
-        mark = len(hs.requests)
-        await bot.start()
-        assert not [request for request in asked(bot, mark) if LOOK(request)]
+        assert not [request for request in await asked_at_start(bot) if LOOK(request)]
         fault.cancel()
 
 
@@ -525,9 +516,7 @@ async def test_stopped_right_after_its_start_it_still_knows_what_it_knew(
         for _ in range(3):
             await bot.start()
             await bot.stop()
-        mark = len(hs.requests)
-        await bot.start()
-        assert not [request for request in asked(bot, mark) if LOOK(request)]
+        assert not [request for request in await asked_at_start(bot) if LOOK(request)]
 
 
 async def test_a_dead_invite_is_tried_once_in_a_life(hs: FakeHomeserver, tmp_path: Path) -> None:
