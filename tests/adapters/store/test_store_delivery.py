@@ -36,6 +36,14 @@ async def test_the_first_time_counts(store: Store, database: Database, clock: Cl
     assert row == {"event_id": "$1", "room_id": ROOM, "handled_at": 1_000_000}
 
 
+async def test_many_at_once_each_have_their_own_answer(store: Store, database: Database) -> None:
+    old, new = events(*range(150)), events(*range(150, 300))
+    await asyncio.gather(*(store.mark_handled(event_id, room_id=ROOM) for event_id in old * 2))
+    answers = await asyncio.gather(*map(store.was_handled, (*old, *new)))
+    assert answers == [True] * len(old) + [False] * len(new)
+    assert len(await rows_of(database, "handled_events")) == len(old)
+
+
 @pytest.mark.parametrize("asked", [0, 1, 99, 100, 101, 250])
 async def test_those_of_many_that_were_handled(store: Store, asked: int) -> None:
     for event_id in events(0, 3, 99, 100, 249):

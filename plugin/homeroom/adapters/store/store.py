@@ -1,8 +1,9 @@
 """The class that the rest of the plugin talks to.
 
 In come `Change`s and event IDs, out come `Records`. Every method is one transaction: it is done,
-or it raises `StoreError` (or is cancelled) and nothing of it is done. Nothing is cached here and
-nothing is decided here. Times are milliseconds since 1970, as `now` gives them.
+or it raises `StoreError` (or is cancelled) and nothing of it is done. Only what many tasks say of
+handled events at once is one transaction for all of them, and goes on for the others. Nothing is
+cached here and nothing is decided here. Times are milliseconds since 1970, as `now` gives them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from .rows import (
     read_reconcile,
     reconcile_values,
 )
+from .together import Together
 from .transactions import connection, snapshot, transaction
 
 _POSITION: Final = "position"
@@ -55,6 +57,8 @@ class Store:
         self._now = now
         self._proof: str | None = _UNKNOWN
         """What the database says that its rows prove."""
+        self._handled = Together(self.handled)
+        self._mark_handled = Together(self._mark_all_handled)
 
     async def snapshot(self) -> Records:
         """Read all homes and chats, as they are at one moment."""
@@ -109,7 +113,7 @@ class Store:
 
     async def was_handled(self, event_id: EventID) -> bool:
         """Whether the event was acted on, as far as is still remembered."""
-        return bool(await self.handled([event_id]))
+        return event_id in await self._handled(event_id)
 
     async def handled(self, event_ids: Iterable[EventID]) -> frozenset[EventID]:
         """Those of the events that were acted on, as far as is still remembered."""
@@ -128,12 +132,19 @@ class Store:
 
     async def mark_handled(self, event_id: EventID, *, room_id: RoomID) -> None:
         """Remember that the event was acted on; the first time counts."""
-        with attempt("mark an event as handled"):
-            async with connection(self._database) as writing:
-                await writing.execute(
-                    *statements.MARK_HANDLED(
-                        event_id=event_id, room_id=room_id, handled_at=self._now()
-                    )
+        await self._mark_handled((event_id, room_id))
+
+    async def _mark_all_handled(self, events: Sequence[tuple[EventID, RoomID]]) -> None:
+        now = self._now()
+        with attempt("mark events as handled"):
+            async with transaction(self._database) as writing:
+                await _for_each(
+                    writing,
+                    statements.MARK_HANDLED,
+                    (
+                        {"event_id": event_id, "room_id": room_id, "handled_at": now}
+                        for event_id, room_id in events
+                    ),
                 )
 
     async def last_handled(self) -> dict[RoomID, int]:
