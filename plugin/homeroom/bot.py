@@ -60,6 +60,7 @@ from .starting import Starter
 from .status import FILES, Condition, Snapshot, StatusPage, take
 from .stream import Streamer
 from .trust import Trust
+from .typing_notice import TypingNotice
 from .upkeep import Upkeep
 
 DRAIN_FOR: Final = 5.0
@@ -234,11 +235,11 @@ class Homeroom(Plugin):
             version=version,
             now=now(),
             opened_at=self.opened_at,
-            parallel_turns=self.settings.parallel_turns,
             homeserver=self.homeserver,
             routes=self.routes,
             reconciler=self.reconciler,
             inbox=self.inbox,
+            streamer=self.streamer,
             catch_up=self.catch_up,
         )
 
@@ -322,12 +323,12 @@ class Homeroom(Plugin):
             homeserver=self.homeserver,
             platform=self.platform,
             speaker=self.speaker,
+            typing=TypingNotice(homeserver=self.homeserver, background=self.background),
             store=self.store,
             settings=lambda: self.settings,
             log=self.log,
         )
         delivery = Delivery(
-            homeserver=self.homeserver,
             streamer=self.streamer,
             store=self.store,
             routes=routes,

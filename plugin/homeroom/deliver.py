@@ -7,17 +7,14 @@ to do, and the details are in the log.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import Final
+from collections.abc import Callable
+from contextlib import suppress
 
 from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
 from . import replies
 from .adapters.errors import HomeserverError, Refused, Unavailable
-from .adapters.homeserver import Homeserver
 from .adapters.platforms import Turn
 from .adapters.store import Store
 from .background import Background
@@ -32,16 +29,11 @@ from .routes import Routes
 from .speak import Speaker
 from .stream import Streamer
 
-TYPING_MS: Final = 30_000
-TYPING_AFTER: Final = 1.0
-"""Seconds: an answer that comes at once needs no typing."""
-
 
 class Delivery:
     def __init__(
         self,
         *,
-        homeserver: Homeserver,
         streamer: Streamer,
         store: Store,
         routes: Routes,
@@ -52,7 +44,6 @@ class Delivery:
         settings: Callable[[], Settings],
         log: TraceLogger,
     ) -> None:
-        self._homeserver = homeserver
         self._streamer = streamer
         self._store = store
         self._routes = routes
@@ -153,35 +144,7 @@ class Delivery:
             event_id=message.event_id,
             thread_root=message.thread_root,
         )
-        async with self._typing(message.room_id):
-            await self._streamer.answer(question, _turn(message, chat))
-
-    @asynccontextmanager
-    async def _typing(self, room_id: RoomID) -> AsyncIterator[None]:
-        """Show typing while the platform works. Decoration: it holds nothing up, nor fails."""
-
-        is_shown = False
-
-        async def keep_typing() -> None:
-            nonlocal is_shown
-            with suppress(HomeserverError):
-                await asyncio.sleep(TYPING_AFTER)
-                is_shown = True
-                while True:
-                    await self._homeserver.set_typing(room_id, milliseconds=TYPING_MS)
-                    await asyncio.sleep(TYPING_MS / 1000 * 0.8)
-
-        task = asyncio.create_task(keep_typing())
-        try:
-            yield
-        finally:
-            task.cancel()
-            if is_shown:
-                self._background.start(self._type_no_more(room_id), name="typing no more")
-
-    async def _type_no_more(self, room_id: RoomID) -> None:
-        with suppress(HomeserverError):
-            await self._homeserver.set_typing(room_id, milliseconds=0)
+        await self._streamer.answer(question, _turn(message, chat))
 
 
 def _turn(message: Message, chat: Chat) -> Turn:

@@ -94,7 +94,6 @@ class Inbox:
         self._done = 0
         self._activity: dict[RoomID, int] = {}
         self._stored_activity_is_read = False
-        self._turns = asyncio.Semaphore(settings().parallel_turns)
         self._refused: deque[Message | Encrypted] = deque()
         self._workers: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -108,7 +107,7 @@ class Inbox:
 
     @property
     def busy_rooms(self) -> int:
-        """How many rooms they are in; each works on one, if there is a turn for it."""
+        """How many rooms they are in; each works on one, or waits with it for the platform."""
         return len(self._waiting)
 
     @property
@@ -231,7 +230,7 @@ class Inbox:
             del self._waiting[room_id]
 
     async def _refuse(self) -> None:
-        """Turn messages away one after the other; that takes no turn, and holds nobody up."""
+        """Turn messages away one after the other; that holds nobody up."""
         while self._refused and not self._stopping:
             message = self._refused[0]
             await self._until_it_works(self._turn_away_once, message)
@@ -265,10 +264,9 @@ class Inbox:
         if await self._store.was_handled(message.event_id):
             return
         opened = await self._open(message)
-        async with self._turns:
-            if opened is not None:
-                await self._handle(opened)
-            await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        if opened is not None:
+            await self._handle(opened)
+        await self._store.mark_handled(message.event_id, room_id=message.room_id)
 
     async def _turn_away_once(self, message: Message | Encrypted) -> None:
         if await self._store.was_handled(message.event_id):

@@ -5,10 +5,12 @@
                     for it; such an edit is never worth waiting for: the next one has fresher text
     last edit       the whole text; it waits as long as it takes
 
-An answer that is there at once is one plain message. What an unfinished answer consists of is
-kept in the table `open_answers`, so that after a crash the same messages are gone on with: the
-platform is asked again under the same key, and the last edit makes them whole, whatever the first
-attempt had come to. One whose question does not come again is ended by the next start.
+An answer that is there at once is one plain message. Of turns there are so many at a time, and one
+is over as soon as the platform has said everything, however long the homeserver takes to show it.
+What an unfinished answer consists of is kept in the table `open_answers`, so that after a crash
+the same messages are gone on with: the platform is asked again under the same key, and the last
+edit makes them whole, whatever the first attempt had come to. One whose question does not come
+again is ended by the next start.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from .adapters.store import Store, StoreError
 from .config import Settings
 from .domain.answers import OpenAnswer, Question, closed, divide, shown_text
 from .speak import Speaker
+from .typing_notice import TypingNotice
 
 GATHER: Final = 0.3
 """Seconds from the first words to the first message."""
@@ -56,6 +59,7 @@ class Streamer:
         homeserver: Homeserver,
         platform: Platform,
         speaker: Speaker,
+        typing: TypingNotice,
         store: Store,
         settings: Callable[[], Settings],
         log: TraceLogger,
@@ -63,6 +67,8 @@ class Streamer:
         self._homeserver = homeserver
         self._platform = platform
         self._speaker = speaker
+        self._typing = typing
+        self._turns = asyncio.Semaphore(settings().parallel_turns)
         self._store = store
         self._settings = settings
         self._log = log
@@ -72,6 +78,11 @@ class Streamer:
         """What the platform has said, while the homeserver cannot be had for it."""
         self._limits = _Limits()
         self._is_stopping = False
+
+    @property
+    def in_line(self) -> int:
+        """How many answers wait until the platform has a turn for them."""
+        return sum(reading.is_in_line for reading in self._under_way.values())
 
     async def load(self) -> None:
         """Take over what an earlier life of the plugin left open."""
@@ -148,10 +159,13 @@ class Streamer:
 
     async def _hear(self, turn: Turn, messages: _Messages) -> tuple[str, str | None]:
         """What the platform says, shown as it comes; and the sentence for why it is not whole."""
-        reading = _Reading(self._platform, turn, seconds=self._settings().turn_timeout)
+        reading = _Reading(
+            self._platform, turn, turns=self._turns, seconds=self._settings().turn_timeout
+        )
         self._under_way[turn.event_id] = reading
         try:
-            await self._show_growing(reading, messages)
+            async with self._typing.shown(turn.room_id):
+                await self._show_growing(reading, messages)
             return reading.text.strip(), self._what_went_wrong(reading)
         except asyncio.CancelledError:
             if self._is_stopping:
@@ -163,13 +177,9 @@ class Streamer:
 
     async def _show_growing(self, reading: _Reading, messages: _Messages) -> None:
         """Show what there is, again and again, until the platform has finished."""
-        interval = EDIT_AFTER
-        if messages.open:
-            interval *= RESUMED
-            await reading.done_within(interval)
-        else:
-            await reading.has_begun.wait()
-            await reading.done_within(GATHER)
+        interval = EDIT_AFTER * (RESUMED if messages.open else 1)
+        await reading.has_begun.wait()
+        await reading.done_within(interval if messages.open else GATHER)
         while not reading.is_done:
             started = time.monotonic()
             try:
@@ -261,16 +271,24 @@ class Streamer:
 
 
 class _Reading:
-    """The pieces of an answer as they come in, whatever the writing waits for."""
+    """The pieces of an answer as they come in, whatever the writing waits for.
 
-    def __init__(self, platform: Platform, turn: Turn, *, seconds: float) -> None:
+    Args:
+        turns: what it waits in line for, before the platform is asked.
+        seconds: how long the platform may take from then on.
+    """
+
+    def __init__(
+        self, platform: Platform, turn: Turn, *, turns: asyncio.Semaphore, seconds: float
+    ) -> None:
         self.event_id = turn.event_id
+        self.is_in_line = True
         self.has_begun = asyncio.Event()
         """There are words, or there will be none."""
         self._platform = platform
         self._pieces: list[str] = []
         self._task = asyncio.create_task(
-            asyncio.wait_for(self._read(turn), seconds), name=f"homeroom: reading {turn.event_id}"
+            self._take_turn(turn, turns, seconds), name=f"homeroom: reading {turn.event_id}"
         )
         self._task.add_done_callback(lambda _: self.has_begun.set())
 
@@ -298,6 +316,11 @@ class _Reading:
         """Read no more: whoever is answering is told so."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _take_turn(self, turn: Turn, turns: asyncio.Semaphore, seconds: float) -> None:
+        async with turns:
+            self.is_in_line = False
+            await asyncio.wait_for(self._read(turn), seconds)
 
     async def _read(self, turn: Turn) -> None:
         async with aclosing(self._platform.answer(turn)) as pieces:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mautrix.client.state_store import MemorySyncStore
 
-from homeroom import deliver, replies
+from homeroom import replies, typing_notice
 from homeroom.adapters.platforms import PlatformError, Trouble, Turn
 from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond
 from tests.fake.events import Json
@@ -126,6 +126,78 @@ async def test_no_more_rooms_at_once_than_the_settings_allow(
         for person in people:
             await bot.hear(bot.chats_of(person)[0], 1)
         assert agent.most_at_work == 2
+
+
+ONE_TURN = "limits: {parallel_turns: 1}\nrooms: {initial_chats: [One, Two]}"
+
+
+async def test_a_command_needs_no_turn(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    agent = Agent()
+    agent._answer = agent.when_let_go
+    async with running(hs, tmp_path, platform=agent, config=ONE_TURN) as bot:
+        await bot.onboard(anna)
+        one, two = bot.chats_of(anna)
+        anna.send(one, "Hello")
+        await until("it is worked on", lambda: agent.at_work == 1)
+        anna.send(two, "!chat rename Three")
+        (answer,) = await bot.hear(two, 1)
+        assert "Three" in answer
+        agent.let_go.set()
+        assert await bot.hear(one, 1) == ["re: Hello"]
+
+
+async def test_a_turn_is_over_when_the_platform_has_said_everything(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=Agent(), config=ONE_TURN) as bot:
+        await bot.onboard(anna)
+        one, two = bot.chats_of(anna)
+        sending = hs.fail(Match(method="PUT", path=f"{one}/send/"), Hang())
+        anna.send(one, "Hello")
+        await sending.reached()
+        anna.send(two, "Hello")
+        assert await bot.hear(two, 1) == ["re: Hello"]
+        sending.release()
+        assert await bot.hear(one, 1) == ["re: Hello"]
+
+
+async def test_a_message_that_is_redacted_in_line_is_not_given_to_the_platform(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    agent = Agent()
+    agent._answer = agent.when_let_go
+    async with running(hs, tmp_path, platform=agent, config=ONE_TURN) as bot:
+        await bot.onboard(anna)
+        one, two = bot.chats_of(anna)
+        anna.send(one, "Hello")
+        await until("it is worked on", lambda: agent.at_work == 1)
+        mistake = anna.send(two, "A mistake")
+        await until("it is in line", lambda: bot.plugin.streamer.in_line == 1)
+        anna.redact(two, mistake)
+        await until("it is done", lambda: not bot.plugin.inbox.has(mistake))
+        agent.let_go.set()
+        anna.send(two, "Better")
+        assert await bot.hear(two, 1) == ["re: Better"]
+        assert agent.texts == ["Hello", "Better"]
+
+
+async def test_answers_do_not_wait_for_other_requests(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config="homeserver: {concurrency: 1}") as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        looking = hs.fail(Match(method="GET", path="joined_rooms"), Hang())
+        anna.set_state(chat_id, "m.room.name", {"name": "Another"})
+        await looking.reached()
+        anna.send(chat_id, "Hello")
+        assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]
+        assert "Could not look again" not in caplog.text, "the other one is still under way"
+        looking.release()
 
 
 async def test_more_than_may_wait_are_turned_away_with_one_notice(
@@ -351,7 +423,7 @@ async def test_a_platform_that_takes_too_long_is_given_up(
 async def test_the_room_shows_typing_while_the_platform_works(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "TYPING_AFTER", 0.01)
+    monkeypatch.setattr(typing_notice, "TYPING_AFTER", 0.01)
     anna = hs.user("anna")
     agent = Agent()
     agent._answer = agent.when_let_go
@@ -365,10 +437,36 @@ async def test_the_room_shows_typing_while_the_platform_works(
         await until("it types no more", lambda: not hs.typing(chat_id))
 
 
+async def test_an_answer_that_waits_for_the_homeserver_is_not_typed_any_more(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(typing_notice, "TYPING_AFTER", 0.05)
+    anna = hs.user("anna")
+    agent = Agent()
+
+    async def answer(turn: Turn) -> str:
+        return await agent.when_let_go(turn) if turn.text == "Think!" else f"re: {turn.text}"
+
+    agent._answer = answer
+    async with running(
+        hs, tmp_path, platform=agent, config="rooms: {initial_chats: [One, Two]}"
+    ) as bot:
+        await bot.onboard(anna)
+        one, two = bot.chats_of(anna)
+        sending = hs.fail(Match(method="PUT", path=f"{one}/send/"), Hang())
+        anna.send(one, "Hello")
+        await sending.reached()
+        anna.send(two, "Think!")
+        await until("the other one types", lambda: hs.typing(two) == {bot.me.user_id})
+        assert not hs.typing(one)
+        sending.release()
+        assert await bot.hear(one, 1) == ["re: Hello"]
+
+
 async def test_typing_that_fails_holds_nothing_up(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "TYPING_AFTER", 0.0)
+    monkeypatch.setattr(typing_notice, "TYPING_AFTER", 0.0)
     anna = hs.user("anna")
     agent = Agent()
     agent._answer = agent.when_let_go

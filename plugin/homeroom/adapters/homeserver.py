@@ -39,6 +39,9 @@ JOINING: Final = Patience(call=900, failing=300, attempt=60)
 JOINS_AT_ONCE: Final = 50
 """Besides the other requests: a join through a server that is gone takes its minute, which must
 not be everybody's. maubot's session has 100 connections."""
+TALKS_AT_ONCE: Final = 50
+"""Messages, besides the other requests: a look at thousands of rooms must hold up no answer. And
+what Synapse is sent together it tells people together, which is less work than one by one."""
 LEAVING: Final = Patience(call=900, failing=20, attempt=30)
 HASTY: Final = Patience(call=0, failing=0, attempt=20)
 """For what is out of date by the time that it could be sent."""
@@ -73,7 +76,7 @@ class Homeserver:
 
     Args:
         client: maubot's client; address, token, crypto and state store are its own.
-        concurrency: how many requests may be under way at once.
+        concurrency: how many requests may be under way at once, besides joins and messages.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Homeserver:
         self._sender = Sender(
             mxid=client.mxid,
             device_id=client.device_id,
-            api=self._writing,
+            api=api(WRITING, asyncio.Semaphore(TALKS_AT_ONCE)),
             state_store=client.state_store,
         )
         self._plain: set[RoomID] = set()

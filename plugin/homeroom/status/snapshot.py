@@ -19,6 +19,7 @@ from ..domain.plan import Finding
 from ..inbox import Inbox
 from ..reconcile import Failure, Reconciler
 from ..routes import Routes
+from ..stream import Streamer
 
 SILENT_AFTER: Final = 3 * 60 * 1000
 """Milliseconds without a response of maubot's sync loop, which asks again every half minute."""
@@ -41,6 +42,7 @@ class Queues:
 
     in_hand: int = 0
     waiting: int = 0
+    """For the one before in the same room, or until the platform has a turn for them."""
     done: int = 0
     """Since the start."""
     responses: int = 0
@@ -77,11 +79,11 @@ async def take(
     version: str,
     now: int,
     opened_at: int | None,
-    parallel_turns: int,
     homeserver: Homeserver,
     routes: Routes,
     reconciler: Reconciler,
     inbox: Inbox,
+    streamer: Streamer,
     catch_up: CatchUp,
 ) -> Snapshot:
     """Read all of it; `opened_at`: when the doors were opened."""
@@ -89,7 +91,7 @@ async def take(
         activity = dict(await inbox.activity())
     except StoreError:
         activity = {}  # unknown, and asked for again the next time
-    in_hand = min(inbox.busy_rooms, parallel_turns)
+    in_hand = inbox.busy_rooms - streamer.in_line
     snapshot = Snapshot(
         bot=bot,
         version=version,
