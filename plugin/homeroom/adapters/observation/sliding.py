@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -32,6 +32,7 @@ AT_LEAST, AT_MOST = 20, 1000
 EVENTS_AT_ONCE: Final = 5_000
 """State events in one answer: some megabyte and a half. An answer is read while the next one is
 made, so that only the last one costs time of its own."""
+AT_A_TIME: Final = 2
 REST_AT_MOST: Final = 2.0
 
 SINGLE_TYPES: Final = {
@@ -49,6 +50,7 @@ MEMBERS: Final = [["m.room.member", "*"]]
 
 Answer = dict[str, Any]
 Reader = Callable[[Answer], "Told"]
+Source = Callable[[], Coroutine[Any, Any, "Told"] | None]
 Lists = Mapping[str, tuple[list[list[str]], dict[str, Any]]]
 LISTS: Final[Lists] = {
     "spaces": (REQUIRED_STATE + MEMBERS, {"room_types": ["m.space"], "is_invite": False}),
@@ -85,7 +87,8 @@ class SlidingLook:
         self._bot: UserID = homeserver.bot
         self._found = found
         self._rest = rest
-        self._at_once = FIRST
+        self.at_once = FIRST
+        """How many rooms to ask for at once."""
 
     async def everywhere(self, *, likely: Iterable[RoomID]) -> list[Invite]:
         """Look at everything; returns the pending invites.
@@ -94,13 +97,14 @@ class SlidingLook:
             HomeserverError: the server does not do its part. What it told by then is in `found`.
         """
         invites: list[Invite] = []
-        async for told in self._windows(LISTS):
+        lists, linked = _Windows(self, LISTS), _Names(self, REQUIRED_STATE + MEMBERS)
+        async for told in self._answers(lists.next, linked.next):
             self._take(told)
             invites += told.invites
-        # In the order of the Spaces: what was made together lies together in the database there.
-        expected = dict.fromkeys((*self._linked(), *likely))
+            # In the Spaces' order: what was made together lies together in the database there.
+            linked.add(room_id for room_id in self._linked(told) if room_id in self._found.left)
         left = self._found.left
-        await self.at([room_id for room_id in expected if room_id in left])
+        await self.at([room_id for room_id in likely if room_id in left])
         await self.at_strange(sorted(self._found.left))
         return invites
 
@@ -110,106 +114,60 @@ class SlidingLook:
         Raises:
             HomeserverError: the server does not do its part.
         """
-        only = {"invites": LISTS["invites"]}
-        return [invite async for told in self._windows(only) for invite in told.invites]
+        lists = _Windows(self, {"invites": LISTS["invites"]})
+        return [invite async for told in self._answers(lists.next) for invite in told.invites]
 
-    async def at(self, room_ids: Sequence[RoomID]) -> None:
+    async def at(self, room_ids: Iterable[RoomID]) -> None:
         """Look at rooms that most likely are Homeroom's, members and all."""
-        async for told in self._one_by_one(room_ids, REQUIRED_STATE + MEMBERS):
+        names = _Names(self, REQUIRED_STATE + MEMBERS, room_ids)
+        async for told in self._answers(names.next):
             self._take(told)
 
-    async def at_strange(self, room_ids: Sequence[RoomID]) -> None:
+    async def at_strange(self, room_ids: Iterable[RoomID]) -> None:
         """Look at rooms that may be anybody's: members are asked for where they matter."""
         incomplete: dict[RoomID, Room] = {}
-        async for told in self._one_by_one(room_ids, REQUIRED_STATE):
+        strange = _Names(self, REQUIRED_STATE, room_ids)
+        ours = _Names(self, MEMBERS, reader=partial(self._read_members, incomplete))
+        async for told in self._answers(strange.next, ours.next):
             self._take(told)
             incomplete |= told.incomplete
-        reader = partial(self._read_members, incomplete)
-        async for told in self._one_by_one(sorted(incomplete), MEMBERS, reader=reader):
-            self._take(told)
+            ours.add(told.incomplete)
 
-    def _linked(self) -> Iterator[RoomID]:
+    def _linked(self, told: Told) -> Iterator[RoomID]:
         """The rooms that the bot has linked from Spaces of its own, Space by Space."""
-        for space in self._found.rooms.values():
-            if isinstance(space, Room) and space.creator == self._bot:
+        for space in told.rooms.values():
+            if space.is_space and space.creator == self._bot:
                 for child, link in space.children.items():
                     if link.linked and link.sender == self._bot:
                         yield child
 
-    async def _windows(self, lists: Lists) -> AsyncIterator[Told]:
-        """The lists, window after window; the last one tells how long they are."""
-        connection, start, length, pos = f"homeroom-{uuid4()}", 0, 1, None
-        while start < length:
-            end = start + self._at_once
-            told = await self._ask(
-                {
-                    "conn_id": connection,
-                    "lists": {
-                        name: {
-                            "ranges": [[start, end - 1]],
-                            "required_state": state,
-                            "timeline_limit": 0,
-                            "filters": filters,
-                        }
-                        for name, (state, filters) in lists.items()
-                    },
-                },
-                pos=pos,
-                reader=self._read,
-            )
-            counts = [told.lengths.get(name) for name in lists]
-            if None in counts:
-                raise Unavailable("sliding sync: the answer has no count of rooms")
-            length, pos, start = max(filter(None, counts), default=0), told.pos, end
-            if start < length and not told.entries:
-                raise Unavailable("sliding sync: the lists end before their end")
-            yield told
-
-    async def _one_by_one(
-        self,
-        room_ids: Sequence[RoomID],
-        state: list[list[str]],
-        *,
-        reader: Reader | None = None,
-    ) -> AsyncIterator[Told]:
-        """Rooms by their names, two requests under way: one is made while one is read."""
-        asked = 0
-
-        def ask() -> Iterator[asyncio.Task[Told]]:
-            nonlocal asked
-            if some := room_ids[asked : asked + self._at_once]:
-                asked += len(some)
-                about = self._ask_about(some, state, reader=reader or self._read)
-                yield asyncio.create_task(about)
-
-        under_way = deque([*ask(), *ask()])
+    async def _answers(self, *sources: Source) -> AsyncIterator[Told]:
+        """The answers to all that the sources ask, the first source first; two are under way."""
+        under_way: deque[asyncio.Task[Told]] = deque()
         try:
-            while under_way:
+            while True:
+                for source in sources:
+                    while len(under_way) < AT_A_TIME and (question := source()) is not None:
+                        under_way.append(asyncio.create_task(question))
+                if not under_way:
+                    return
                 told = await under_way[0]
                 under_way.popleft()
-                under_way.extend(ask())
                 yield told
         finally:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _ask_about(
-        self, room_ids: Sequence[RoomID], state: list[list[str]], *, reader: Reader
+    async def ask(
+        self, body: dict[str, Any], *, pos: str | None = None, reader: Reader | None = None
     ) -> Told:
-        subscription = {"required_state": state, "timeline_limit": 0}
-        body = {
-            "conn_id": f"homeroom-{uuid4()}",
-            "room_subscriptions": dict.fromkeys(room_ids, subscription),
-        }
-        return await self._ask(body, pos=None, reader=reader)
-
-    async def _ask(self, body: dict[str, Any], *, pos: str | None, reader: Reader) -> Told:
+        """Ask one question; `reader` is what makes something of the answer, in a thread."""
         started = time.monotonic()
-        told = await self._homeserver.sliding_sync(body, pos=pos, read=reader)
+        told = await self._homeserver.sliding_sync(body, pos=pos, read=reader or self._read)
         if told.events:
             fitting = EVENTS_AT_ONCE * told.entries // told.events
-            self._at_once = min(max(fitting, AT_LEAST), AT_MOST)
+            self.at_once = min(max(fitting, AT_LEAST), AT_MOST)
         if self._rest:
             await asyncio.sleep(min(self._rest * (time.monotonic() - started), REST_AT_MOST))
         return told
@@ -254,6 +212,84 @@ class SlidingLook:
                 if room.membership(self._bot) == "join":
                     rooms[room_id] = room
         return Told(rooms, {}, [], events, entries, {}, None)
+
+
+class _Windows:
+    """Lists, window after window; the last answer tells how long they are."""
+
+    def __init__(self, look: SlidingLook, lists: Lists) -> None:
+        self._look = look
+        self._lists = lists
+        self._connection = f"homeroom-{uuid4()}"
+        self._pos: str | None = None
+        self._start, self._length = 0, 1
+        self._is_under_way = False
+
+    def next(self) -> Coroutine[Any, Any, Told] | None:
+        """The question for the next window; None: there is none, or not yet."""
+        if self._is_under_way or self._start >= self._length:
+            return None
+        self._is_under_way = True
+        return self._ask(self._start + self._look.at_once)
+
+    async def _ask(self, end: int) -> Told:
+        lists = {
+            name: {
+                "ranges": [[self._start, end - 1]],
+                "required_state": state,
+                "timeline_limit": 0,
+                "filters": filters,
+            }
+            for name, (state, filters) in self._lists.items()
+        }
+        told = await self._look.ask({"conn_id": self._connection, "lists": lists}, pos=self._pos)
+        counts = [told.lengths.get(name) for name in self._lists]
+        if None in counts:
+            raise Unavailable("sliding sync: the answer has no count of rooms")
+        self._pos, self._start = told.pos, end
+        self._length = max(filter(None, counts), default=0)
+        if self._start < self._length and not told.entries:
+            raise Unavailable("sliding sync: the lists end before their end")
+        self._is_under_way = False
+        return told
+
+
+class _Names:
+    """Rooms by their names, each once, in the order in which they are named."""
+
+    def __init__(
+        self,
+        look: SlidingLook,
+        state: list[list[str]],
+        room_ids: Iterable[RoomID] = (),
+        *,
+        reader: Reader | None = None,
+    ) -> None:
+        self._look = look
+        self._subscription = {"required_state": state, "timeline_limit": 0}
+        self._reader = reader
+        self._waiting: deque[RoomID] = deque()
+        self._named: set[RoomID] = set()
+        self.add(room_ids)
+
+    def add(self, room_ids: Iterable[RoomID]) -> None:
+        for room_id in room_ids:
+            if room_id not in self._named:
+                self._named.add(room_id)
+                self._waiting.append(room_id)
+
+    def next(self) -> Coroutine[Any, Any, Told] | None:
+        """The question for as many of them as fit into one; None: nobody is left."""
+        if not self._waiting:
+            return None
+        count = min(self._look.at_once, len(self._waiting))
+        body = {
+            "conn_id": f"homeroom-{uuid4()}",
+            "room_subscriptions": {
+                self._waiting.popleft(): self._subscription for _ in range(count)
+            },
+        }
+        return self._look.ask(body, reader=self._reader)
 
 
 def _lengths(answer: Answer) -> dict[str, int]:
