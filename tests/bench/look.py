@@ -58,7 +58,7 @@ RESULTS: Final = ROOT / ".bench" / "look.json"
 PICTURE: Final = ROOT / ".bench" / "growth.svg"
 CROWD: Final = Crowd(public=5, members=2000, small=300)
 CROWD_HOMES: Final = 250
-SLOW: Final = 20.0
+SLOW: Final = 40.0
 """Seconds: what takes longer has fewer repeats."""
 IN_PART: Final = 100
 """One of so many rooms is changed, or row lost."""

@@ -85,6 +85,7 @@ class Synapse:
         rate_limits: RateLimits = "lifted",
         default_room_version: str | None = None,
         app_services: Sequence[Path] = (),
+        keep_sync_responses: bool = True,
     ) -> None:
         self.server_name = server_name
         self.port = port or free_port()
@@ -94,6 +95,7 @@ class Synapse:
         self._rate_limits = rate_limits
         self._default_room_version = default_room_version
         self._app_services = app_services
+        self._keep_sync_responses = keep_sync_responses
         self._secret = "homeroom-tests"
         self._api = JsonApi(base_url=self.url)
         config = directory / "homeserver.yaml"
@@ -272,6 +274,8 @@ class Synapse:
             "presence": {"enabled": False},
             "app_service_config_files": [str(path) for path in self._app_services],
         }
+        if not self._keep_sync_responses:
+            configuration["caches"] = {"sync_response_cache_duration": "0s"}
         if self._default_room_version is not None:
             configuration["default_room_version"] = self._default_room_version
         if self._rate_limits == "lifted":
