@@ -6,6 +6,7 @@ could reset, nothing random.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import replace
 from itertools import count
@@ -20,6 +21,7 @@ NAMESPACE: Final = UUID("5f1a4a52-5b0e-5d0c-9d1b-6b7a3a1c2e47")
 """Never change this: every conversation key of every unmarked room follows from it."""
 
 MAX_CHAT_NUMBER: Final = 999_999
+_CHAT_ID: Final = re.compile("C[1-9][0-9]{0,5}")
 MAX_CONVERSATION: Final = 999_999
 MAX_EVENT_ID_LENGTH: Final = 255
 MAX_PLATFORM_CHAT_ID_LENGTH: Final = 255
@@ -91,12 +93,9 @@ def is_event_id(value: object) -> TypeGuard[EventID]:
 
 def chat_number(chat_id: ChatID | None) -> int | None:
     """The number in a chat id: 7 for `C7`; None for anything that is not a chat id."""
-    if chat_id is None or not chat_id.startswith("C"):
+    if chat_id is None or _CHAT_ID.fullmatch(chat_id) is None:
         return None
-    digits = chat_id[1:]
-    if not (digits.isascii() and digits.isdigit()) or digits.startswith("0") or len(digits) > 6:
-        return None
-    return int(digits)
+    return int(chat_id[1:])
 
 
 def next_chat_id(taken: Container[ChatID]) -> ChatID:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 
@@ -18,7 +17,8 @@ from ...domain.answers import OpenAnswer, Question
 from ...domain.ids import chat_number, is_platform_chat_id, read_conversation
 from ...domain.model import Chat, ChatID, Home, PlatformChatID, RoomType, Status
 
-_Word = TypeVar("_Word", bound=Enum)
+_STATUSES: Final[dict[object, Status]] = {status.value: status for status in Status}
+_ROOM_TYPES: Final[dict[object, RoomType]] = {kind.value: kind for kind in RoomType}
 
 
 class Row(Protocol):
@@ -67,7 +67,7 @@ def read_home(row: Row) -> Home | None:
     return Home(
         matrix_user_id=UserID(owner),
         space_id=RoomID(space_id),
-        status=_word(row["status"], of=Status),
+        status=_STATUSES.get(row["status"]),
         initial_chats=_names(row["initial_chats"]),
     )
 
@@ -80,13 +80,13 @@ def read_chat(row: Row) -> Chat | None:
     space_id = _text(row["space_id"])
     return Chat(
         room_id=RoomID(room_id),
-        room_type=_word(row["room_type"], of=RoomType),
+        room_type=_ROOM_TYPES.get(row["room_type"]),
         matrix_user_id=UserID(owner),
         space_id=None if space_id is None else RoomID(space_id),
         chat_id=_chat_id(row["chat_id"]),
         platform_chat_id=_platform_chat_id(row["platform_chat_id"]),
         name=_text(row["name"], empty=True),
-        status=_word(row["status"], of=Status),
+        status=_STATUSES.get(row["status"]),
         conversation=read_conversation(row["conversation"], row["conversation_since"]),
     )
 
@@ -170,13 +170,6 @@ def chat_values(chat: Chat) -> dict[str, object]:
 def _text(value: object, *, empty: bool = False) -> str | None:
     # SQLite holds whatever was put in, numbers and bytes too, whatever the type of the column.
     return value if isinstance(value, str) and (value or empty) else None
-
-
-def _word(value: object, *, of: type[_Word]) -> _Word | None:
-    try:
-        return of(value)
-    except ValueError:
-        return None
 
 
 def _chat_id(value: object) -> ChatID | None:
