@@ -36,12 +36,13 @@ LOOKING: Final = Patience(call=120, failing=60, attempt=120)
 READING_ROOMS: Final = Patience(call=30, failing=10, attempt=20)
 WRITING: Final = Patience(call=900, failing=300, attempt=120)
 JOINING: Final = Patience(call=900, failing=300, attempt=60)
-JOINS_AT_ONCE: Final = 50
+JOINS_AT_ONCE: Final = 25
 """Besides the other requests: a join through a server that is gone takes its minute, which must
-not be everybody's. maubot's session has 100 connections."""
+not be everybody's."""
 TALKS_AT_ONCE: Final = 50
 """Messages, besides the other requests: a look at thousands of rooms must hold up no answer. And
-what Synapse is sent together it tells people together, which is less work than one by one."""
+what Synapse is sent together it tells people together, which is less work than one by one.
+maubot's session has 100 connections for all of this, and its sync needs one."""
 LEAVING: Final = Patience(call=900, failing=20, attempt=30)
 HASTY: Final = Patience(call=0, failing=0, attempt=20)
 """For what is out of date by the time that it could be sent."""
