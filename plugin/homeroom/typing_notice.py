@@ -1,4 +1,4 @@
-"""Typing notifications (`m.typing`): that the platform is at it, in the rooms that wait for it.
+"""Typing notifications (`m.typing`): that the platform is at it, or will be when it is its turn.
 
 Decoration: it holds nothing up, nor fails. An answer that comes at once needs none; nor does one
 that is there and only waits for a busy homeserver, which had one more request to answer then.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mautrix.client.state_store import MemorySyncStore
 
 from homeroom import replies, typing_notice
 from homeroom.adapters.platforms import PlatformError, Trouble, Turn
-from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond
+from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
 from tests.plugin.harness import Bot, last_event, running, until
@@ -131,15 +132,23 @@ async def test_no_more_rooms_at_once_than_the_settings_allow(
 ONE_TURN = "limits: {parallel_turns: 1}\nrooms: {initial_chats: [One, Two]}"
 
 
-async def test_a_command_needs_no_turn(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    agent = Agent()
+@asynccontextmanager
+async def no_turn_left(
+    hs: FakeHomeserver, tmp_path: Path, anna: User, agent: Agent
+) -> AsyncIterator[Bot]:
+    """The platform is at work on "Hello" in the first of two chats, until it is let go."""
     agent._answer = agent.when_let_go
     async with running(hs, tmp_path, platform=agent, config=ONE_TURN) as bot:
         await bot.onboard(anna)
-        one, two = bot.chats_of(anna)
-        anna.send(one, "Hello")
+        anna.send(bot.chats_of(anna)[0], "Hello")
         await until("it is worked on", lambda: agent.at_work == 1)
+        yield bot
+
+
+async def test_a_command_needs_no_turn(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna, agent = hs.user("anna"), Agent()
+    async with no_turn_left(hs, tmp_path, anna, agent) as bot:
+        one, two = bot.chats_of(anna)
         anna.send(two, "!chat rename Three")
         (answer,) = await bot.hear(two, 1)
         assert "Three" in answer
@@ -166,14 +175,9 @@ async def test_a_turn_is_over_when_the_platform_has_said_everything(
 async def test_a_message_that_is_redacted_in_line_is_not_given_to_the_platform(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    agent = Agent()
-    agent._answer = agent.when_let_go
-    async with running(hs, tmp_path, platform=agent, config=ONE_TURN) as bot:
-        await bot.onboard(anna)
-        one, two = bot.chats_of(anna)
-        anna.send(one, "Hello")
-        await until("it is worked on", lambda: agent.at_work == 1)
+    anna, agent = hs.user("anna"), Agent()
+    async with no_turn_left(hs, tmp_path, anna, agent) as bot:
+        _, two = bot.chats_of(anna)
         mistake = anna.send(two, "A mistake")
         await until("it is in line", lambda: bot.plugin.streamer.in_line == 1)
         anna.redact(two, mistake)

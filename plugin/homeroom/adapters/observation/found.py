@@ -34,6 +34,10 @@ class Found:
         """Rooms that nothing is known of yet."""
         return self.joined - self.rooms.keys()
 
+    def is_left(self, room_id: RoomID) -> bool:
+        """Whether the room is one of them; to be asked of one room after the other."""
+        return room_id in self.joined and room_id not in self.rooms
+
     def add(self, rooms: Mapping[RoomID, Room | Unreadable], *, looked_at: int) -> None:
         """These rooms were found by looking at so many."""
         self.rooms.update(rooms)

@@ -102,8 +102,8 @@ class SlidingLook:
             self._take(told)
             invites += told.invites
             # In the Spaces' order: what was made together lies together in the database there.
-            linked.add(filter(self._is_left, self._linked(told)))
-        await self.at(filter(self._is_left, likely))
+            linked.add(filter(self._found.is_left, self._linked(told)))
+        await self.at(filter(self._found.is_left, likely))
         await self.at_strange(sorted(self._found.left))
         return invites
 
@@ -170,9 +170,6 @@ class SlidingLook:
         if self._rest:
             await asyncio.sleep(min(self._rest * (time.monotonic() - started), REST_AT_MOST))
         return told
-
-    def _is_left(self, room_id: RoomID) -> bool:
-        return room_id in self._found.joined and room_id not in self._found.rooms
 
     def _take(self, told: Told) -> None:
         self._found.add(told.rooms, looked_at=len(told.rooms))
