@@ -339,6 +339,31 @@ async def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
         await process.wait_ready(never, timeout=10)
 
 
+async def test_a_signal_that_was_lost_is_sent_again_until_it_is_heard(tmp_path: Path) -> None:
+    script = """
+        import signal, time
+        heard = []
+        signal.signal(signal.SIGTERM, lambda *_: heard.append(print("signal", flush=True)))
+        print("ready", flush=True)
+        while len(heard) < 2:  # the first one is lost
+            time.sleep(0.05)
+        print("stopping", flush=True)
+        time.sleep(2.5)
+        print("stopped", flush=True)
+    """
+    output = tmp_path / "output.log"
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = ServerProcess("Demo", command, directory=tmp_path, output=output)
+    process.start()
+
+    async def is_ready() -> bool:
+        return "ready" in output.read_text()
+
+    await process.wait_ready(is_ready, timeout=10)
+    await process.stop(has_heard=lambda: "stopping" in output.read_text())
+    assert output.read_text().split() == ["ready", "signal", "signal", "stopping", "stopped"]
+
+
 def test_servers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     script = """
         import asyncio, pathlib, sys

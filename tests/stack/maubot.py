@@ -26,6 +26,7 @@ from .synapse import Account
 from .waiting import eventually
 
 _API = "/_matrix/maubot/v1"
+_STOPPING = "Interrupt received, stopping..."
 
 
 class Maubot:
@@ -102,8 +103,14 @@ class Maubot:
         return await self._api.answers("/features")
 
     async def stop(self) -> None:
-        """End the server as its service manager would, with SIGTERM, and wait for it."""
-        await self._process.stop()
+        """End the server as its service manager would, with SIGTERM, and wait for it.
+
+        With another one if it has not heard the first: maubot raises KeyboardInterrupt wherever
+        the signal finds it, and if that is where asyncpg sends a statement, nobody hears of it
+        (`finally: return await waiter`).
+        """
+        mark = self.mark()
+        await self._process.stop(has_heard=lambda: _STOPPING in self.log_text(since=mark))
 
     def kill(self) -> None:
         """End the server as a power cut would."""

@@ -24,6 +24,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
+_ASK_AGAIN_SECONDS = 1
 
 
 class ServerError(Exception):
@@ -94,15 +95,26 @@ class ServerProcess:
                 raise ServerError(self._report(f"was not ready after {timeout:g} s", logs))
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def stop(self, *, timeout: float = 15) -> None:
-        """Ask the process to end, kill it if it does not, and wait until it is gone."""
+    async def stop(
+        self, *, timeout: float = 15, has_heard: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Ask the process to end, kill it if it does not, and wait until it is gone.
+
+        Args:
+            has_heard: whether it is ending; it is asked again every second until it is.
+        """
         process = self._process
         if process is None or process.poll() is not None:
             return
         process.send_signal(self._stop_signal)
+        deadline = time.monotonic() + timeout
         try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(process.wait, timeout)
+            while time.monotonic() < deadline:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    await asyncio.to_thread(process.wait, _ASK_AGAIN_SECONDS)
+                    return
+                if not has_heard():
+                    process.send_signal(self._stop_signal)
         finally:
             self.kill()
 
