@@ -25,6 +25,7 @@ from mautrix.util.logging import TraceLogger
 from yarl import URL
 
 from ..clock import now
+from . import large_json
 from .collector import large_garbage
 from .errors import (
     HomeserverError,
@@ -38,7 +39,7 @@ from .errors import (
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
 PARSE_ASIDE: Final = 256 * 1024
-"""Bytes. Larger answers are parsed in a thread, so that other plugins go on running."""
+"""Bytes. Larger answers are parsed in a thread and in slices: other plugins go on running."""
 MAX_ERROR_TEXT: Final = 200
 MAX_WAIT_MS: Final = 2**53
 
@@ -258,7 +259,7 @@ async def _parse(body: bytes, *, is_object: bool | None = None) -> Any:
 def _parse_now(body: bytes, is_object: bool | None, read: Callable[[Any], Any] | None) -> Any:
     with large_garbage():
         try:
-            answer = json.loads(body)
+            answer = large_json.loads(body) if len(body) > PARSE_ASIDE else json.loads(body)
         except (ValueError, RecursionError):
             if is_object is None:
                 return None

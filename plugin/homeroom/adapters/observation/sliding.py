@@ -309,11 +309,15 @@ def _pos(answer: Answer) -> str | None:
 
 
 def _rooms(answer: Answer) -> Iterator[tuple[RoomID, dict[str, Any]]]:
-    """Rooms that are told whole. Others are updates of rooms that were told before."""
+    """Rooms that are told whole. Others are updates of rooms that were told before.
+
+    They are taken out of the answer, which need not be all there when half of it is read.
+    """
     rooms = answer.get("rooms")
     if not isinstance(rooms, dict):
         raise Unavailable("sliding sync: the answer has no rooms in it")
-    for room_id, entry in rooms.items():
+    for room_id in list(rooms):
+        entry = rooms.pop(room_id)
         if isinstance(entry, dict) and entry.get("initial") is True:
             yield RoomID(room_id), entry
 
