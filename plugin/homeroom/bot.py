@@ -292,6 +292,7 @@ class Homeroom(Plugin):
             store=self.store,
             reconciler=self.reconciler,
             speaker=self.speaker,
+            background=self.background,
             settings=lambda: self.settings,
             log=self.log,
         )

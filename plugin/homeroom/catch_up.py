@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
@@ -42,15 +42,25 @@ RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
 PAGES_AT_MOST: Final = 20
 """Pages of `/messages`, 100 events each, that are read to fill one gap."""
 
-TakeIn = Callable[..., None]
-"""`Doors.take_in`."""
+
+class TakeIn(Protocol):
+    """`Doors.take_in`."""
+
+    def __call__(
+        self,
+        response: object,
+        *,
+        not_before: int | None,
+        is_live: bool,
+        looked_at: frozenset[RoomID],
+    ) -> None: ...
 
 
 class CatchUp:
     """Hands responses on in their order.
 
     Args:
-        take_in: called with each response, `not_before`, `is_live` and `looked_at`.
+        take_in: called with each response.
         found_open: called with what `unanswered` finds of answers that are not finished.
     """
 

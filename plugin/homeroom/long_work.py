@@ -13,7 +13,7 @@ from .background import Background
 from .domain.events import Message
 from .speak import Speaker
 
-WITHIN: Final = 10.0
+WITHIN: Final = 30.0
 """Seconds that one edit may take; it is out of date then."""
 
 
@@ -31,6 +31,16 @@ class LongWork:
         self._task: asyncio.Task[None] | None = None
         self._count = 0
 
+    async def begin(self, text: str) -> None:
+        """Say this before the work begins.
+
+        Raises:
+            HomeserverError: it could not be said; the one failure that is somebody's.
+        """
+        self._notice = await self._speaker.notice(
+            self._message.room_id, text, about=self._about, thread_root=self._message.thread_root
+        )
+
     def show(self, text: str) -> None:
         """Say this instead of what was said before, unless that is still on its way."""
         if self._task is None or self._task.done():
@@ -40,17 +50,20 @@ class LongWork:
         """Say the last of it, if anything was said at all."""
         if self._task is not None:
             await asyncio.wait({self._task})
-            if self._notice is not None:
-                await self._say(text)
+        if self._notice is not None:
+            await self._say(text)
+
+    @property
+    def _about(self) -> str:
+        return f"work {self._message.event_id}"
 
     async def _say(self, text: str) -> None:
-        room_id, about = self._message.room_id, f"work {self._message.event_id}"
         with suppress(HomeserverError, asyncio.TimeoutError):
             if self._notice is None:
-                self._notice = await self._speaker.notice(
-                    room_id, text, about=about, thread_root=self._message.thread_root
-                )
+                await self.begin(text)
                 return
             self._count += 1
-            edit = self._speaker.edit(room_id, self._notice, text, about=f"{about} {self._count}")
+            edit = self._speaker.edit(
+                self._message.room_id, self._notice, text, about=f"{self._about} {self._count}"
+            )
             await asyncio.wait_for(edit, WITHIN)

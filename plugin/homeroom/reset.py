@@ -22,6 +22,7 @@ from .adapters.errors import HomeserverError, Refused
 from .adapters.homeserver import Homeserver
 from .adapters.observation import Observer
 from .adapters.store import Store, StoreError
+from .background import Background
 from .config import Settings
 from .domain.commands import ResetCommand, ResetHelp, ResetLeave, ResetLocal, ResetMisused
 from .domain.events import Message
@@ -39,13 +40,12 @@ from .domain.reset import (
     plan_local,
     skipped,
 )
+from .long_work import LongWork
 from .reconcile import Reconciled, Reconciler
 from .speak import Speaker
 
 PROGRESS_EVERY: Final = 30.0
 """Seconds between two edits of the progress message: each costs one place in the same queue."""
-PROGRESS_WITHIN: Final = 30.0
-"""Seconds that an edit may take; it is decoration and holds nothing up for longer."""
 
 Attempt = tuple[Target, Failure | None, Failure | None]
 """What leaving and forgetting a room failed with."""
@@ -60,6 +60,7 @@ class Resetter:
         store: Store,
         reconciler: Reconciler,
         speaker: Speaker,
+        background: Background,
         settings: Callable[[], Settings],
         log: TraceLogger,
     ) -> None:
@@ -68,6 +69,7 @@ class Resetter:
         self._store = store
         self._reconciler = reconciler
         self._speaker = speaker
+        self._background = background
         self._settings = settings
         self._log = log
         self._one_at_a_time = asyncio.Lock()
@@ -167,14 +169,11 @@ class Resetter:
         # The room of the command comes last, when everything is said.
         last = next((t for t in plan.targets if t.room_id == message.room_id and t.joined), None)
         targets = [target for target in plan.targets if target is not last]
-        progress = await self._speaker.notice(
-            message.room_id,
-            replies.progress(0, len(targets), seconds_left=None),
-            about=f"progress {message.event_id}",
-        )
+        work = LongWork(message, speaker=self._speaker, background=self._background)
+        await work.begin(replies.progress(0, len(targets), seconds_left=None))
         async with self._reconciler.paused():
             pass  # nothing is routed or provisioned from here on
-        outcomes, checked = await self._judge(await self._leave_each(message, targets, progress))
+        outcomes, checked = await self._judge(await self._leave_each(targets, work))
         outcomes += [skipped(target, "it could not be read") for target in plan.skipped]
         told = await self._tell(message, plan, outcomes, last=last, checked=checked)
         if last is not None:
@@ -212,9 +211,7 @@ class Resetter:
         )
         await self._attach(message, "plan", replies.plan_lines(plan))
 
-    async def _leave_each(
-        self, message: Message, targets: Sequence[Target], progress: EventID
-    ) -> list[Attempt]:
+    async def _leave_each(self, targets: Sequence[Target], work: LongWork) -> list[Attempt]:
         """Leave and forget, one after the other, as fast as the homeserver lets us.
 
         Leaving is what has to wait for its turn; forgetting goes on beside it.
@@ -231,32 +228,14 @@ class Resetter:
                 if now - shown_at >= PROGRESS_EVERY and done < total:
                     shown_at = now
                     left = (now - started) / done * (total - done)
-                    await self._show(message, progress, done, total, seconds_left=left)
+                    work.show(replies.progress(done, total, seconds_left=left))
             forgotten = await asyncio.gather(*forgetting)
         finally:
             for task in forgetting:
                 task.cancel()
         if total:
-            await self._show(message, progress, total, total, seconds_left=None)
+            await work.end(replies.progress(total, total, seconds_left=None))
         return list(zip(targets, leaving, forgotten, strict=True))
-
-    async def _show(
-        self,
-        message: Message,
-        progress: EventID,
-        done: int,
-        total: int,
-        *,
-        seconds_left: float | None,
-    ) -> None:
-        edit = self._speaker.edit(
-            message.room_id,
-            progress,
-            replies.progress(done, total, seconds_left=seconds_left),
-            about=f"progress {message.event_id} {done}",
-        )
-        with suppress(HomeserverError, asyncio.TimeoutError):
-            await asyncio.wait_for(edit, PROGRESS_WITHIN)
 
     async def _leave_room(self, target: Target) -> Failure | None:
         """Leave one room; nothing that goes wrong with it stops the others."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -45,6 +46,8 @@ _PROOF: Final = "proof"
 """The keys of the rows of `sync_state`."""
 BATCH: Final = 500
 """Rows that are made ready, or handed to the database, at once: others live in this process."""
+FEW: Final = 20
+"""Rows that are made ready sooner than a thread would have begun."""
 _UNKNOWN: Final = "unknown"
 """No proof: whatever the database says, it is written over."""
 
@@ -328,7 +331,8 @@ async def _for_each(
     writing: Connection, statement: statements.Statement, rows: Iterable[dict[str, object]]
 ) -> None:
     for batch in batches(rows, BATCH):
-        arguments = await asyncio.to_thread(list, map(statement.arguments, batch))
+        make: Callable[[], list[Any]] = partial(list, map(statement.arguments, batch))
+        arguments = make() if len(batch) <= FEW else await asyncio.to_thread(make)
         await writing.executemany(statement.sql, arguments)
 
 
