@@ -14,7 +14,7 @@ from maubot.matrix import MaubotMatrixClient
 from mautrix.api import Method
 from mautrix.types import MessageType, RoomID, TextMessageEventContent, UserID
 
-from homeroom.adapters import homeserver, http
+from homeroom.adapters import homeserver, http, large_json
 from homeroom.adapters.errors import (
     HomeserverError,
     OutcomeUnknown,
@@ -255,7 +255,7 @@ async def test_an_answer_without_end_is_not_read(
 async def test_a_large_answer_is_read_aside(
     hs: FakeHomeserver, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "PARSE_ASIDE", 10)
+    monkeypatch.setattr(large_json, "LARGE", 10)
     room_id = hs.user("bot").create_room()
     assert await connect().joined_rooms() == {room_id}
 

@@ -6,13 +6,23 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeroom.adapters import large_json
 from homeroom.adapters.large_json import loads
+
+
+@pytest.fixture(autouse=True, scope="module")
+def everything_is_large() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_json, "LARGE", -1)
+        yield
+
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -11,7 +11,6 @@ Not repeated blindly: `POST /createRoom`, the one request that a second sending 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -38,8 +37,6 @@ from .errors import (
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
-PARSE_ASIDE: Final = 256 * 1024
-"""Bytes. Larger answers are parsed in a thread and in slices: other plugins go on running."""
 MAX_ERROR_TEXT: Final = 200
 MAX_WAIT_MS: Final = 2**53
 
@@ -251,7 +248,7 @@ async def _parse(body: bytes, *, is_object: bool | None = None) -> Any:
         is_object: whether it has to be a JSON object; None: it is an error, which may be anything.
     """
     read = None if is_object is None else _READ.get()
-    if len(body) > PARSE_ASIDE or read is not None:
+    if len(body) > large_json.LARGE or read is not None:
         return await asyncio.to_thread(_parse_now, body, is_object, read)
     return _parse_now(body, is_object, read)
 
@@ -259,7 +256,7 @@ async def _parse(body: bytes, *, is_object: bool | None = None) -> Any:
 def _parse_now(body: bytes, is_object: bool | None, read: Callable[[Any], Any] | None) -> Any:
     with large_garbage():
         try:
-            answer = large_json.loads(body) if len(body) > PARSE_ASIDE else json.loads(body)
+            answer = large_json.loads(body)
         except (ValueError, RecursionError):
             if is_object is None:
                 return None

@@ -14,6 +14,8 @@ from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]
 from json.scanner import make_scanner, py_make_scanner  # type: ignore[attr-defined]
 from typing import Any, Final
 
+LARGE: Final = 256 * 1024
+"""Bytes. What is larger is to be parsed in a thread, so that other plugins go on running."""
 LEVELS: Final = 3
 """Objects inside objects that are walked: `rooms`, then `join`, then the rooms of a `/sync`."""
 
@@ -22,11 +24,13 @@ Scan = Callable[[str, int], tuple[Any, int]]
 
 
 def loads(body: bytes) -> Any:
-    """Parse JSON, as `json.loads` would.
+    """Parse JSON, as `json.loads` would; if it is large, slice by slice.
 
     Raises:
         ValueError, RecursionError: it is none.
     """
+    if len(body) <= LARGE:
+        return json.loads(body)
     return _WALKER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
 
 

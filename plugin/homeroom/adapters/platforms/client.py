@@ -38,6 +38,7 @@ from aiohttp import (
 )
 from mautrix.util.logging import TraceLogger
 
+from .. import large_json
 from . import PlatformError, Trouble, sse
 
 MAX_STREAM: Final = 64 * 1024 * 1024
@@ -49,8 +50,6 @@ ENVELOPE: Final = 64 * 1024
 BYTES_PER_CHARACTER: Final = 12
 """The longest spelling in JSON: two escaped surrogates."""
 INFLATE_AT_ONCE: Final = 256 * 1024
-PARSE_ASIDE: Final = 256 * 1024
-"""Bytes. Larger answers are parsed in a thread, so that other plugins go on running."""
 MAX_ERROR_TEXT: Final = 200
 FAILING_FOR: Final = 30.0
 """Seconds in which a failure is worth another attempt, unless the platform says how long."""
@@ -468,9 +467,9 @@ async def _inflated(response: ClientResponse) -> AsyncIterator[bytes]:
 async def _parse(body: bytes) -> Any:
     """The JSON value; None if it is none."""
     try:
-        if len(body) > PARSE_ASIDE:
-            return await asyncio.to_thread(json.loads, body)
-        return json.loads(body)
+        if len(body) > large_json.LARGE:
+            return await asyncio.to_thread(large_json.loads, body)
+        return large_json.loads(body)
     except (ValueError, RecursionError):
         return None
 
