@@ -101,6 +101,8 @@ class Delivery:
         if self._routes.chat(message.room_id) is None:
             await self._provisioner.look_for_chat(message.room_id)
         chat = self._routes.chat(message.room_id)
+        if await self._is_withdrawn(message):
+            return
         command = parse_command(message.text)
         if isinstance(command, ChatNew):
             # Rather no reply, if that fails, than one more chat each time that it is tried again.
@@ -117,6 +119,13 @@ class Delivery:
             )
         elif self._settings().answer_members or message.sender == chat.matrix_user_id:
             await self._take_turn(message, chat)
+
+    async def _is_withdrawn(self, message: Message) -> bool:
+        """Whether nothing is to be done about it; what there is of an answer says so then."""
+        if message.event_id not in self._withdrawn:
+            return False
+        await self._streamer.end(message.event_id, replies.WITHDRAWN)
+        return True
 
     async def _say_paused(self, message: Message) -> None:
         """After a reset: once in each room that was a chat."""
@@ -136,8 +145,7 @@ class Delivery:
             if await self._store.claim_notice(message.room_id, "only-text", every_ms=60_000):
                 await self._speaker.reply(message, replies.ONLY_TEXT)
             return
-        if message.event_id in self._withdrawn:
-            await self._streamer.end(message.event_id, replies.WITHDRAWN)
+        if await self._is_withdrawn(message):
             return
         question = Question(
             room_id=message.room_id,

@@ -46,6 +46,8 @@ GIVE_UP_AFTER: Final = 60 * 60
 """Seconds after which a message that cannot be answered no longer holds up its room."""
 SAVE_EVERY: Final = 5.0
 """Seconds between two savings of the position."""
+REDACTED_AT_MOST: Final = 1000
+"""Redacted events that are remembered."""
 
 Handle = Callable[[Message], Awaitable[None]]
 Open = Callable[[Message | Encrypted], Awaitable[Message | None]]
@@ -91,6 +93,7 @@ class Inbox:
         self._progress = Progress()
         self._waiting: dict[RoomID, deque[Message | Encrypted]] = {}
         self._in_hand: dict[EventID, int] = {}
+        self._redacted: dict[EventID, None] = {}
         self._done = 0
         self._activity: dict[RoomID, int] = {}
         self._stored_activity_is_read = False
@@ -146,12 +149,12 @@ class Inbox:
         `beside` is what somebody else sees to because of the response: `finish` ends each.
         Synchronous, so that responses that come in one after the other stay in that order.
         """
-        messages = list(messages)
+        messages = [each for each in messages if not self._is_over(each.event_id)]
         if position is not None:
             work: set[Hashable] = {message.event_id for message in messages}
             self._progress.begin(position, work | set(beside))
         for message in messages:
-            if message.event_id not in self._in_hand:
+            if not self.has(message.event_id):
                 self._in_hand[message.event_id] = clock.now()
                 self._queue(message)
         if not messages:
@@ -167,7 +170,14 @@ class Inbox:
         return event_id in self._in_hand
 
     def withdraw(self, event_id: EventID) -> None:
-        """An event is redacted; it keeps its place in line, if it has one."""
+        """An event is redacted; it keeps its place in line, if it has one.
+
+        If it has none, it is not taken in any more: Synapse gives out the same answer to the same
+        `/sync` for two minutes, so an event may come with its content after its redaction.
+        """
+        self._redacted[event_id] = None
+        if len(self._redacted) > REDACTED_AT_MOST:
+            del self._redacted[next(iter(self._redacted))]
         if self.has(event_id):
             self._withdraw(event_id)
 
@@ -191,6 +201,10 @@ class Inbox:
     async def prune(self) -> None:
         """Forget handled events that cannot come again."""
         await self._store.prune(older_than=KEEP_HANDLED, keep=KEEP_AT_MOST)
+
+    def _is_over(self, event_id: EventID) -> bool:
+        """Whether an event was redacted before it came in."""
+        return event_id in self._redacted and not self.has(event_id)
 
     def _queue(self, message: Message | Encrypted) -> None:
         waiting = self._waiting.get(message.room_id)

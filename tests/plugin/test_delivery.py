@@ -22,6 +22,9 @@ HOUR_MS = 60 * 60 * 1000
 POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"
 
 
+OWN_SYNC = Match(when=lambda r: r.route == "sync" and r.query.get("timeout") == "0")
+
+
 class Agent:
     """A platform that answers as a test likes, and remembers what it was asked."""
 
@@ -186,6 +189,73 @@ async def test_a_message_that_is_redacted_in_line_is_not_given_to_the_platform(
         anna.send(two, "Better")
         assert await bot.hear(two, 1) == ["re: Better"]
         assert agent.texts == ["Hello", "Better"]
+
+
+async def test_a_command_that_is_redacted_in_line_is_not_carried_out(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, agent = hs.user("anna"), Agent()
+    async with no_turn_left(hs, tmp_path, anna, agent) as bot:
+        one, two = bot.chats_of(anna)
+        mistake = anna.send(one, "!chat new Secret")
+        await until("it is in line", lambda: bot.plugin.inbox.has(mistake))
+        anna.redact(one, mistake)
+        await until("it is heard", lambda: mistake in bot.plugin.inbox._redacted)
+        agent.let_go.set()
+        assert await bot.hear(one, 1) == ["re: Hello"]
+        await bot.settled()
+        assert bot.chats_of(anna) == [one, two]
+        assert len(bot.words(one)) == 1
+
+
+async def test_what_comes_with_its_redaction_is_not_carried_out(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.stop()
+        mistake = anna.send(chat_id, "!chat new Secret")
+        content = dict(hs.world.events[mistake].content)
+        anna.redact(chat_id, mistake)
+
+        def unredacted(answer: Json) -> Json:
+            for event in answer["rooms"]["join"][chat_id]["timeline"]["events"]:
+                if event["event_id"] == mistake:
+                    event["content"] = content
+            return answer
+
+        fault = hs.fail(OWN_SYNC, Alter(unredacted))
+        await bot.start()
+        assert fault.hits
+        await bot.settled()
+        assert bot.chats_of(anna) == [chat_id]
+
+
+async def test_what_comes_again_after_its_redaction_is_not_carried_out(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """Synapse gives out its answer to a `/sync` for two minutes, to whoever asks the same."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.stop()
+        mistake = anna.send(chat_id, "!chat new Secret")
+        old = hs.fail(Match(when=bot.is_long_poll), Hang(after=True))
+        own = hs.fail(OWN_SYNC, Hang())
+        starting = asyncio.create_task(bot.start())
+        await old.reached()
+        await own.reached()
+        anna.redact(chat_id, mistake)
+        own.release()
+        await starting
+        assert bot.plugin.opened_at is not None
+        old.release()
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        assert mistake in str(old.hits[0].answer)
+        assert bot.chats_of(anna) == [chat_id]
 
 
 async def test_answers_do_not_wait_for_other_requests(
