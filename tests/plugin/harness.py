@@ -66,6 +66,11 @@ async def until(what: str, look: Callable[[], T], *, timeout: float = PATIENCE_S
     return found
 
 
+def own_sync(request: Recorded) -> bool:
+    """Homeroom's own syncs do not wait for news; maubot's do."""
+    return request.route == "sync" and request.query.get("timeout") == "0"
+
+
 class Bot:
     """One bot account, its maubot, and everything that they leave on disk."""
 

@@ -15,14 +15,11 @@ from homeroom.adapters.platforms import PlatformError, Trouble, Turn
 from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
-from tests.plugin.harness import Bot, last_event, running, until
+from tests.plugin.harness import Bot, last_event, own_sync, running, until
 
 Answer = Callable[[Turn], Awaitable[str]]
 HOUR_MS = 60 * 60 * 1000
 POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"
-
-
-OWN_SYNC = Match(when=lambda r: r.route == "sync" and r.query.get("timeout") == "0")
 
 
 class Agent:
@@ -236,7 +233,7 @@ async def test_what_comes_as_it_was_before_its_redaction_is_not_carried_out(
             return answer
 
         if how == "with its redaction":
-            hs.fail(OWN_SYNC, Alter(unredacted), times=None)
+            hs.fail(Match(when=own_sync), Alter(unredacted), times=None)
         await bot.start()
         hs.fail(Match(when=bot.is_long_poll), Alter(unredacted), times=None)
         for text in ("Hello", "Hello again"):  # the poll of the first is under way already
@@ -751,13 +748,7 @@ async def test_where_it_stopped_reading_is_remembered(hs: FakeHomeserver, tmp_pa
         (row,) = bot.query(POSITION)
         assert row["bot"] == bot.me.user_id
         catching_up = hs.fail(
-            Match(
-                when=lambda r: (
-                    r.route == "sync"
-                    and r.query.get("timeout") == "0"
-                    and r.query.get("since") == row["value"]
-                )
-            ),
+            Match(when=lambda r: own_sync(r) and r.query.get("since") == row["value"]),
             Hang(),
         )
         starting = asyncio.ensure_future(bot.start())

@@ -17,7 +17,7 @@ from homeroom.domain.proof import Digest, Origin, prove
 from tests.adapters.store.databases import SqliteBackend
 from tests.fake import DropAfter, FakeHomeserver, Hang, Match, Recorded, Respond, User
 from tests.plugin import harness
-from tests.plugin.harness import Bot, running, until
+from tests.plugin.harness import Bot, own_sync, running, until
 from tests.plugin.miniature import META
 
 CONFIG = 'rooms: {version: "11", initial_chats: [Work, Play]}'
@@ -218,7 +218,7 @@ def adopt_no_more(bot: Bot) -> None:
 
 def refuse_the_position(bot: Bot) -> None:
     nothing = Respond(400, {"errcode": "M_UNKNOWN", "error": "Invalid stream token"})
-    bot.hs.fail(Match(when=lambda r: r.route == "sync" and r.query.get("timeout") == "0"), nothing)
+    bot.hs.fail(Match(when=own_sync), nothing)
 
 
 DOUBTS: list[Callable[[Bot], None]] = [

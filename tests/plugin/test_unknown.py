@@ -16,19 +16,13 @@ from tests.fake import (
     Hang,
     Match,
     RateLimit,
-    Recorded,
     Respond,
     Truncate,
 )
 from tests.fake.faults import Action
-from tests.plugin.harness import running
+from tests.plugin.harness import own_sync, running
 
 AT_ONCE = "reconcile: {start_timeout: 0}"
-
-
-def own_sync(request: Recorded) -> bool:
-    """Homeroom's own syncs do not wait for news; maubot's do."""
-    return request.route == "sync" and request.query.get("timeout") == "0"
 
 
 READS = {
