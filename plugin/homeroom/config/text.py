@@ -1,0 +1,102 @@
+"""maubot's side: the text in its web UI, over base-config.yaml.
+
+A user's text is never lost: the keys that are missing are added, and everything else is kept,
+even what Homeroom does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from mautrix.util.config import BaseProxyConfig, ConfigUpdateHelper
+from ruamel.yaml.comments import Comment, CommentedBase, CommentedMap
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.tokens import CommentToken
+
+from .problems import ConfigError, Problem, show
+
+SHOWN_OF_A_KEY: Final = 100
+"""Characters."""
+
+
+class Config(BaseProxyConfig):
+    """maubot's side: the user's text over base-config.yaml, so that new keys get a default."""
+
+    def load(self) -> None:
+        """Read the user's text.
+
+        Raises:
+            ConfigError: it is not YAML, or not keys and values. The values are empty then.
+        """
+        expected = "keys and values, as in base-config.yaml"
+        try:
+            super().load()
+        except YAMLError as e:
+            self._data = CommentedMap()
+            # What ruamel says itself quotes the text, and with it a key or a token.
+            raise ConfigError(
+                (Problem(key="the whole text", found=_not_yaml(e), expected=expected),)
+            ) from None
+        if not isinstance(self._data, dict):
+            found = show(self._data)
+            self._data = CommentedMap()
+            raise ConfigError((Problem(key="the whole text", found=found, expected=expected),))
+
+    @property
+    def values(self) -> Mapping[Any, Any]:
+        """The settings as plain keys and values."""
+        return cast("Mapping[Any, Any]", self._data)
+
+    def unknown_keys(self) -> list[str]:
+        """Keys that Homeroom has no use for: a typo, or a newer version's."""
+        base = self.load_base()
+        return _unknown(self.values, base._data if base else {})  # noqa: SLF001
+
+    def do_update(self, helper: ConfigUpdateHelper) -> None:
+        base = cast("dict[Any, Any]", helper.base._data)  # noqa: SLF001
+        _write_comments_again(base)
+        _lay_over(base, self._data)
+
+
+def _write_comments_again(value: object) -> None:
+    """Undo that maubot has written the base before, to show it as `base_config`.
+
+    ruamel writes the comment above the first key of a part once, and never again, not even in a
+    copy.
+    """
+    if isinstance(value, CommentToken):
+        value.reset()
+    elif isinstance(value, list):
+        for item in value:
+            _write_comments_again(item)
+    elif isinstance(value, CommentedMap):
+        _write_comments_again([value.ca.comment, *value.ca.items.values(), *value.values()])
+
+
+def _not_yaml(error: YAMLError) -> str:
+    what = "the same key twice" if isinstance(error, DuplicateKeyError) else "what is not YAML"
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    return f"{what} (line {mark.line + 1}, column {mark.column + 1})" if mark else what
+
+
+def _lay_over(base: dict[Any, Any], user: Mapping[Any, Any]) -> None:
+    for key, value in user.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _lay_over(base[key], value)
+            continue
+        if isinstance(value, CommentedBase):
+            # As mautrix does: the comments of the user's text stand in the base already.
+            setattr(value, Comment.attrib, Comment())
+        base[key] = value
+
+
+def _unknown(data: Mapping[Any, Any], base: Mapping[Any, Any]) -> list[str]:
+    unknown = []
+    for key, value in data.items():
+        if key not in base:
+            unknown.append(str(key)[:SHOWN_OF_A_KEY])
+        elif isinstance(value, dict) and isinstance(base[key], dict):
+            unknown += [f"{key}.{inner}" for inner in _unknown(value, base[key])]
+    return unknown
