@@ -97,6 +97,7 @@ def test_a_secret_that_cannot_be_used_is_not_quoted(secret: Any) -> None:
         "api_key: [hunter2\n",
         "api_key: @hunter2",
         "api_key: hunter2\x01",
+        "api_key: !!int hunter2",
     ],
 )
 def test_a_text_that_cannot_be_read_is_not_quoted(text: str) -> None:
@@ -115,6 +116,12 @@ def test_what_is_secret_is_in_no_repr() -> None:
     settings = read_settings({"platform": {"webhook": webhook, "openai": openai}})
     assert settings.platform.webhook.token == settings.platform.openai.api_key == "hunter2"
     assert "hunter2" not in repr(settings)
+
+
+def test_a_number_without_an_end_is_described() -> None:
+    with pytest.raises(ConfigError) as error:
+        read_settings({"limits": {"homes": 1 << 20_000}})
+    assert error.value.problems[0].found == "a number of more than 60 digits"
 
 
 def test_without_a_word_it_is_echo() -> None:

@@ -68,6 +68,7 @@ NO_SETTINGS = {
     "a number": "42",
     "not YAML": "admins: [\n",
     "a key twice": "admins: []\nadmins: []\n",
+    "a date that does not exist": "rooms: {space_name: 2026-13-45}\n",
 }
 """Texts that are not keys and values at all."""
 

@@ -121,6 +121,9 @@ NOT_SETTINGS = {
     "a list": "- a\n- b",
     "a text": "hello",
     "a number": "7",
+    "a date that does not exist": "rooms: {space_name: 2026-13-45}",
+    "a number that Python refuses": f"limits: {{homes: {'9' * 5000}}}",
+    "too deep": "[" * 5000,
 }
 
 

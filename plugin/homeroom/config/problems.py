@@ -52,7 +52,13 @@ def show(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value)[:60]
+        return _show_number(value)
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return "keys and values" if isinstance(value, Mapping) else type(value).__name__
+
+
+def _show_number(value: float) -> str:
+    # Python refuses to write down an integer of some thousand digits.
+    is_huge = isinstance(value, int) and value.bit_length() > 200
+    return "a number of more than 60 digits" if is_huge else str(value)

@@ -33,7 +33,7 @@ class Config(BaseProxyConfig):
         expected = "keys and values, as in base-config.yaml"
         try:
             super().load()
-        except YAMLError as e:
+        except Exception as e:  # noqa: BLE001 (ruamel's own, and what Python says to its values)
             self._data = CommentedMap()
             # What ruamel says itself quotes the text, and with it a key or a token.
             raise ConfigError(
@@ -75,7 +75,12 @@ def _write_comments_again(value: object) -> None:
         _write_comments_again([value.ca.comment, *value.ca.items.values(), *value.values()])
 
 
-def _not_yaml(error: YAMLError) -> str:
+def _not_yaml(error: Exception) -> str:
+    """What is wrong with a text, without quoting it."""
+    if isinstance(error, RecursionError):
+        return "lists within lists without an end"
+    if not isinstance(error, YAMLError):
+        return "a value that does not exist, like a date in a 13th month (in quotes it is a text)"
     what = "the same key twice" if isinstance(error, DuplicateKeyError) else "what is not YAML"
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     return f"{what} (line {mark.line + 1}, column {mark.column + 1})" if mark else what
