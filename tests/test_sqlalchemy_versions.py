@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 INSTALLED = sorted(Path(sys.prefix).glob("sqlalchemy-*[0-9]"))
 STORE = ("tests/adapters/store",)
-PLUGIN = ("tests/plugin/test_restart.py", "tests/plugin/test_delivery.py")
+PLUGIN = tuple(f"tests/plugin/test_{what}.py" for what in ("restart", "delivery", "catch_up"))
 RUNS = [
     pytest.param(directory, tests, id=f"{directory.name}-{tests[0]}")
     for directory in INSTALLED

@@ -17,8 +17,8 @@ from homeroom.domain.events import ANSWERS
 from tests.domain import hostile
 from tests.domain.test_fuzz import EVENT_TYPES, KEYS, places, replaced
 from tests.fake import FakeHomeserver
+from tests.plugin.agent import Agent
 from tests.plugin.harness import running
-from tests.plugin.test_delivery import Agent
 
 MESSAGE: dict[str, Any] = {
     "msgtype": "m.text",

@@ -1,0 +1,41 @@
+"""A platform for the tests, at the place where the real ones are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from homeroom.adapters.platforms import Turn
+
+Answer = Callable[[Turn], Awaitable[str]]
+
+
+class Agent:
+    """A platform that answers as a test likes, and remembers what it was asked."""
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.turns: list[Turn] = []
+        self.at_work = 0
+        self.most_at_work = 0
+        self.let_go = asyncio.Event()
+        self._answer = answer
+
+    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+        self.turns.append(turn)
+        self.at_work += 1
+        self.most_at_work = max(self.at_work, self.most_at_work)
+        try:
+            yield await self._answer(turn) if self._answer else f"re: {turn.text}"
+        finally:
+            self.at_work -= 1
+
+    async def close(self) -> None:
+        pass
+
+    async def when_let_go(self, turn: Turn) -> str:
+        await self.let_go.wait()
+        return f"re: {turn.text}"
+
+    @property
+    def texts(self) -> list[str]:
+        return [turn.text for turn in self.turns]
