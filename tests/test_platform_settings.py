@@ -124,6 +124,14 @@ def test_a_number_without_an_end_is_described() -> None:
     assert error.value.problems[0].found == "a number of more than 60 digits"
 
 
+def test_a_key_without_an_end_is_described() -> None:
+    base = RecursiveDict(CommentedMap(admins=[]), CommentedMap)
+    text = f"admins: []\n? 0x{'f' * 5000}\n: []\n"
+    config = Config(lambda: YAML().load(text), lambda: base, lambda _: None)
+    config.load()
+    assert config.unknown_keys() == ["a number of more than 60 digits"]
+
+
 def test_without_a_word_it_is_echo() -> None:
     assert read_settings({}).platform == Settings().platform
     assert Settings().platform.kind == "echo"

@@ -101,7 +101,7 @@ def _unknown(data: Mapping[Any, Any], base: Mapping[Any, Any]) -> list[str]:
     unknown = []
     for key, value in data.items():
         if key not in base:
-            unknown.append(str(key)[:SHOWN_OF_A_KEY])
+            unknown.append(key[:SHOWN_OF_A_KEY] if isinstance(key, str) else show(key))
         elif isinstance(value, dict) and isinstance(base[key], dict):
             unknown += [f"{key}.{inner}" for inner in _unknown(value, base[key])]
     return unknown
