@@ -327,6 +327,22 @@ async def test_a_room_costs_one_question_if_its_space_or_a_row_tells_of_it(
     assert rooms["chat"] not in spaces
 
 
+async def test_answers_that_take_long_are_about_fewer_rooms(
+    hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    populate(hs)
+
+    async def most_at_once() -> int:
+        before = len(hs.requests)
+        await observer.look()
+        return max(len(named(r)) for r in hs.requests[before:] if WHOLE(r) or STRANGE(r))
+
+    monkeypatch.setattr(sliding, "AT_LEAST", 1)
+    assert await most_at_once() > 1
+    monkeypatch.setattr(sliding, "SECONDS_AT_ONCE", 1e-9)
+    assert await most_at_once() == 1
+
+
 @pytest.mark.parametrize("fast", [True, False], ids=["sliding sync", "room by room"])
 async def test_who_waits_is_told_how_far_it_is(
     hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch, fast: bool

@@ -27,13 +27,17 @@ from ..homeserver import Homeserver
 from .found import Found
 
 FIRST: Final = 200
-"""Rooms that are asked for at first; from then on it depends on how much they have to tell."""
-AT_LEAST, AT_MOST = 20, 1000
-EVENTS_AT_ONCE: Final = 5_000
-"""State events in one answer: some megabyte and a half. An answer is read while the next one is
-made, so that only the last one costs time of its own."""
+"""Rooms that are asked for at first; from then on it depends on how much they have to tell, and
+how long that takes."""
+AT_LEAST, AT_MOST = 20, 2000
+EVENTS_AT_ONCE: Final = 10_000
+"""State events in one answer: some three megabytes, because every question costs the homeserver
+something for each room that there is, whatever it is about. An answer is read while the next one
+is made, so that only the last one costs time of its own."""
+SECONDS_AT_ONCE: Final = 10.0
+"""So that who waits sees how far it is, and no proxy before the homeserver gives up."""
 AT_A_TIME: Final = 2
-REST_AT_MOST: Final = 2.0
+REST_AT_MOST: Final = 4.0
 
 SINGLE_TYPES: Final = {
     "m.room.create",
@@ -164,11 +168,13 @@ class SlidingLook:
         """Ask one question; `reader` is what makes something of the answer, in a thread."""
         started = time.monotonic()
         told = await self._homeserver.sliding_sync(body, pos=pos, read=reader or self._read)
+        took = time.monotonic() - started
         if told.events:
             fitting = EVENTS_AT_ONCE * told.entries // told.events
-            self.at_once = min(max(fitting, AT_LEAST), AT_MOST)
+            in_time = int(SECONDS_AT_ONCE * told.entries / max(took, 0.001))
+            self.at_once = min(max(min(fitting, in_time), AT_LEAST), AT_MOST)
         if self._rest:
-            await asyncio.sleep(min(self._rest * (time.monotonic() - started), REST_AT_MOST))
+            await asyncio.sleep(min(self._rest * took, REST_AT_MOST))
         return told
 
     def _take(self, told: Told) -> None:
