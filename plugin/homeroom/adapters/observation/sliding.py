@@ -35,7 +35,8 @@ EVENTS_AT_ONCE: Final = 10_000
 something for each room that there is, whatever it is about. An answer is read while the next one
 is made, so that only the last one costs time of its own."""
 SECONDS_AT_ONCE: Final = 10.0
-"""So that who waits sees how far it is, and no proxy before the homeserver gives up."""
+"""So that who waits sees how far it is, and no proxy before the homeserver gives up. `FIRST` rooms
+may take longer: it may be rate limits that are waited for, and more questions would be worse."""
 AT_A_TIME: Final = 2
 REST_AT_MOST: Final = 4.0
 
@@ -171,7 +172,7 @@ class SlidingLook:
         took = time.monotonic() - started
         if told.events:
             fitting = EVENTS_AT_ONCE * told.entries // told.events
-            in_time = int(SECONDS_AT_ONCE * told.entries / max(took, 0.001))
+            in_time = max(int(SECONDS_AT_ONCE * told.entries / max(took, 0.001)), FIRST)
             self.at_once = min(max(min(fitting, in_time), AT_LEAST), AT_MOST)
         if self._rest:
             await asyncio.sleep(min(self._rest * took, REST_AT_MOST))
