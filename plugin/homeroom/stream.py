@@ -171,6 +171,11 @@ class Streamer:
             if self._is_stopping:
                 await self._pause(messages, reading.text)
             raise
+        except KeyboardInterrupt:
+            # A signal stops maubot, and finds us at work: nobody will cancel what it ended.
+            with suppress(Exception):
+                await self._pause(messages, reading.text)
+            raise
         finally:
             del self._under_way[turn.event_id]
             await reading.stop()

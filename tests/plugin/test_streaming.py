@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mautrix.types import EventID
 
 from homeroom import bot as bot_module
 from homeroom import replies, stream
 from homeroom.adapters.platforms import PlatformError, Trouble, Turn
+from homeroom.domain.answers import Question
 from homeroom.domain.events import ANSWERS, MORE_TO_COME
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit, Respond, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
-from tests.plugin.harness import Bot, running, until
+from tests.plugin.harness import LOG, Bot, running, until
 
 MAX_EVENT = 65_536
 HOUR_MS = 60 * 60 * 1000
@@ -453,6 +455,59 @@ async def test_a_stop_says_that_it_goes_on_and_the_next_start_does(
         await bot.start()
         (message,) = await when_shown(bot, chat_id, "one two")
         assert not message.is_unfinished
+
+
+class Signal(logging.Handler):
+    """Comes, as SIGTERM does, right when something is at work: when it logs a certain message."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__(level=logging.DEBUG)
+        self._when = when
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith(self._when):
+            raise KeyboardInterrupt
+
+
+async def test_an_answer_that_a_signal_ends_says_that_it_goes_on(
+    hs: FakeHomeserver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    anna = hs.user("anna")
+    caplog.set_level(logging.DEBUG, logger=LOG.name)
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        assert bot.plugin is not None
+        (chat,) = bot.plugin.routes.records.chats.values()
+        turn = Turn(
+            platform_chat_id=chat.platform_chat_id,
+            chat_id=chat.chat_id,
+            user_id=chat.matrix_user_id,
+            room_id=chat.room_id,
+            event_id=EventID("$hello"),
+            text="Hello",
+            name=None,
+        )
+        question = Question(room_id=turn.room_id, event_id=turn.event_id)
+        # Not in a task of the plugin's: there it would end the event loop, and with it this test.
+        answering = asyncio.ensure_future(_interrupted(bot.plugin.streamer.answer(question, turn)))
+        speech.say("one")
+        await when_shown(bot, chat_id, "one")
+        monkeypatch.setattr(LOG, "handlers", [*LOG.handlers, Signal("An edit was left out")])
+        hs.fail(Match(method="PUT", path="/send/"), Respond(502, text="no"))
+        speech.say(" two")
+        assert await answering
+        assert shown(bot, chat_id) == [Shown(f"one two\n\n*{replies.PAUSED}*", True, edits=1)]
+
+
+async def _interrupted(work: Awaitable[None]) -> bool:
+    try:
+        await work
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
