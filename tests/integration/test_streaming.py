@@ -20,6 +20,7 @@ from homeroom.domain.events import ANSWERS, MORE_TO_COME
 from tests.integration.homes import Home, ask, onboard, reconciled, requests_of_bot
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Say
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
+from tests.stack.waiting import eventually
 
 TOKENS = [f"{number} " if number % 20 else f"{number}\n\n" for number in range(1, 3001)]
 WHOLE = "".join(TOKENS).strip()
@@ -78,6 +79,19 @@ async def begun(stack: Stack, home: Home, question: str) -> Shown:
         return [m for m in shown(stack, home) if m.answers == question and m.text]
 
     return (await home.user.wait_for(f"an answer to {question}", look))[-1]
+
+
+async def noted(stack: Stack, question: str) -> None:
+    """Wait until Homeroom has noted its first message, and is at work on the answer no more.
+
+    A SIGTERM that finds it at work may end just that (`tests/plugin/test_streaming.py`).
+    """
+
+    async def is_noted() -> bool:
+        rows = await stack.database.fetch("SELECT event_id, answer_id FROM open_answers")
+        return any(row["event_id"] == question and row["answer_id"] for row in rows)
+
+    await eventually("the answer is noted", is_noted)
 
 
 async def test_a_long_stream_under_default_rate_limits(
@@ -139,6 +153,7 @@ async def test_a_prompt_goes_out_under_one_key_whatever_is_killed(
         questions[text] = await home.user.send_text(home.chat, text)
         assert (await begun(stack, home, questions[text])).text == f"About {text}:"
         if how == "stopped":
+            await noted(stack, questions[text])
             await stack.maubot.stop()
             await home.user.wait_for(
                 "word that it goes on",
