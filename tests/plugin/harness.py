@@ -52,6 +52,8 @@ SLEEPERS = {
     "homeroom: taking in responses",
 }
 """Work that is never done."""
+POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"
+"""Up to where everything is handled, and whose position that is."""
 
 _TASKS: ContextVar[set[asyncio.Task[Any]] | None] = ContextVar("tasks", default=None)
 

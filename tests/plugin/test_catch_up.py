@@ -11,10 +11,9 @@ from mautrix.client.state_store import MemorySyncStore
 from tests.fake import FakeHomeserver, Hang, Match
 from tests.plugin.agent import Agent
 from tests.plugin.conftest import Present
-from tests.plugin.harness import own_sync, running
+from tests.plugin.harness import POSITION, own_sync, running
 
 HOUR_MS = 60 * 60 * 1000
-POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["with its database", "without"])

@@ -11,10 +11,7 @@ from homeroom.adapters.platforms import PlatformError, Trouble, Turn
 from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond
 from tests.fake.events import Json
 from tests.plugin.agent import Agent
-from tests.plugin.harness import running, until
-
-POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"
-
+from tests.plugin.harness import POSITION, running, until
 
 # What the platform does
 

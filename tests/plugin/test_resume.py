@@ -17,7 +17,7 @@ from homeroom.domain.proof import Digest, Origin, prove
 from tests.adapters.store.databases import SqliteBackend
 from tests.fake import DropAfter, FakeHomeserver, Hang, Match, Recorded, Respond, User
 from tests.plugin import harness
-from tests.plugin.harness import Bot, own_sync, running, until
+from tests.plugin.harness import POSITION, Bot, own_sync, running, until
 from tests.plugin.miniature import META
 
 CONFIG = 'rooms: {version: "11", initial_chats: [Work, Play]}'
@@ -468,7 +468,7 @@ def forge(bot: Bot, records: Records) -> None:
         schema=len(UPGRADES.upgrades),
         adopt_unmarked=True,
     )
-    (row,) = bot.query("SELECT value FROM sync_state WHERE key = 'position'")
+    (row,) = bot.query(POSITION)
     text = f"{prove(origin, Digest.of(records))} {row['value']}"
     assert bot.alter("UPDATE sync_state SET value = ? WHERE key = 'proof'", text) == 1
 
