@@ -1,11 +1,20 @@
-"""What every run says first, and in which order it goes."""
+"""What every run says first, in which order it goes, and the fixtures of several folders."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy
+from maubot.matrix import MaubotMatrixClient
+
+from homeroom.matrix.homeserver import Homeserver
+from tests.fake import FakeHomeserver
+from tests.fake.clients import LOG, Naps, client_of
+from tests.stack.postgres import Postgres, find_binaries
 
 LONG_FIRST = (
     "test_reset_pace.py",
@@ -35,8 +44,52 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {
-        f"tests/{folder}{name}": rank
+        f"tests/{folder}/{name}": rank
         for rank, name in enumerate(LONG_FIRST)
-        for folder in ("integration/", "")
+        for folder in ("integration", "storage")
     }
     items.sort(key=lambda item: ranks.get(item.nodeid.split("::")[0], len(ranks)))
+
+
+@pytest.fixture
+async def hs() -> AsyncIterator[FakeHomeserver]:
+    async with FakeHomeserver() as server:
+        yield server
+
+
+@pytest.fixture
+def naps() -> Naps:
+    return Naps()
+
+
+@pytest.fixture
+async def client(hs: FakeHomeserver) -> AsyncIterator[MaubotMatrixClient]:
+    async with client_of(hs) as client:
+        yield client
+
+
+@pytest.fixture
+def connect(client: MaubotMatrixClient, naps: Naps) -> Callable[..., Homeserver]:
+    """The adapter with this many requests at once."""
+
+    def make(concurrency: int = 10) -> Homeserver:
+        return Homeserver(client, log=LOG, concurrency=concurrency, sleep=naps)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A database on a throw-away server; skips where there is none, except on CI."""
+    try:
+        find_binaries()
+    except FileNotFoundError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    cluster = Postgres()
+    asyncio.run(cluster.__aenter__())
+    try:
+        yield asyncio.run(cluster.create_database())
+    finally:
+        asyncio.run(cluster.__aexit__(None, None, None))

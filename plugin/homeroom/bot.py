@@ -18,18 +18,8 @@ from maubot.plugin_base import Plugin
 from mautrix.util.async_db import Database, UpgradeTable
 
 from . import replies
-from .adapters.early_keys import take_early_keys
-from .adapters.encryption import Encryption, why_not
-from .adapters.homeserver import Homeserver
-from .adapters.observation import Observer
-from .adapters.platforms.choose import ChosenPlatform
-from .adapters.state_mirror import StateMirror
-from .adapters.store import UPGRADES, Store, StoreError
-from .arrivals import Arrivals
-from .background import Background
-from .catch_up import CatchUp
-from .clock import now
-from .commands import Commands
+from .commands.dispatch import Commands
+from .commands.reset import Resetter
 from .config import (
     Config,
     ConfigError,
@@ -41,27 +31,37 @@ from .config import (
     read_settings,
     read_status_token,
 )
-from .decryption import Decryption
-from .deliver import Delivery
-from .domain.proof import Origin
-from .handlers import Doors
-from .history import RoomHistory
-from .idle import IdleHandlers
-from .inbox import Inbox
-from .locks import OwnerLocks
-from .provision import Provisioner
-from .reconcile import Reconciler
-from .repair import Repairer
-from .reset import Resetter
-from .resume import Resumption
-from .routes import Routes
-from .speak import Speaker
-from .starting import Starter
-from .status import FILES, Condition, Snapshot, StatusPage, take
-from .stream import Streamer
-from .trust import Trust
-from .typing_notice import TypingNotice
-from .upkeep import Upkeep
+from .delivery.answer_stream import Streamer
+from .delivery.decryption import Decryption
+from .delivery.dispatcher import Doors
+from .delivery.inbox import Inbox
+from .delivery.message_handler import Delivery
+from .delivery.room_history import RoomHistory
+from .delivery.sync_feed import CatchUp
+from .delivery.welcomes import Arrivals
+from .domain.homes.checkpoint import Origin
+from .homes.checkpoint_state import Trust
+from .homes.mautrix_state import StateMirror
+from .homes.observation import Observer
+from .homes.owner_locks import OwnerLocks
+from .homes.provisioner import Provisioner
+from .homes.reconciler import Reconciler
+from .homes.repairer import Repairer
+from .homes.routes import Routes
+from .matrix.early_keys import take_early_keys
+from .matrix.encryption import Encryption, why_not
+from .matrix.homeserver import Homeserver
+from .matrix.messages import Speaker
+from .matrix.typing_notice import TypingNotice
+from .platforms.configured import ChosenPlatform
+from .runtime.clock import now
+from .runtime.tasks import Background
+from .startup.maintenance import Upkeep
+from .startup.resume import Resumption
+from .startup.start import Starter
+from .startup.without_settings import IdleHandlers
+from .status_page import FILES, Condition, Snapshot, StatusPage, take
+from .storage import UPGRADES, Store, StoreError
 
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""
@@ -207,7 +207,7 @@ class Homeroom(Plugin):
 
     async def _show_status(self) -> None:
         files = {
-            name: (await self.loader.read_file(f"homeroom/status/{name}")).decode()
+            name: (await self.loader.read_file(f"homeroom/status_page/{name}")).decode()
             for name in FILES
         }
         page = StatusPage(token=self._status_token, view=self._snapshot, files=files)

@@ -26,9 +26,9 @@ from uuid import uuid4
 import aiohttp
 from yarl import URL
 
-from homeroom.adapters.homeserver import NO_ROOMS, NOTHING, SLIDING_SYNC, WHOLE_TIMELINES
-from homeroom.domain.marker import MARKER_TYPE
-from homeroom.domain.room_state import STATE_TYPES
+from homeroom.domain.homes.marker import MARKER_TYPE
+from homeroom.domain.homes.room_state import STATE_TYPES
+from homeroom.matrix.homeserver import NO_ROOMS, NOTHING, SLIDING_SYNC, WHOLE_TIMELINES
 from tests.bench.gauge import Memory
 
 MANY_KEYS: Final = {"m.space.parent", "m.space.child", MARKER_TYPE, "m.room.member"}

@@ -31,10 +31,15 @@ import aiohttp
 from mautrix.types import RoomID, UserID
 from yarl import URL
 
-from homeroom.domain.ids import child_order, derive_platform_chat_id
-from homeroom.domain.marker import MARKER_TYPE, Marker
-from homeroom.domain.model import ChatID, RoomType
-from homeroom.domain.provisioning import CreateChat, chat_request, child_content, space_request
+from homeroom.domain.homes.ids import child_order, derive_platform_chat_id
+from homeroom.domain.homes.marker import MARKER_TYPE, Marker
+from homeroom.domain.homes.model import ChatID, RoomType
+from homeroom.domain.homes.provisioning import (
+    CreateChat,
+    chat_request,
+    child_content,
+    space_request,
+)
 from tests.stack.console import run, step
 from tests.stack.package import ROOT
 from tests.stack.synapse import Account, Synapse

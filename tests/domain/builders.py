@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from mautrix.types import EventID, RoomID, UserID
 
-from homeroom.domain.ids import child_order, derive_platform_chat_id
-from homeroom.domain.marker import Marker, chat_marker
-from homeroom.domain.model import (
+from homeroom.domain.homes.ids import child_order, derive_platform_chat_id
+from homeroom.domain.homes.marker import Marker, chat_marker
+from homeroom.domain.homes.model import (
     Chat,
     ChatID,
     Conversation,
@@ -22,7 +22,7 @@ from homeroom.domain.model import (
     RoomType,
     Status,
 )
-from homeroom.domain.plan import (
+from homeroom.domain.homes.plan import (
     Change,
     Finding,
     FindingKind,
@@ -36,7 +36,7 @@ from homeroom.domain.plan import (
     StampMarker,
     UnlinkChild,
 )
-from homeroom.domain.topology import (
+from homeroom.domain.homes.topology import (
     ChildLink,
     Invite,
     MarkerProblem,

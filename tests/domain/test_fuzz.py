@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 from mautrix.types import RoomID, UserID
 
 from homeroom.domain.commands import MAX_CHAT_NAME, ChatNew, ChatRename, parse_command
-from homeroom.domain.events import (
+from homeroom.domain.homes.marker import MarkerError, is_user_id, parse_marker
+from homeroom.domain.homes.model import Records
+from homeroom.domain.homes.planner import make_plan
+from homeroom.domain.homes.room_state import STATE_TYPES, read_room
+from homeroom.domain.homes.topology import Room, Topology, Unreadable
+from homeroom.domain.sync.news import (
     ANSWERS,
     MORE_TO_COME,
     Message,
@@ -30,11 +35,6 @@ from homeroom.domain.events import (
     with_older_events,
     without_answered,
 )
-from homeroom.domain.marker import MarkerError, is_user_id, parse_marker
-from homeroom.domain.model import Records
-from homeroom.domain.planner import make_plan
-from homeroom.domain.room_state import STATE_TYPES, read_room
-from homeroom.domain.topology import Room, Topology, Unreadable
 from tests.domain import hostile
 
 BOT = UserID("@bot:test")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mautrix.types import RoomID
 
-from homeroom.domain.model import Records, Status
+from homeroom.domain.homes.model import Records, Status
+from homeroom.domain.homes.topology import Topology
 from homeroom.domain.reset import (
     Failure,
     Kind,
@@ -25,7 +26,6 @@ from homeroom.domain.reset import (
     plan_local,
     skipped,
 )
-from homeroom.domain.topology import Topology
 from tests.domain.builders import (
     ANNA,
     BERT,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from mautrix.types import RoomID, UserID
 
-from homeroom.domain.ids import derive_platform_chat_id
-from homeroom.domain.marker import Marker
-from homeroom.domain.model import (
+from homeroom.domain.homes.ids import derive_platform_chat_id
+from homeroom.domain.homes.marker import Marker
+from homeroom.domain.homes.model import (
     Chat,
     ChatID,
     Home,
@@ -24,7 +24,7 @@ from homeroom.domain.model import (
     RoomType,
     Status,
 )
-from homeroom.domain.plan import (
+from homeroom.domain.homes.plan import (
     Change,
     InviteToReplacement,
     JoinReplacement,
@@ -36,8 +36,8 @@ from homeroom.domain.plan import (
     StampMarker,
     UnlinkChild,
 )
-from homeroom.domain.planner import make_plan
-from homeroom.domain.topology import (
+from homeroom.domain.homes.planner import make_plan
+from homeroom.domain.homes.topology import (
     ChildLink,
     MarkerProblem,
     Member,

@@ -1,7 +1,7 @@
 """The plugin is put on a maubot that has no SQLAlchemy, and over an older version of itself.
 
 Issue 7. The databases that released versions have left are in
-`tests/adapters/store/test_store_migrations.py`; uploads in the middle of traffic in
+`tests/storage/test_store_migrations.py`; uploads in the middle of traffic in
 `test_traffic.py`.
 """
 

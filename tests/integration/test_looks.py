@@ -17,12 +17,13 @@ import pytest
 from maubot.matrix import MaubotMatrixClient
 from mautrix.types import RoomID, UserID
 
-from homeroom.adapters import homeserver
-from homeroom.adapters.homeserver import Homeserver
-from homeroom.adapters.http import Patience
-from homeroom.adapters.observation import Observer, sliding
-from homeroom.domain.marker import MARKER_TYPE
-from homeroom.domain.topology import Topology, Unreadable
+from homeroom.domain.homes.marker import MARKER_TYPE
+from homeroom.domain.homes.topology import Topology, Unreadable
+from homeroom.homes.observation import Observer
+from homeroom.homes.observation import by_sliding_sync as sliding
+from homeroom.matrix import homeserver
+from homeroom.matrix.homeserver import Homeserver
+from homeroom.matrix.retrying_api import Patience
 from tests.stack.http import JsonApi
 from tests.stack.proxy import Action, Answer, DropAfter, FaultProxy, Replace, Truncate
 from tests.stack.synapse import Account, Synapse
@@ -181,7 +182,7 @@ async def test_some_rooms_are_told_as_all_are(
         some = sorted(whole.rooms)[::2]
         expected = {room_id: whole.rooms[room_id] for room_id in some}
         assert (await eyes.look_at(some)).rooms == expected
-        monkeypatch.setattr("homeroom.adapters.observation.observer.MANY", 1)
+        monkeypatch.setattr("homeroom.homes.observation.observer.MANY", 1)
         assert (await eyes.look_at(some)).rooms == expected
         assert (await eyes.look_beyond(frozenset(whole.rooms) - set(some))).rooms == expected
 

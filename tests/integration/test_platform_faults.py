@@ -1,7 +1,7 @@
 """What a person sees of a platform that fails, and what they never see.
 
 Issue 6, "Must be seen", 1. How each failure is told from the others is tested in
-`tests/adapters/test_platforms.py`.
+`tests/platforms/`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homeroom.adapters.platforms import Trouble
+from homeroom.platforms import Trouble
 from homeroom.replies import TOOK_TOO_LONG, TROUBLES
 from tests.integration.homes import configure, onboard
 from tests.stack.agent_server import TOKEN, Action, AgentServer, Drop, Fail, Hold, Raw, Say

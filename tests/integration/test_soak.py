@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from homeroom.reconcile import KEEP_PAST
+from homeroom.homes.reconciler import KEEP_PAST
 from tests.integration.homes import Home, ask, marked, onboard, say_and_hear, tables
 from tests.stack.maubot import Maubot
 from tests.stack.memory import resident_megabytes

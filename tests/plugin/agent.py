@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from homeroom.adapters.platforms import Turn
+from homeroom.platforms import Turn
 
 Answer = Callable[[Turn], Awaitable[str]]
 

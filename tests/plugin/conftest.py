@@ -9,9 +9,23 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeroom import arrivals, catch_up, handlers, inbox, provision, starting, upkeep
-from homeroom.adapters import homeserver
-from homeroom.adapters.http import Patience
+from homeroom.delivery import (
+    dispatcher as handlers,
+)
+from homeroom.delivery import (
+    inbox,
+)
+from homeroom.delivery import (
+    sync_feed as catch_up,
+)
+from homeroom.delivery import (
+    welcomes as arrivals,
+)
+from homeroom.homes import provisioner as provision
+from homeroom.matrix import homeserver
+from homeroom.matrix.retrying_api import Patience
+from homeroom.startup import maintenance as upkeep
+from homeroom.startup import start as starting
 from tests.fake import FakeHomeserver
 from tests.fake.clock import Clock
 
@@ -38,7 +52,7 @@ async def hs() -> AsyncIterator[FakeHomeserver]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failure is enough to give up; what comes again comes at once.
 
-    Patience itself is tested in `tests/adapters/test_http.py`.
+    Patience itself is tested in `tests/matrix/test_retrying_api.py`.
     """
     impatient = Patience(call=0.2, failing=0.2, attempt=10)
     for name in ("READING", "READING_ROOMS", "LOOKING", "WRITING", "JOINING", "LEAVING"):

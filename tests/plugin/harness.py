@@ -31,7 +31,7 @@ from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
 
 from homeroom import Homeroom
-from homeroom.domain.marker import MARKER_TYPE
+from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.fake import FakeHomeserver, Recorded, User
 from tests.fake.events import Json
 from tests.fake.filters import read_filter
@@ -144,7 +144,7 @@ class Bot:
         if self.platform is None:
             await self.plugin.internal_start()
             return
-        choose = "homeroom.adapters.platforms.choose"
+        choose = "homeroom.platforms.configured"
         with mock.patch(f"{choose}.EchoPlatform", return_value=self.platform):
             await self.plugin.internal_start()
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from homeroom.adapters.observation import progress
-from homeroom.adapters.store import StoreError
-from homeroom.domain.marker import MARKER_TYPE
+from homeroom.domain.homes.marker import MARKER_TYPE
+from homeroom.homes.observation import progress
+from homeroom.storage import StoreError
 from tests.fake import FakeHomeserver, Hang, Match, Respond
 from tests.plugin.harness import Bot, running, until
 

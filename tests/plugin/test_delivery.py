@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from homeroom import replies, typing_notice
-from homeroom.adapters.platforms import PlatformError, Trouble, Turn
+from homeroom import replies
+from homeroom.matrix import typing_notice
+from homeroom.platforms import PlatformError, Trouble, Turn
 from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond
 from tests.fake.events import Json
 from tests.plugin.agent import Agent

@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 from mautrix.types import RoomID
 
-from homeroom import history, replies
-from homeroom.domain.ids import derive_platform_chat_id
-from homeroom.domain.marker import MARKER_TYPE
+from homeroom import replies
+from homeroom.delivery import room_history as history
+from homeroom.domain.homes.ids import derive_platform_chat_id
+from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.domain.builders import later
 from tests.fake import FakeHomeserver, Hang, Match, Respond, User
 from tests.plugin.harness import Bot, running, until

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeroom.domain.marker import MARKER_TYPE
+from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.fake import FakeHomeserver, Match, Respond
 from tests.plugin.harness import Bot, Row, running
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from homeroom import replies
-from homeroom.domain.ids import derive_platform_chat_id
-from homeroom.domain.marker import MARKER_TYPE
+from homeroom.domain.homes.ids import derive_platform_chat_id
+from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.fake import (
     DropAfter,
     DropBefore,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from homeroom.adapters.store import StoreError
+from homeroom.storage import StoreError
 from tests.fake import FakeHomeserver, Hang, Match, Respond, User
 from tests.plugin.harness import Bot, running, until
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mautrix.types import RoomID
 
-from homeroom.domain.ids import derive_platform_chat_id
-from homeroom.domain.marker import MARKER_TYPE
+from homeroom.domain.homes.ids import derive_platform_chat_id
+from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.fake import FakeHomeserver, Hang, Match, User
 from tests.plugin.harness import Bot, running
 

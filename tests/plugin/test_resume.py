@@ -9,16 +9,16 @@ from unittest import mock
 
 import pytest
 
-from homeroom import upkeep
-from homeroom.adapters.store import UPGRADES, Store
-from homeroom.domain.marker import MARKER_TYPE
-from homeroom.domain.model import Records
-from homeroom.domain.proof import Digest, Origin, prove
-from tests.adapters.store.databases import SqliteBackend
+from homeroom.domain.homes.checkpoint import Digest, Origin, prove
+from homeroom.domain.homes.marker import MARKER_TYPE
+from homeroom.domain.homes.model import Records
+from homeroom.startup import maintenance as upkeep
+from homeroom.storage import UPGRADES, Store
 from tests.fake import DropAfter, FakeHomeserver, Hang, Match, Recorded, Respond, User
 from tests.plugin import harness
 from tests.plugin.harness import POSITION, Bot, own_sync, running, until
 from tests.plugin.miniature import META
+from tests.storage.databases import SqliteBackend
 
 CONFIG = 'rooms: {version: "11", initial_chats: [Work, Play]}'
 LOOK = Match(path="joined_rooms$")
@@ -255,7 +255,7 @@ async def test_another_build_looks_at_everything(
     async with running(hs, tmp_path, config=CONFIG) as bot:
         await bot.onboard(hs.user("anna"))
         await bot.stop()
-        monkeypatch.setattr("homeroom.domain.proof.RULES", 999)
+        monkeypatch.setattr("homeroom.domain.homes.checkpoint.RULES", 999)
         assert [request for request in await asked_at_start(bot) if LOOK(request)]
 
 
@@ -263,7 +263,7 @@ async def test_if_much_has_changed_everything_is_looked_at(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anna = hs.user("anna")
-    monkeypatch.setattr("homeroom.resume.MANY", 0)
+    monkeypatch.setattr("homeroom.startup.resume.MANY", 0)
     async with running(hs, tmp_path, config=CONFIG) as bot:
         await bot.onboard(anna)
         await bot.stop()

@@ -31,8 +31,8 @@ from hypothesis.stateful import (
 )
 from mautrix.types import EventID, RoomID
 
-from homeroom.domain.ids import derive_platform_chat_id
-from homeroom.domain.model import Conversation
+from homeroom.domain.homes.ids import derive_platform_chat_id
+from homeroom.domain.homes.model import Conversation
 from tests.fake import (
     DropAfter,
     DropBefore,

@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from homeroom.replies import status as replies
-from homeroom.status import access, snapshot
-from homeroom.status.page import COOKIE
+from homeroom.status_page import access, snapshot
+from homeroom.status_page.page import COOKIE
 from tests.fake import FakeHomeserver
 from tests.fake.faults import Match, Respond
 from tests.plugin.harness import Bot, running, until
@@ -45,7 +45,7 @@ TRICKS = (
     "/%ff",
     "/page.html",
     "/style.css",
-    "/homeroom/status/page.html",
+    "/homeroom/status_page/page.html",
 )
 HOSTILE = {
     "markup": "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{7*7}}{% raw %}",
@@ -184,7 +184,7 @@ async def test_a_person_signs_in_and_out(
         for later, status in ((access.SESSION_SECONDS - 60, 200), (access.SESSION_SECONDS, 401)):
             real = time.time
             with monkeypatch.context() as patch:
-                patch.setattr("homeroom.status.page.time.time", lambda: real() + later)  # noqa: B023
+                patch.setattr("homeroom.status_page.page.time.time", lambda: real() + later)  # noqa: B023
                 assert (await web.get("status.json", headers=session)).status == status
 
         out = await web.ask("POST", "sign-out", headers=session)

@@ -14,10 +14,11 @@ import pytest
 from mautrix.types import EventID
 
 from homeroom import bot as bot_module
-from homeroom import replies, stream
-from homeroom.adapters.platforms import PlatformError, Trouble, Turn
-from homeroom.domain.answers import Question
-from homeroom.domain.events import ANSWERS, MORE_TO_COME
+from homeroom import replies
+from homeroom.delivery import answer_stream as stream
+from homeroom.domain.conversation.answer_parts import Question
+from homeroom.domain.sync.news import ANSWERS, MORE_TO_COME
+from homeroom.platforms import PlatformError, Trouble, Turn
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit, Respond, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from homeroom.adapters.platforms import Turn
+from homeroom.platforms import Turn
 from tests.fake import Alter, FakeHomeserver, Hang, Match, User
 from tests.fake.events import Json
 from tests.plugin.agent import Agent

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from homeroom.adapters import homeserver
-from homeroom.adapters.http import Patience
+from homeroom.matrix import homeserver
+from homeroom.matrix.retrying_api import Patience
 from tests.fake import (
     Alter,
     DropBefore,

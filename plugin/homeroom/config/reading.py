@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from mautrix.types import UserID
 
-from ..domain.marker import MAX_INITIAL_CHATS, is_user_id
+from ..domain.homes.marker import MAX_INITIAL_CHATS, is_user_id
 from .problems import ConfigError
 from .settings import (
     DEFAULTS,

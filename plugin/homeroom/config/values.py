@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..domain.marker import is_user_id
+from ..domain.homes.marker import is_user_id
 from .problems import Problem, kind_of, show
 
 MAX_NAME: Final = 100

@@ -15,9 +15,9 @@ from typing import Final
 
 from mautrix.types import RoomID, UserID
 
-from .claims import Claim, make_claims
-from .model import Chat, Home, Records, RoomType, Status
-from .topology import Room, Topology
+from .homes.model import Chat, Home, Records, RoomType, Status
+from .homes.ownership import Claim, make_claims
+from .homes.topology import Room, Topology
 
 CODE_LENGTH: Final = 8
 

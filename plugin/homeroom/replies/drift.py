@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..domain.model import Chat, Home, Status
-from ..domain.never import assert_never
-from ..domain.plan import (
+from ..domain.homes.model import Chat, Home, Status
+from ..domain.homes.plan import (
     Change,
     Finding,
     FindingKind,
@@ -21,6 +20,7 @@ from ..domain.plan import (
     StampMarker,
     UnlinkChild,
 )
+from ..domain.never import assert_never
 from .markdown import code, duration, listed, plain
 
 

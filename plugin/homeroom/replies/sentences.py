@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from ..adapters.platforms import Trouble
 from ..config import NotInForce, Problem
 from ..domain.commands import CHAT_USAGE, Misused
-from ..domain.model import Chat, Home, Status
+from ..domain.homes.model import Chat, Home, Status
+from ..platforms import Trouble
 from .markdown import link, plain
 
 NOT_ALLOWED: Final = "You are not among the people this bot works for."

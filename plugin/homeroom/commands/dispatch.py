@@ -1,0 +1,190 @@
+"""Commands: from what a person typed to a verb, and from its outcome to a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from mautrix.types import UserID
+from mautrix.util.logging import TraceLogger
+
+from .. import replies
+from ..config import NotInForce, Settings
+from ..domain.commands import (
+    ChatArchive,
+    ChatClear,
+    ChatCommand,
+    ChatHelp,
+    ChatList,
+    ChatNew,
+    ChatRename,
+    Command,
+    Misused,
+    Reconcile,
+    ResetCommand,
+)
+from ..domain.homes.model import Chat
+from ..domain.never import assert_never
+from ..domain.sync.news import Message
+from ..homes.observation import Progress
+from ..homes.provisioner import Denied, Provisioner
+from ..homes.reconciler import Reconciled, Reconciler
+from ..homes.repairer import Repairer
+from ..homes.routes import Routes
+from ..matrix.errors import HomeserverError, Refused
+from ..matrix.homeserver import Homeserver
+from ..matrix.messages import Speaker
+from ..runtime.tasks import Background
+from ..storage import StoreError
+from .progress_message import LongWork
+from .reset import Resetter
+
+
+class Commands:
+    def __init__(
+        self,
+        *,
+        homeserver: Homeserver,
+        provisioner: Provisioner,
+        reconciler: Reconciler,
+        repairer: Repairer,
+        routes: Routes,
+        speaker: Speaker,
+        background: Background,
+        settings: Callable[[], Settings],
+        not_in_force: Callable[[], NotInForce],
+        resetter: Resetter,
+        log: TraceLogger,
+    ) -> None:
+        self._homeserver = homeserver
+        self._provisioner = provisioner
+        self._reconciler = reconciler
+        self._repairer = repairer
+        self._routes = routes
+        self._speaker = speaker
+        self._background = background
+        self._settings = settings
+        self._not_in_force = not_in_force
+        self._resetter = resetter
+        self._log = log
+
+    async def run(self, command: Command, message: Message, chat: Chat | None) -> bool:
+        """Carry out a command and reply. False: this is nobody's business to react to.
+
+        Raises:
+            Unavailable, StoreError: what is said next depends on it; to be tried again.
+        """
+        if isinstance(command, ResetCommand):
+            return await self._reset(command, message)
+        if self._routes.is_paused and isinstance(command, ChatCommand):
+            return False
+        if not self._may_speak(message.sender, chat):
+            return False
+        try:
+            reply = await self._run(command, message, chat)
+        except Denied as e:
+            reply = str(e)
+        except Refused as e:
+            reply = replies.refused(str(e))
+        except (HomeserverError, StoreError):
+            if isinstance(command, ChatClear):
+                raise
+            reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.NOT_NOW
+        if reply is None:
+            return False
+        await self._speaker.reply(message, reply)
+        return True
+
+    def _may_speak(self, sender: UserID, chat: Chat | None) -> bool:
+        """Strangers in somebody's chat get no reaction, neither do people without access."""
+        if self._is_admin(sender):
+            return True
+        if chat is not None:
+            return sender == chat.matrix_user_id or self._settings().answer_members
+        return self._routes.home(sender) is not None and self._provisioner.allows(sender)
+
+    def _is_admin(self, user_id: UserID) -> bool:
+        return user_id in self._settings().admins
+
+    async def _run(
+        self, command: ChatCommand | Reconcile | Misused, message: Message, chat: Chat | None
+    ) -> str | None:
+        match command:
+            case Reconcile(dry_run=dry_run):
+                if not self._is_admin(message.sender):
+                    return replies.ADMINS_ONLY if chat is not None else None
+                return await self._reconcile(message, dry_run=dry_run)
+            case Misused():
+                return replies.misused(command)
+            case _:
+                return await self._chat(command, message, chat)
+
+    async def _reset(self, command: ResetCommand, message: Message) -> bool:
+        """Whoever it was: no `!reset` ever reaches the platform, and none is ever tried again."""
+        try:
+            done = await self._resetter.run(command, message)
+        except (HomeserverError, StoreError) as e:
+            self._log.error("!reset of %s did not go through: %s", message.sender, e)
+            text, about = replies.reset_failed(str(e)), f"failed {message.event_id}"
+            with suppress(HomeserverError):
+                await self._speaker.notice(message.room_id, text, about=about)
+            return True
+        if done is not None:
+            self._answer_invites(done)
+        return True
+
+    async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
+        sender, via = message.sender, self._homeserver.server_name
+        match command:
+            case ChatHelp():
+                return replies.HELP
+            case ChatList():
+                return replies.chat_list(self._routes.chats_of(sender), via=via)
+            case ChatNew(name=name):
+                made = await self._provisioner.new_chat(sender, name=name)
+                return replies.new_chat(made, via=via)
+            case ChatRename(name=name):
+                await self._provisioner.rename(self._own(chat, sender), name=name)
+                return replies.renamed(name)
+            case ChatClear():
+                await self._provisioner.clear(self._own(chat, sender), since=message.event_id)
+                return replies.CLEARED
+            case ChatArchive(archive=archive):
+                own = self._own(chat, sender)
+                await self._provisioner.set_archived(own, archived=archive)
+                return replies.ARCHIVED_NOW if archive else replies.UNARCHIVED_NOW
+            case _:
+                assert_never(command)
+
+    def _own(self, chat: Chat | None, sender: UserID) -> Chat:
+        if chat is None:
+            raise Denied(replies.NOT_A_CHAT)
+        if chat.matrix_user_id != sender:
+            raise Denied(replies.OWNERS_ONLY)
+        return chat
+
+    async def _reconcile(self, message: Message, *, dry_run: bool) -> str:
+        work = LongWork(message, speaker=self._speaker, background=self._background)
+
+        def show(look: Progress) -> None:
+            text = replies.looking(look.done, look.total, seconds_left=look.seconds_left)
+            work.show(text)
+
+        try:
+            done = await self._reconciler.run(dry_run=dry_run, on_progress=show)
+        except (HomeserverError, StoreError):
+            await work.end(replies.LOOK_BROKEN_OFF)
+            raise
+        await work.end(replies.looked(done.plan.rooms, seconds=done.seconds))
+        if not dry_run:
+            self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
+            self._answer_invites(done)
+        report = replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)
+        return "\n\n".join([report, *replies.not_in_force(self._not_in_force())])
+
+    def _answer_invites(self, done: Reconciled) -> None:
+        """Answer the invites that came in while nothing was provisioned."""
+        for invite in done.topology.invites:
+            self._background.start(
+                self._provisioner.answer_invite(invite), name="answering an invite"
+            )

@@ -1,0 +1,69 @@
+"""A notice about work that takes long: said when it does, and edited as it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from mautrix.types import EventID
+
+from ..domain.sync.news import Message
+from ..matrix.errors import HomeserverError
+from ..matrix.messages import Speaker
+from ..runtime.tasks import Background
+
+WITHIN: Final = 30.0
+"""Seconds that one edit may take; it is out of date then."""
+
+
+class LongWork:
+    """What a person who gave a command sees of it while they wait.
+
+    Decoration: it holds nothing up, and its failures are nobody's.
+    """
+
+    def __init__(self, message: Message, *, speaker: Speaker, background: Background) -> None:
+        self._message = message
+        self._speaker = speaker
+        self._background = background
+        self._notice: EventID | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._count = 0
+
+    async def begin(self, text: str) -> None:
+        """Say this before the work begins.
+
+        Raises:
+            HomeserverError: it could not be said; the one failure that is somebody's.
+        """
+        self._notice = await self._speaker.notice(
+            self._message.room_id, text, about=self._about, thread_root=self._message.thread_root
+        )
+
+    def show(self, text: str) -> None:
+        """Say this instead of what was said before, unless that is still on its way."""
+        if self._task is None or self._task.done():
+            self._task = self._background.start(self._say(text), name="showing progress")
+
+    async def end(self, text: str) -> None:
+        """Say the last of it, if anything was said at all."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        if self._notice is not None:
+            await self._say(text)
+
+    @property
+    def _about(self) -> str:
+        return f"work {self._message.event_id}"
+
+    async def _say(self, text: str) -> None:
+        with suppress(HomeserverError, asyncio.TimeoutError):
+            if self._notice is None:
+                await self.begin(text)
+                return
+            self._count += 1
+            edit = self._speaker.edit(
+                self._message.room_id, self._notice, text, about=f"{self._about} {self._count}"
+            )
+            await asyncio.wait_for(edit, WITHIN)

@@ -1,0 +1,334 @@
+"""Reset: an explicit, honest way to start from zero, for development only.
+
+Plan and report come from the same values, whether anything is done or not. Leaving goes room by
+room at the pace that the homeserver allows; whatever ends it, what was done is done, rows say
+what the homeserver says, and the same command finishes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from mautrix.types import EventID, RoomID
+from mautrix.util.logging import TraceLogger
+
+from .. import replies
+from ..config import Settings
+from ..domain.commands import ResetCommand, ResetHelp, ResetLeave, ResetLocal, ResetMisused
+from ..domain.never import assert_never
+from ..domain.reset import (
+    Failure,
+    LeavePlan,
+    Left,
+    LocalPlan,
+    Outcome,
+    Scope,
+    Target,
+    outcome_of,
+    plan_leave,
+    plan_local,
+    skipped,
+)
+from ..domain.sync.news import Message
+from ..homes.observation import Observer
+from ..homes.reconciler import Reconciled, Reconciler
+from ..matrix.errors import HomeserverError, Refused
+from ..matrix.homeserver import Homeserver
+from ..matrix.messages import Speaker
+from ..runtime.tasks import Background
+from ..storage import Store, StoreError
+from .progress_message import LongWork
+
+PROGRESS_EVERY: Final = 30.0
+"""Seconds between two edits of the progress message: each costs one place in the same queue."""
+
+Attempt = tuple[Target, Failure | None, Failure | None]
+"""What leaving and forgetting a room failed with."""
+
+
+class Resetter:
+    def __init__(
+        self,
+        *,
+        homeserver: Homeserver,
+        observer: Observer,
+        store: Store,
+        reconciler: Reconciler,
+        speaker: Speaker,
+        background: Background,
+        settings: Callable[[], Settings],
+        log: TraceLogger,
+    ) -> None:
+        self._homeserver = homeserver
+        self._observer = observer
+        self._store = store
+        self._reconciler = reconciler
+        self._speaker = speaker
+        self._background = background
+        self._settings = settings
+        self._log = log
+        self._one_at_a_time = asyncio.Lock()
+        self._taken: set[EventID] = set()
+
+    async def run(self, command: ResetCommand, message: Message) -> Reconciled | None:
+        """Carry out a command of somebody who may be an administrator or not.
+
+        Returns the reconcile that ended the run, if there was one: invites that came in during
+        the run are still to be answered.
+
+        Raises:
+            HomeserverError, StoreError: it could not begin, or could not reply.
+        """
+        if message.sender not in self._settings().admins:
+            self._log.info("Ignored !reset of %s in %s", message.sender, message.room_id)
+            return None
+        if message.event_id in self._taken:
+            return None  # it was answered, or failed and said so: trying again is a new command
+        self._taken.add(message.event_id)
+        refusal = self._refusal(message)
+        if refusal is not None:
+            await self._speaker.reply(message, refusal)
+            return None
+        match command:
+            case ResetHelp():
+                await self._speaker.reply(message, replies.RESET_HELP)
+            case ResetMisused(reason=reason):
+                await self._speaker.reply(message, replies.reset_misused(reason))
+            case ResetLocal(dry_run=dry_run):
+                async with self._one_at_a_time:
+                    await self._local(message, dry_run=dry_run)
+            case ResetLeave():
+                async with self._one_at_a_time:
+                    return await self._leave(message, command)
+            case _:
+                assert_never(command)
+        return None
+
+    def _refusal(self, message: Message) -> str | None:
+        if not self._settings().dev_reset:
+            return replies.RESET_OFF
+        if not message.is_live:
+            return replies.RESET_NOT_LIVE
+        if message.is_reply:
+            return replies.RESET_NOT_A_REPLY
+        return None
+
+    def _audit(self, message: Message, what: str, *args: object) -> None:
+        self._log.info(
+            "Reset by %s in %s (%s): " + what,
+            message.sender,
+            message.room_id,
+            message.event_id,
+            *args,
+        )
+
+    # local
+
+    async def _local(self, message: Message, *, dry_run: bool) -> None:
+        if dry_run:
+            plan = plan_local(await self._store.counts())
+        else:
+            await self._store.mark_handled(message.event_id, room_id=message.room_id)
+            plan = await self._delete_rows(message)
+        self._audit(
+            message,
+            "local, %s, %d rows in %d tables",
+            "dry run" if dry_run else "deleted",
+            sum(plan.tables.values()),
+            len(plan.tables),
+        )
+        await self._speaker.reply(message, replies.local_report(plan, dry_run=dry_run))
+
+    async def _delete_rows(self, message: Message) -> LocalPlan:
+        async with self._reconciler.paused():
+            tables = await self._store.clear()
+            # First of all the new memory has to know that this command is done.
+            await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        return plan_local(tables)
+
+    # leave-forget
+
+    async def _leave(self, message: Message, command: ResetLeave) -> Reconciled | None:
+        plan = await self._plan(command.scope, message.room_id)
+        if command.dry_run or command.code != plan.code:
+            await self._show_plan(message, command, plan)
+            return None
+        # Recorded before the first leave: whatever happens, this event never runs again.
+        await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        self._audit(
+            message,
+            "leave-forget, scope %s, begins, %d rooms",
+            plan.scope.value,
+            len(plan.targets),
+        )
+        # The room of the command comes last, when everything is said.
+        last = next((t for t in plan.targets if t.room_id == message.room_id and t.joined), None)
+        targets = [target for target in plan.targets if target is not last]
+        work = LongWork(message, speaker=self._speaker, background=self._background)
+        await work.begin(replies.progress(0, len(targets), seconds_left=None))
+        async with self._reconciler.paused():
+            pass  # nothing is routed or provisioned from here on
+        outcomes, checked = await self._judge(await self._leave_each(targets, work))
+        outcomes += [skipped(target, "it could not be read") for target in plan.skipped]
+        told = await self._tell(message, plan, outcomes, last=last, checked=checked)
+        if last is not None:
+            outcomes.append(await self._leave_last(message, last, told=told))
+        self._audit_end(message, plan, outcomes)
+        try:
+            return await self._reconciler.run()  # rows say what the homeserver says; no pause
+        except (HomeserverError, StoreError) as e:
+            self._log.warning("Paused until !reconcile or a restart: %s", e)
+            return None
+
+    async def _plan(self, scope: Scope, command_room: RoomID) -> LeavePlan:
+        topology = await self._observer.look_gently()
+        return plan_leave(
+            topology,
+            await self._store.snapshot(),
+            scope=scope,
+            left=await self._homeserver.left_rooms(),
+            command_room=command_room,
+            adopt_unmarked=self._settings().adopt_unmarked,
+        )
+
+    async def _show_plan(self, message: Message, command: ResetLeave, plan: LeavePlan) -> None:
+        stale = command.code is not None
+        self._audit(
+            message,
+            "leave-forget, scope %s, %s, %d rooms, %d skipped",
+            plan.scope.value,
+            "refused: stale code" if stale else "dry run" if command.dry_run else "plan only",
+            len(plan.targets),
+            len(plan.skipped),
+        )
+        await self._speaker.reply(
+            message, replies.leave_plan(plan, stale=stale, dry_run=command.dry_run)
+        )
+        await self._attach(message, "plan", replies.plan_lines(plan))
+
+    async def _leave_each(self, targets: Sequence[Target], work: LongWork) -> list[Attempt]:
+        """Leave and forget, one after the other, as fast as the homeserver lets us.
+
+        Leaving is what has to wait for its turn; forgetting goes on beside it.
+        """
+        total = len(targets)
+        leaving: list[Failure | None] = []
+        forgetting: list[asyncio.Task[Failure | None]] = []
+        started = shown_at = time.monotonic()
+        try:
+            for target in targets:
+                leaving.append(await self._leave_room(target))
+                forgetting.append(asyncio.create_task(self._forget_room(target)))
+                now, done = time.monotonic(), len(leaving)
+                if now - shown_at >= PROGRESS_EVERY and done < total:
+                    shown_at = now
+                    left = (now - started) / done * (total - done)
+                    work.show(replies.progress(done, total, seconds_left=left))
+            forgotten = await asyncio.gather(*forgetting)
+        finally:
+            for task in forgetting:
+                task.cancel()
+        if total:
+            await work.end(replies.progress(total, total, seconds_left=None))
+        return list(zip(targets, leaving, forgotten, strict=True))
+
+    async def _leave_room(self, target: Target) -> Failure | None:
+        """Leave one room; nothing that goes wrong with it stops the others."""
+        if not target.joined:
+            return None
+        return await _failure(self._homeserver.leave(target.room_id, reason="!reset leave-forget"))
+
+    async def _forget_room(self, target: Target) -> Failure | None:
+        return await _failure(self._homeserver.forget(target.room_id))
+
+    async def _judge(self, attempts: Iterable[Attempt]) -> tuple[list[Outcome], bool]:
+        """Hold what the homeserver answered against a second look; False: there was none."""
+        try:
+            joined = await self._homeserver.joined_rooms()
+        except HomeserverError as e:
+            self._log.warning("No second look at the joined rooms: %s", e)
+            joined = None
+        outcomes = [
+            outcome_of(
+                target,
+                leave=leave,
+                forget=forget,
+                joined_now=None if joined is None else target.room_id in joined,
+            )
+            for target, leave, forget in attempts
+        ]
+        for outcome in outcomes:
+            self._log.info("%s: %s", outcome.target.room_id, replies.outcome_text(outcome))
+        return outcomes, joined is not None
+
+    async def _tell(
+        self,
+        message: Message,
+        plan: LeavePlan,
+        outcomes: Sequence[Outcome],
+        *,
+        last: Target | None,
+        checked: bool,
+    ) -> bool:
+        """Give the final report; whether it is in the room."""
+        try:
+            await self._speaker.reply(
+                message, replies.leave_report(plan, outcomes, last=last, checked=checked)
+            )
+            await self._attach(message, "report", replies.outcome_lines(outcomes))
+        except HomeserverError as e:
+            self._log.error("The report of !reset is not in %s: %s", message.room_id, e)
+            return False
+        return True
+
+    async def _leave_last(self, message: Message, last: Target, *, told: bool) -> Outcome:
+        """Leave the room of the command, unless nobody in it would know what happened."""
+        if not told:
+            return skipped(last, "the report could not be sent")
+        attempt = (last, await self._leave_room(last), await self._forget_room(last))
+        (outcome,), _ = await self._judge([attempt])
+        if outcome.left is Left.FAILED:
+            with suppress(HomeserverError):
+                await self._speaker.notice(
+                    message.room_id, replies.stayed(outcome), about=f"stayed {message.event_id}"
+                )
+        return outcome
+
+    def _audit_end(self, message: Message, plan: LeavePlan, outcomes: Sequence[Outcome]) -> None:
+        counts = Counter(outcome.left.value for outcome in outcomes)
+        self._audit(
+            message,
+            "leave-forget, scope %s, ended, %s, forgotten %d",
+            plan.scope.value,
+            ", ".join(f"{word} {count}" for word, count in counts.items()) or "no rooms",
+            sum(outcome.forgotten for outcome in outcomes),
+        )
+
+    async def _attach(self, message: Message, name: str, lines: list[str]) -> None:
+        """Attach the whole list where the message shows only its beginning."""
+        text = replies.full_list(lines)
+        if text is None:
+            return
+        about = f"{name} {message.event_id}"
+        try:
+            await self._speaker.attach(
+                message.room_id, f"homeroom-reset-{name}.txt", text, about=about
+            )
+        except Refused as e:
+            self._log.warning("The whole list could not be attached: %s:\n%s", e, text)
+            await self._speaker.notice(
+                message.room_id, replies.not_attached(str(e)), about=f"no {about}"
+            )
+
+
+async def _failure(request: Awaitable[None]) -> Failure | None:
+    try:
+        await request
+    except HomeserverError as e:
+        return Failure(reason=str(e), refused=isinstance(e, Refused))
+    return None

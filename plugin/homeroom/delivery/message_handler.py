@@ -1,0 +1,169 @@
+"""Delivery: from a message to its answer.
+
+A message in a chat becomes a turn of its conversation; a command goes to the commands; what is
+said where no chat is goes to provisioning. A failure is a short notice in the room that says what
+to do, and the details are in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from mautrix.types import EventID, RoomID
+from mautrix.util.logging import TraceLogger
+
+from .. import replies
+from ..commands.dispatch import Commands
+from ..config import Settings
+from ..domain.commands import ChatNew, parse_command
+from ..domain.conversation.answer_parts import Question
+from ..domain.homes.model import Chat, Status
+from ..domain.sync.news import Message
+from ..homes.provisioner import Provisioner
+from ..homes.routes import Routes
+from ..matrix.errors import HomeserverError, Refused, Unavailable
+from ..matrix.messages import Speaker
+from ..platforms import Turn
+from ..runtime.tasks import Background
+from ..storage import Store
+from .answer_stream import Streamer
+
+
+class Delivery:
+    def __init__(
+        self,
+        *,
+        streamer: Streamer,
+        store: Store,
+        routes: Routes,
+        provisioner: Provisioner,
+        commands: Commands,
+        speaker: Speaker,
+        background: Background,
+        settings: Callable[[], Settings],
+        log: TraceLogger,
+    ) -> None:
+        self._streamer = streamer
+        self._store = store
+        self._routes = routes
+        self._provisioner = provisioner
+        self._commands = commands
+        self._speaker = speaker
+        self._background = background
+        self._settings = settings
+        self._log = log
+        self._told_paused: set[RoomID] = set()
+        self._withdrawn: set[EventID] = set()
+
+    async def handle(self, message: Message) -> None:
+        """One message, to the last word about it.
+
+        Raises:
+            Unavailable, StoreError: it is not done, and has to be tried again.
+        """
+        try:
+            await self._handle(message)
+            self._withdrawn.discard(message.event_id)
+        except Refused as e:
+            self._log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):
+            # A bug. One message that runs into it must not stop its room.
+            self._log.exception("Error while answering %s", message.event_id)
+
+    def withdraw(self, event_id: EventID) -> None:
+        """A message that is not done is redacted: it is not answered (any further)."""
+        self._withdrawn.add(event_id)
+        self._streamer.withdraw(event_id)
+
+    async def turn_away(self, message: Message) -> None:
+        """Say that a message is one too many, in chats, once a minute; never waits for that."""
+        if self._routes.chat(message.room_id) is not None and await self._store.claim_notice(
+            message.room_id, "too-many", every_ms=60_000
+        ):
+            self._background.start(self._say_too_many(message), name="turning a message away")
+
+    async def _say_too_many(self, message: Message) -> None:
+        with suppress(HomeserverError):
+            await self._speaker.reply(message, replies.TOO_MANY_WAITING)
+
+    async def _handle(self, message: Message) -> None:
+        if not self._routes.is_paused:
+            self._told_paused.clear()
+        if self._routes.chat(message.room_id) is None:
+            await self._provisioner.look_for_chat(message.room_id)
+        chat = self._routes.chat(message.room_id)
+        if await self._is_withdrawn(message):
+            return
+        command = parse_command(message.text)
+        if isinstance(command, ChatNew):
+            # Rather no reply, if that fails, than one more chat each time that it is tried again.
+            await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        if command is not None and await self._commands.run(command, message, chat):
+            return
+        if self._routes.is_paused:
+            await self._say_paused(message)
+        elif message.room_id in self._routes.unknown:
+            raise Unavailable("it may be in a chat, but the room could not be read yet")
+        elif chat is None:
+            await self._provisioner.answer_stray(
+                message.sender, room_id=message.room_id, event_id=message.event_id
+            )
+        elif self._settings().answer_members or message.sender == chat.matrix_user_id:
+            await self._take_turn(message, chat)
+
+    async def _is_withdrawn(self, message: Message) -> bool:
+        """Whether nothing is to be done about it; what there is of an answer says so then."""
+        if message.event_id not in self._withdrawn:
+            return False
+        await self._streamer.end(message.event_id, replies.WITHDRAWN)
+        return True
+
+    async def _say_paused(self, message: Message) -> None:
+        """After a reset: once in each room that was a chat."""
+        if self._routes.was_chat(message.room_id) and message.room_id not in self._told_paused:
+            self._told_paused.add(message.room_id)
+            await self._speaker.reply(message, replies.RESET_PAUSED)
+
+    async def _take_turn(self, message: Message, chat: Chat) -> None:
+        if message.sender == chat.matrix_user_id:
+            self._background.start(
+                self._provisioner.complete(chat.matrix_user_id), name="finishing a home"
+            )
+        if chat.status is Status.ARCHIVED:
+            await self._speaker.reply(message, replies.ARCHIVED)
+            return
+        if not message.is_text:
+            if await self._store.claim_notice(message.room_id, "only-text", every_ms=60_000):
+                await self._speaker.reply(message, replies.ONLY_TEXT)
+            return
+        if await self._is_withdrawn(message):
+            return
+        question = Question(
+            room_id=message.room_id,
+            event_id=message.event_id,
+            thread_root=message.thread_root,
+        )
+        await self._streamer.answer(question, _turn(message, chat))
+
+
+def _turn(message: Message, chat: Chat) -> Turn:
+    assert chat.platform_chat_id is not None
+    assert chat.chat_id is not None
+    return Turn(
+        platform_chat_id=chat.platform_chat_id,
+        chat_id=chat.chat_id,
+        user_id=message.sender,
+        room_id=message.room_id,
+        event_id=message.event_id,
+        text=message.text,
+        name=chat.name,
+    )

@@ -1,0 +1,74 @@
+"""Which rooms have to be looked at again, after all that a sync response says.
+
+More than the news that are acted on while the bot runs (`events.py`): here everything counts that
+a plan or mautrix's state store may depend on, whoever did it, the bot itself included, because it
+may have died before it could take note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mautrix.types import RoomID, UserID
+
+from ..homes.marker import MARKER_TYPE
+from ..homes.room_state import STATE_TYPES
+from ..json_shapes import as_dict
+from .news import events_in
+
+
+def rooms_to_look_at(
+    response: object, *, bot: UserID, is_ours: Callable[[RoomID], bool]
+) -> frozenset[RoomID]:
+    """The rooms of which a response says something that a look may see.
+
+    Of rooms that are not ours by any row only what could make them ours: that the bot came into
+    them, marked them, or linked them.
+    """
+    rooms = as_dict(as_dict(response).get("rooms"))
+    found: set[RoomID] = set()
+    for room_id in map(RoomID, as_dict(rooms.get("leave"))):
+        found |= {room_id} if is_ours(room_id) else set()
+    for key, entry in as_dict(rooms.get("join")).items():
+        found |= set(_in_room(RoomID(key), as_dict(entry), bot=bot, is_ours=is_ours))
+    return frozenset(found)
+
+
+def rooms_made_by_the_bot(response: object, *, bot: UserID) -> frozenset[RoomID]:
+    """Rooms that, by this response, the bot made, marked or linked: they should have rows soon.
+
+    Those that have none were made by something else in the bot's name; only a whole look tells
+    what they are.
+    """
+    joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    found: set[RoomID] = set()
+    for key, entry in joined.items():
+        for event in events_in(entry):
+            kind, state_key = event.get("type"), event.get("state_key")
+            if event.get("sender") != bot or not isinstance(state_key, str):
+                continue
+            if kind in ("m.room.create", MARKER_TYPE):
+                found.add(RoomID(key))
+            elif kind == "m.space.child" and state_key.startswith("!"):
+                found.add(RoomID(state_key))
+    return frozenset(found)
+
+
+def _in_room(
+    room_id: RoomID, entry: dict[str, Any], *, bot: UserID, is_ours: Callable[[RoomID], bool]
+) -> Iterator[RoomID]:
+    ours = is_ours(room_id)
+    if ours and as_dict(entry.get("timeline")).get("limited") is True:
+        yield room_id  # what was left out may have taken back state
+    for event in events_in(entry):
+        kind, key, sender = event.get("type"), event.get("state_key"), event.get("sender")
+        if kind == "m.room.redaction" and ours:
+            yield room_id
+        if not isinstance(key, str) or kind not in STATE_TYPES:
+            continue
+        is_arrival = kind == "m.room.create" or (kind == "m.room.member" and key == bot)
+        if ours or is_arrival or (kind == MARKER_TYPE and sender == bot):
+            yield room_id
+        if kind == "m.space.child" and sender == bot and key.startswith("!"):
+            yield RoomID(key)

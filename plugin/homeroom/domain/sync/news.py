@@ -1,0 +1,515 @@
+"""What a sync response says, in Homeroom's words.
+
+`read_response` turns the raw answer of `/sync` into what there is to do: messages to take in,
+invites to answer, rooms to look at again. Raw, because the answer that maubot throws away after
+every start comes in the same form as every other one, and because events are partly written by
+hostile members: what is not a well-formed, new message of somebody else is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mautrix.types import EventID, RoomID, UserID
+
+from ..conversation.answer_parts import OpenAnswer, Question
+from ..homes.ids import is_event_id
+from ..homes.marker import MARKER_TYPE, is_user_id
+from ..homes.room_state import read_invite, read_predecessor
+from ..homes.topology import Invite
+from ..json_shapes import as_dict, as_list
+
+ANSWERS: Final = "dev.homeroom.answers"
+"""In the content of what the bot says: the ID of the event that it answers."""
+MORE_TO_COME: Final = "dev.homeroom.more_to_come"
+"""In the content of what is not the last word of an answer: of every part of it but the last, and
+of every edit but the last. True."""
+TOPOLOGY_TYPES: Final = frozenset(
+    {
+        "m.room.name",
+        "m.room.tombstone",
+        "m.room.encryption",
+        "m.space.child",
+        "m.space.parent",
+        MARKER_TYPE,
+    }
+)
+"""State events of others that can change what a plan says about a room."""
+SAID: Final = ("m.room.message", "m.room.encrypted")
+"""Types of the events by which somebody says something."""
+_TEXT: Final = ("m.text", "m.emote")
+_WORDLESS: Final = frozenset({"m.image", "m.file", "m.audio", "m.video", "m.location"})
+_WORDLESS_TYPES: Final = frozenset({"m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start"})
+MAX_REASON: Final = 200
+_UNSPEAKABLE: Final = re.compile("[\x00\ud800-\udfff]")
+"""What a JSON text may hold, and UTF-8 or a database may not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A new message. `sent_at` is `origin_server_ts`, in milliseconds."""
+
+    room_id: RoomID
+    event_id: EventID
+    sender: UserID
+    sent_at: int
+    text: str
+    thread_root: EventID | None = None
+    is_reply: bool = False
+    is_text: bool = True
+    """False: a picture, a file, a place …; `text` is empty then."""
+    is_live: bool = False
+    """Whether it came in as it was sent, and not by catching up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encrypted:
+    """A new encrypted event: what it says is read when its turn comes. `event` is the raw one."""
+
+    room_id: RoomID
+    event_id: EventID
+    sender: UserID
+    sent_at: int
+    session_id: str
+    event: dict[str, Any] = field(compare=False, repr=False)
+    is_live: bool = False
+    """As in `Message`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edited:
+    """Somebody else edited a message; `event_id` is that message."""
+
+    room_id: RoomID
+    event_id: EventID
+    sender: UserID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redaction:
+    """Somebody redacted an event; `redacts` is that event."""
+
+    room_id: RoomID
+    redacts: EventID
+    sender: UserID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """The bot has joined a room that somebody had invited it to. `event_id` is its own join."""
+
+    room_id: RoomID
+    event_id: EventID
+    sent_at: int
+    inviter: UserID | None
+    """None: the homeserver does not say who it was."""
+    is_space: bool = False
+    predecessor: RoomID | None = None
+    """The room that it says it replaces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberChange:
+    """Somebody's membership changed: the bot's own, or another member's."""
+
+    room_id: RoomID
+    user_id: UserID
+    membership: str
+    sender: str | None = None
+    """Who changed it."""
+    reason: str | None = None
+    """What they gave as the reason, as one short line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomChange:
+    """The room's name, links, marker or tombstone may have changed."""
+
+    room_id: RoomID
+
+
+News = Message | Encrypted | Edited | Redaction | Arrival | MemberChange | RoomChange | Invite
+
+
+def read_response(response: object, *, bot: UserID) -> Iterator[News]:
+    """Everything in a sync response that concerns Homeroom, each room in the server's order."""
+    rooms = as_dict(as_dict(response).get("rooms"))
+    for room_id, entry in as_dict(rooms.get("invite")).items():
+        events = as_dict(as_dict(entry).get("invite_state")).get("events")
+        if invite := read_invite(RoomID(room_id), events, bot=bot):
+            yield invite
+    for section in ("join", "leave"):
+        for room_id, entry in as_dict(rooms.get(section)).items():
+            timeline = as_dict(as_dict(entry).get("timeline"))
+            # maubot has members loaded lazily: with what somebody says comes who they are. Only
+            # where the timeline has a gap can somebody's membership in `state` be new.
+            has_gap = timeline.get("limited") is True
+            for event in as_list(as_dict(as_dict(entry).get("state")).get("events")):
+                for news in _read_state(RoomID(room_id), event, bot=bot):
+                    if has_gap or not isinstance(news, MemberChange) or news.user_id == bot:
+                        yield news
+            for event in as_list(timeline.get("events")):
+                yield from _read_state(RoomID(room_id), event, bot=bot)
+                if section == "join" and (
+                    message := read_message(RoomID(room_id), event, bot=bot)
+                    or read_encrypted(RoomID(room_id), event, bot=bot)
+                    or _read_revision(RoomID(room_id), event, bot=bot)
+                    or _read_arrival(RoomID(room_id), event, as_dict(entry), bot=bot)
+                ):
+                    yield message
+
+
+def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News]:
+    event = as_dict(event)
+    kind, key = event.get("type"), event.get("state_key")
+    if kind == "m.room.redaction" and event.get("sender") != bot:
+        yield RoomChange(room_id=room_id)  # what was taken back is not said: maybe state
+    if not isinstance(kind, str) or not isinstance(key, str):
+        return
+    if kind == "m.room.member" and is_user_id(key):
+        content = as_dict(event.get("content"))
+        membership, sender = content.get("membership"), event.get("sender")
+        if isinstance(membership, str):
+            yield MemberChange(
+                room_id=room_id,
+                user_id=UserID(key),
+                membership=membership,
+                sender=sender if isinstance(sender, str) else None,
+                reason=_line(content.get("reason")),
+            )
+    elif kind == "m.room.create":
+        # Nobody tells of a room before the bot is in it: the one that it replaces has changed.
+        predecessor = read_predecessor(as_dict(event.get("content")))
+        if predecessor is not None:
+            yield RoomChange(room_id=predecessor)
+    elif kind == "m.room.tombstone" or (kind in TOPOLOGY_TYPES and event.get("sender") != bot):
+        # Homeroom closes no rooms, but somebody may upgrade one in the bot's name.
+        yield RoomChange(room_id=room_id)
+
+
+def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | None:
+    """A new message of somebody else; None for everything else, edits and notices among it."""
+    event = as_dict(event)
+    content = as_dict(event.get("content"))
+    event_id, sender, body = event.get("event_id"), event.get("sender"), _text_of(event)
+    sent_at = event.get("origin_server_ts")
+    relation = as_dict(content.get("m.relates_to"))
+    if (
+        "state_key" in event
+        or relation.get("rel_type") == "m.replace"
+        or not is_event_id(event_id)
+        or not (isinstance(sender, str) and is_user_id(sender) and sender != bot)
+        or not isinstance(body, str)
+        or type(sent_at) is not int
+    ):
+        return None
+    body = speakable(body)
+    if "m.in_reply_to" in relation:
+        body = _without_reply_fallback(body)
+    root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
+    return Message(
+        room_id=room_id,
+        event_id=EventID(event_id),
+        sender=UserID(sender),
+        sent_at=sent_at,
+        text=body,
+        thread_root=EventID(root) if is_event_id(root) else None,
+        is_reply="m.in_reply_to" in relation,
+        is_text=event.get("type") == "m.room.message" and content.get("msgtype") in _TEXT,
+    )
+
+
+def _text_of(event: dict[str, Any]) -> object:
+    """What a message says: "" if that is not in words, None if it is no message to answer."""
+    content, kind = as_dict(event.get("content")), event.get("type")
+    msgtype = content.get("msgtype")
+    if kind == "m.room.message" and msgtype == "m.text":
+        return content.get("body")
+    if kind == "m.room.message" and msgtype == "m.emote" and isinstance(content.get("body"), str):
+        return f"/me {content['body']}"
+    if kind == "m.room.message" and isinstance(msgtype, str) and msgtype in _WORDLESS:
+        return ""
+    return "" if isinstance(kind, str) and kind in _WORDLESS_TYPES and content else None
+
+
+def speakable(text: str) -> str:
+    """The text without what no event of ours, and no database, can hold."""
+    return _UNSPEAKABLE.sub("\ufffd", text)
+
+
+def read_encrypted(room_id: RoomID, event: object, *, bot: UserID) -> Encrypted | None:
+    """A new encrypted event of somebody else; None for edits, and for what was redacted."""
+    event = as_dict(event)
+    content = as_dict(event.get("content"))
+    event_id, sender, sent_at = (
+        event.get("event_id"),
+        event.get("sender"),
+        event.get("origin_server_ts"),
+    )
+    session_id = content.get("session_id")
+    if (
+        event.get("type") != "m.room.encrypted"
+        or "state_key" in event
+        or as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
+        or not is_event_id(event_id)
+        or not (isinstance(sender, str) and is_user_id(sender) and sender != bot)
+        or not isinstance(session_id, str)
+        or not isinstance(content.get("ciphertext"), str)
+        or type(sent_at) is not int
+    ):
+        return None
+    return Encrypted(
+        room_id=room_id,
+        event_id=EventID(event_id),
+        sender=UserID(sender),
+        sent_at=sent_at,
+        session_id=session_id,
+        event=event,
+    )
+
+
+def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | Redaction | None:
+    """An edit of somebody else, or anybody's redaction; None for any other event."""
+    event = as_dict(event)
+    content, kind, sender = as_dict(event.get("content")), event.get("type"), event.get("sender")
+    if "state_key" in event or not (isinstance(sender, str) and is_user_id(sender)):
+        return None
+    if kind == "m.room.redaction":
+        # In the content from room version 11 on: https://spec.matrix.org/latest/rooms/v11/
+        redacts = content.get("redacts", event.get("redacts"))
+        if is_event_id(redacts):
+            return Redaction(room_id=room_id, redacts=EventID(redacts), sender=UserID(sender))
+    elif kind in ("m.room.message", "m.room.encrypted") and sender != bot:
+        relation = as_dict(content.get("m.relates_to"))
+        edited = relation.get("event_id")
+        if relation.get("rel_type") == "m.replace" and is_event_id(edited):
+            return Edited(room_id=room_id, event_id=EventID(edited), sender=UserID(sender))
+    return None
+
+
+def _read_arrival(
+    room_id: RoomID, event: object, entry: dict[str, Any], *, bot: UserID
+) -> Arrival | None:
+    """The bot's own join in answer to an invite; None for any other event."""
+    event = as_dict(event)
+    unsigned = as_dict(event.get("unsigned"))
+    event_id, sent_at, inviter = (
+        event.get("event_id"),
+        event.get("origin_server_ts"),
+        unsigned.get("prev_sender"),
+    )
+    if (
+        event.get("type") != "m.room.member"
+        or event.get("state_key") != bot
+        or as_dict(event.get("content")).get("membership") != "join"
+        or as_dict(unsigned.get("prev_content")).get("membership") != "invite"
+        or not is_event_id(event_id)
+        or type(sent_at) is not int
+    ):
+        return None
+    create = _read_create(entry)
+    return Arrival(
+        room_id=room_id,
+        event_id=EventID(event_id),
+        sent_at=sent_at,
+        inviter=UserID(inviter) if isinstance(inviter, str) and is_user_id(inviter) else None,
+        is_space=create.get("type") == "m.space",
+        predecessor=read_predecessor(create),
+    )
+
+
+def _read_create(entry: dict[str, Any]) -> dict[str, Any]:
+    """The content of the create event, as a room that is new to the bot is told whole."""
+    for event in events_in(entry):
+        if event.get("type") == "m.room.create":
+            return as_dict(event.get("content"))
+    return {}
+
+
+def events_in(entry: object) -> Iterator[dict[str, Any]]:
+    """Every event that a response tells of one room: its state first, then its timeline."""
+    for part in ("state", "timeline"):
+        yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
+
+
+def rooms_with_other_members(response: object) -> frozenset[RoomID]:
+    """Rooms in which, by this response, somebody came or went: they need another group session."""
+    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    return frozenset(
+        RoomID(room_id)
+        for room_id, entry in rooms.items()
+        if (timeline := as_dict(as_dict(entry).get("timeline"))).get("limited") is True
+        or any(map(_is_other_membership, as_list(timeline.get("events"))))
+    )
+
+
+def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
+    """Rooms in which this response shows encryption, from now on or for longer."""
+    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    return frozenset(
+        RoomID(room_id)
+        for room_id, entry in rooms.items()
+        for event in events_in(entry)
+        if event.get("type") in ("m.room.encryption", "m.room.encrypted")
+    )
+
+
+def _is_other_membership(event: object) -> bool:
+    event = as_dict(event)
+    before = as_dict(as_dict(event.get("unsigned")).get("prev_content")).get("membership")
+    membership = as_dict(event.get("content")).get("membership")
+    return event.get("type") == "m.room.member" and membership != before
+
+
+def timeline_gaps(response: object, *, not_before: int | None) -> list[tuple[RoomID, str]]:
+    """Joined rooms of which older events were left out, and the token where those end.
+
+    Not those where what was left out is older than `not_before` (milliseconds).
+    """
+    rooms = as_dict(as_dict(response).get("rooms"))
+    timelines = (
+        (RoomID(room_id), as_dict(as_dict(entry).get("timeline")))
+        for room_id, entry in as_dict(rooms.get("join")).items()
+    )
+    return [
+        (room_id, timeline["prev_batch"])
+        for room_id, timeline in timelines
+        if timeline.get("limited") is True
+        and isinstance(timeline.get("prev_batch"), str)
+        and not (not_before is not None and _begins_before(timeline, not_before))
+    ]
+
+
+def with_older_events(response: object, room_id: RoomID, older: list[Any]) -> object:
+    """The same response with these events before the others of a room's timeline."""
+    # Copied along the way only: contents may be nested deeper than a deep copy can go.
+    response = as_dict(response)
+    rooms = as_dict(response.get("rooms"))
+    joined = as_dict(rooms.get("join"))
+    entry = as_dict(joined.get(room_id))
+    timeline = as_dict(entry.get("timeline"))
+    timeline = {**timeline, "events": [*older, *as_list(timeline.get("events"))]}
+    joined = {**joined, room_id: {**entry, "timeline": timeline}}
+    return {**response, "rooms": {**rooms, "join": joined}}
+
+
+def without_answered(response: object, *, bot: UserID) -> object:
+    """The rooms of a response without the events that the bot has answered.
+
+    What it says, edits among it, names what it answers, and whether there is more to come. A
+    message of the bot's that names nothing is from before it did so: everything up to there counts
+    as answered.
+    Without `next_batch`: this is no account of what happened since a position.
+    """
+    joined: dict[str, Any] = {}
+    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
+        timeline = as_dict(as_dict(entry).get("timeline"))
+        events = _still_open(as_list(timeline.get("events")), bot=bot)
+        joined[room_id] = {**as_dict(entry), "timeline": {**timeline, "events": events}}
+    return {"rooms": {"join": joined}}
+
+
+def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
+    answered: set[str] = set()
+    still_open: list[dict[str, Any]] = []
+    for event in events:
+        if as_dict(event).get("sender") != bot:
+            still_open.append(as_dict(event))
+            continue
+        if event.get("type") not in SAID:
+            continue  # what the bot does to a room answers nobody
+        content = as_dict(event.get("content"))
+        answers = content.get(ANSWERS)
+        if not isinstance(answers, str):
+            if not _is_edit(content):
+                still_open.clear()
+        elif content.get(MORE_TO_COME) is not True:
+            answered.add(answers)
+    return [
+        event
+        for event in still_open
+        if not (isinstance(event_id := event.get("event_id"), str) and event_id in answered)
+    ]
+
+
+def open_answers(response: object, *, bot: UserID) -> list[OpenAnswer]:
+    """The messages of answers that the bot has not finished, by what these rooms show."""
+    found: list[OpenAnswer] = []
+    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
+        parts: dict[str, list[OpenAnswer]] = {}
+        finished: set[str] = set()
+        for event in as_list(as_dict(as_dict(entry).get("timeline")).get("events")):
+            content, event_id = (
+                as_dict(as_dict(event).get("content")),
+                as_dict(event).get("event_id"),
+            )
+            answers = content.get(ANSWERS)
+            if as_dict(event).get("sender") != bot or not is_event_id(answers):
+                continue
+            if content.get(MORE_TO_COME) is not True:
+                finished.add(answers)
+            elif is_event_id(event_id) and not _is_edit(content):
+                relation = as_dict(content.get("m.relates_to"))
+                root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
+                question = Question(
+                    room_id=RoomID(room_id),
+                    event_id=EventID(answers),
+                    thread_root=EventID(root) if is_event_id(root) else None,
+                )
+                sent = parts.setdefault(answers, [])
+                sent.append(
+                    OpenAnswer(question=question, part=len(sent), answer_id=EventID(event_id))
+                )
+        found += [part for answers in parts if answers not in finished for part in parts[answers]]
+    return found
+
+
+def _is_edit(content: dict[str, Any]) -> bool:
+    return as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
+
+
+def sent_at(event: object) -> int | None:
+    """When an event was sent, in milliseconds, if it says so."""
+    value = as_dict(event).get("origin_server_ts")
+    return value if type(value) is int else None
+
+
+def next_batch(response: object) -> str | None:
+    """The position after this response."""
+    token = as_dict(response).get("next_batch")
+    return token if isinstance(token, str) else None
+
+
+def is_first(response: object) -> bool:
+    """Whether mautrix's sync loop marked this as the first response after a start."""
+    return as_dict(as_dict(response).get("net.maunium.mautrix")).get("is_first") is True
+
+
+def _begins_before(timeline: dict[str, Any], moment: int) -> bool:
+    first = next(iter(as_list(timeline.get("events"))), None)
+    sent = sent_at(first)
+    return sent is not None and sent < moment
+
+
+def _without_reply_fallback(body: str) -> str:
+    """Strip the quoted lines that older clients put before a reply.
+
+    https://spec.matrix.org/v1.12/client-server-api/#fallbacks-for-rich-replies
+    """
+    lines = body.split("\n")
+    while lines and lines[0].startswith("> "):
+        lines.pop(0)
+    if lines and not lines[0]:
+        lines.pop(0)
+    return "\n".join(lines)
+
+
+def _line(value: object) -> str | None:
+    """Somebody's text as one short line for the log; None if there is none."""
+    if not isinstance(value, str):
+        return None
+    text = "".join(c if c.isprintable() else " " for c in value[:MAX_REASON]).strip()
+    return text or None

@@ -1,0 +1,77 @@
+"""Whether the rows may be taken for the truth at the next start, and why not.
+
+The reconciler says what it has made the rows say, and what it has seen that is still to be
+repaired; whoever saves the sync position asks for the proof (`domain/proof.py`) that goes with it.
+In doubt there is none, and the next start looks at everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from mautrix.types import RoomID
+
+from ..domain.homes.checkpoint import Digest, Origin, prove
+from ..domain.homes.plan import Plan
+from .routes import Routes
+
+
+class Trust:
+    """Args:
+    origin: what a proof depends on besides the rows; asked each time, because settings change.
+    """
+
+    def __init__(self, *, routes: Routes, origin: Callable[[], Origin]) -> None:
+        self._routes = routes
+        self._origin = origin
+        self.digest: Digest | None = None
+        """Of the rows; None: there may be something that they do not know."""
+        self._due: frozenset[RoomID] = frozenset()
+        self._refused: set[RoomID] = set()
+        self._made: set[RoomID] = set()
+
+    @property
+    def proof(self) -> str | None:
+        """What the rows prove: that they are the truth. None: they may not be."""
+        self._made = {room for room in self._made if self._routes.owner_of(room) is None}
+        if self.digest is None or self.has_repairs or self._routes.unreadable or self._made:
+            return None
+        return prove(self._origin(), self.digest)
+
+    @property
+    def has_repairs(self) -> bool:
+        """Whether something is left to repair that can be, as far as the last looks go."""
+        return not self._due <= self._refused
+
+    def doubt(self) -> Digest | None:
+        """Trust nothing until there is a digest again; returns that of until now."""
+        digest, self.digest = self.digest, None
+        return digest
+
+    @contextmanager
+    def doubting(self) -> Iterator[Digest | None]:
+        """Trust nothing until there is a digest again, unless this is cancelled.
+
+        Then whatever asked for it is not done, so it holds the position and comes again.
+        """
+        digest = self.doubt()
+        try:
+            yield digest
+        except asyncio.CancelledError:
+            self.digest = digest
+            raise
+
+    def note_due(self, plan: Plan, *, instead_of: Iterable[RoomID] | None = None) -> None:
+        """There are repairs to be made, in place of those in these rooms (None: in all)."""
+        left = frozenset() if instead_of is None else self._due.difference(instead_of)
+        self._due = left.union(repair.room_id for repair in plan.repairs)
+
+    def note_refused(self, room_id: RoomID) -> None:
+        """The homeserver does not let us repair it: no reason to look at everything again."""
+        self._refused.add(room_id)
+
+    def note_made(self, room_ids: Iterable[RoomID]) -> None:
+        """Rooms were made in the bot's name: until they have rows nobody knows what they are."""
+        self._made.update(room_ids)

@@ -1,0 +1,132 @@
+"""The eyes of the reconciler: which way to look, and that nothing is left out. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+from mautrix.types import RoomID
+from mautrix.util.logging import TraceLogger
+
+from ...domain.homes.marker import MARKER_TYPE
+from ...domain.homes.topology import Invite, Topology
+from ...matrix.errors import HomeserverError
+from ...matrix.homeserver import Homeserver
+from . import by_sync
+from .by_room_state import RoomByRoom
+from .by_sliding_sync import SlidingLook
+from .partial_topology import Found
+from .progress import OnProgress
+
+MANY: Final = 20
+"""Rooms from which on sliding sync is the faster way to look at some, too."""
+
+Way = Callable[[SlidingLook, Sequence[RoomID]], Awaitable[None]]
+
+
+class Observer:
+    def __init__(self, homeserver: Homeserver, *, log: TraceLogger) -> None:
+        self._homeserver = homeserver
+        self._log = log
+
+    async def look(
+        self,
+        *,
+        likely: Iterable[RoomID] = (),
+        rest: float = 0.0,
+        on_progress: OnProgress | None = None,
+    ) -> Topology:
+        """Look at everything: every joined room, every pending invite.
+
+        Args:
+            likely: rooms that probably are Homeroom's; it only makes the look faster.
+            rest: seconds of rest for each second of asking, for a look that is in no hurry.
+            on_progress: is told every few seconds how far it is.
+
+        Raises:
+            HomeserverError: the position, the joined rooms or the invites could not be had.
+        """
+        position = await self._homeserver.position()
+        joined = await self._homeserver.joined_rooms()
+        found = Found.nothing(joined, on_progress=on_progress)
+        invites: list[Invite] | None = None
+        if await self._homeserver.supports_sliding_sync():
+            sliding = SlidingLook(self._homeserver, found, rest=rest)
+            try:
+                invites = await sliding.everywhere(likely=likely)
+            except HomeserverError as e:
+                self._log.warning("Sliding sync failed, reading room by room instead: %s", e)
+        if invites is None:
+            invites = await by_sync.pending_invites(self._homeserver)
+        await self._read_the_rest(found)
+        return Topology(
+            bot=self._homeserver.bot,
+            rooms=found.rooms,
+            invites=tuple(sorted(invites, key=lambda invite: invite.room_id)),
+            position=position,
+        )
+
+    async def look_for_invites(self) -> list[Invite]:
+        """Look at the pending invites only.
+
+        Raises:
+            HomeserverError: they are not to be had.
+        """
+        if await self._homeserver.supports_sliding_sync():
+            try:
+                return await SlidingLook(self._homeserver, Found.nothing()).invites()
+            except HomeserverError as e:
+                self._log.debug("Sliding sync failed, asking /sync for invites: %s", e)
+        return await by_sync.pending_invites(self._homeserver)
+
+    async def look_gently(self) -> Topology:
+        """Look at every joined room with GET requests only, room by room; no invites."""
+        return await self._look_at_some(await self._homeserver.joined_rooms())
+
+    async def look_at(self, room_ids: Iterable[RoomID]) -> Topology:
+        """Look at these rooms only, and whether the bot is in them."""
+        wanted = frozenset(room_ids) & await self._homeserver.joined_rooms()
+        return await self._look_at_some(wanted, first=SlidingLook.at)
+
+    async def look_beyond(self, known: frozenset[RoomID]) -> Topology:
+        """Look at the joined rooms that are not among the known ones."""
+        wanted = await self._homeserver.joined_rooms() - known
+        return await self._look_at_some(wanted, first=SlidingLook.at_strange)
+
+    async def _look_at_some(
+        self, wanted: frozenset[RoomID], *, first: Way | None = None
+    ) -> Topology:
+        """Look at rooms that are joined; if they are many, first in the fast way."""
+        found = Found.nothing(wanted)
+        if first is not None and len(wanted) >= MANY:
+            try:
+                if await self._homeserver.supports_sliding_sync():
+                    await first(SlidingLook(self._homeserver, found), sorted(wanted))
+            except HomeserverError as e:
+                self._log.debug("Sliding sync failed, reading room by room instead: %s", e)
+        await self._read_the_rest(found)
+        return Topology(bot=self._homeserver.bot, rooms=found.rooms)
+
+    async def _read_the_rest(self, found: Found) -> None:
+        """Read what was not told yet, in whatever way it is told."""
+        one_by_one = RoomByRoom(self._homeserver, found)
+        await one_by_one.at(found.left)
+        more = await by_sync.read_rooms(
+            self._homeserver, one_by_one.not_this_way, shared=found.shared
+        )
+        found.rooms.update(more)  # they were counted when they could not be read
+
+    async def could_be_ours(self, room_id: RoomID) -> bool:
+        """Whether a room whose state cannot be read may be Homeroom's.
+
+        Two single events often can be read where the whole state cannot (it is huge, or the
+        server is still fetching it): who made the room, and whether it bears the bot's marker.
+        """
+        bot = self._homeserver.bot
+        try:
+            create = await self._homeserver.state_event(room_id, "m.room.create")
+            marker = await self._homeserver.state_event(room_id, MARKER_TYPE, state_key=bot)
+        except HomeserverError:
+            return True
+        sender = create.get("sender") if create else None
+        return marker is not None or not isinstance(sender, str) or sender == bot

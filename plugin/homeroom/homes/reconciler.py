@@ -1,0 +1,462 @@
+"""Reconcile: remember, look, decide, write.
+
+    records  = store.snapshot()
+    topology = observer.look()          the homeserver, reads only
+    plan     = make_plan(topology, records)
+    store.apply(plan.changes)
+    mirror.heal(topology), routes.load(...)
+
+The same five steps serve the start, `!reconcile`, its dry run, and every live event, which never
+edits a row but names the rooms to look at again. One reconcile at a time; nobody else writes
+rows, so what is in the store between the snapshot and the apply cannot change.
+
+A start may `resume` instead: with rows that are proved to be the truth at the stored position only
+the rooms are looked at of which something was said since. `verify` holds that against a whole look
+afterwards, while the bot works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mautrix.types import RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from ..domain.homes.checkpoint import Digest
+from ..domain.homes.model import Records
+from ..domain.homes.plan import Change, Finding, Plan, SetHome
+from ..domain.homes.planner import make_plan
+from ..domain.homes.topology import Topology
+from ..matrix.errors import HomeserverError, Unavailable
+from ..runtime.clock import now
+from ..runtime.gc_tuning import large_garbage, many_objects
+from ..storage import PastReconcile, Store, StoreError
+from .checkpoint_state import Trust
+from .mautrix_state import StateMirror
+from .observation import Observer, Progress
+from .routes import Routes
+
+KEEP_PAST: Final = 50
+"""Reconciles that are remembered."""
+LINES_AT_ONCE: Final = 100
+"""More lines of log than that are written in a thread."""
+RESTS: Final = 1.0
+"""Seconds of rest for each second of asking, of a look that nobody waits for."""
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """One reconcile that went through. `seconds` is how long it took."""
+
+    topology: Topology
+    plan: Plan
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An attempt that did not go through; `at` is in milliseconds since 1970."""
+
+    at: int
+    reason: str
+
+
+class Reconciler:
+    """The only writer of homes and chats.
+
+    Args:
+        trust: is told what the rows are worth.
+        adopt_unmarked: asked at every reconcile, because the setting can change.
+    """
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        store: Store,
+        mirror: StateMirror,
+        routes: Routes,
+        trust: Trust,
+        adopt_unmarked: Callable[[], bool],
+        log: TraceLogger,
+    ) -> None:
+        self._observer = observer
+        self._store = store
+        self._mirror = mirror
+        self._routes = routes
+        self._trust = trust
+        self._adopt_unmarked = adopt_unmarked
+        self._log = log
+        self._one_at_a_time = asyncio.Lock()
+        self._past: tuple[PastReconcile, ...] = ()
+        self._findings: tuple[Finding, ...] = ()
+        self._failure: Failure | None = None
+
+    @property
+    def past(self) -> tuple[PastReconcile, ...]:
+        """The last reconciles that looked at everything, the newest first; before restarts, too.
+
+        Empty until there was one since the start.
+        """
+        return self._past
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong in Matrix, as far as the last look at each room goes."""
+        return self._findings
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the last attempt to look at everything failed; None: it did not."""
+        return self._failure
+
+    async def run(
+        self, *, dry_run: bool = False, on_progress: OnProgress | None = None
+    ) -> Reconciled:
+        """Look at everything and make the store agree with it; a dry run only decides.
+
+        Raises:
+            HomeserverError: there is no complete look. Nothing was changed.
+            StoreError: the database failed. The transaction was rolled back.
+        """
+        async with self._one_at_a_time:
+            with self._noting_failure(), many_objects():
+                done = await self._run(dry_run=dry_run, on_progress=on_progress)
+            if not dry_run:
+                await self._remember(done)
+            return done
+
+    async def _run(self, *, dry_run: bool, on_progress: OnProgress | None) -> Reconciled:
+        started = time.monotonic()
+        records = await self._store.snapshot()
+
+        def report(progress: Progress) -> None:
+            self._say_how_far(progress)
+            if on_progress is not None:
+                on_progress(progress)
+
+        topology = await self._observer.look(likely=records.room_ids, on_progress=report)
+        looked = time.monotonic()
+        plan = await self._plan(topology, records)
+        decided = time.monotonic()
+        if not dry_run:
+            digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
+            self._trust.note_due(plan)
+            await self._write(plan, digest, looked_at=topology)
+            self._note_look(topology, whole=True)
+            self._routes.load(records)
+            self._routes.apply(plan.changes)
+            self._findings = plan.findings
+            await self._note_proof()
+        self._log.debug(
+            "Looked for %.2f s, decided in %.2f s, wrote for %.2f s",
+            looked - started,
+            decided - looked,
+            time.monotonic() - decided,
+        )
+        done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+        await self._report(done, title="Would reconcile" if dry_run else "Reconciled")
+        return done
+
+    async def _write(self, plan: Plan, digest: Digest | None, *, looked_at: Topology) -> None:
+        """Make the databases say what the plan says. Until they do the rows prove nothing."""
+        self._trust.doubt()
+        await self._store.apply(plan.changes)
+        await self._mirror.heal(looked_at)
+        self._trust.digest = digest
+
+    async def resume(
+        self, records: Records, digest: Digest, changed: frozenset[RoomID], *, bot: UserID
+    ) -> Reconciled:
+        """Go on with rows that are true but for these rooms, which are looked at again.
+
+        Raises:
+            HomeserverError, StoreError: as `run`; then it is as if there had been no resuming.
+        """
+        async with self._one_at_a_time:
+            started = time.monotonic()
+            self._routes.trust(records)
+            self._trust.digest = digest
+            try:
+                done = Reconciled(topology=Topology(bot=bot), plan=Plan(), seconds=0.0)
+                if changed:
+                    done = await self._look_at_some(changed)
+            except BaseException:
+                self._routes.load(Records())
+                raise
+            done = replace(
+                done,
+                plan=replace(done.plan, rooms=len(self._routes.records.room_ids)),
+                seconds=time.monotonic() - started,
+            )
+            await self._report(done, title="Reconciled")
+            await self._remember(done)
+            return done
+
+    async def verify(self, news: Callable[[], Awaitable[frozenset[RoomID]]]) -> Reconciled:
+        """Hold what is known against a whole look, in no hurry and in nobody's way.
+
+        What differs is looked at again, as after news. If there were no news of it since the
+        start, the proof was none: that is a bug, and reported as one.
+
+        Args:
+            news: which rooms something was said of since what the start took on trust.
+
+        Raises:
+            HomeserverError, StoreError: there is no complete look, or no second look.
+        """
+        started = time.monotonic()
+        with self._noting_failure(), many_objects():
+            topology = await self._observer.look(
+                likely=self._routes.records.room_ids, rest=RESTS, on_progress=self._say_how_far
+            )
+            plan = await self._plan(topology, self._routes.records)
+            if plan.changes:
+                self._report_drift(plan.changes, await news())
+            outdated = await self._mirror.outdated(topology)
+            async with self._one_at_a_time:
+                self._refuse_while_paused()
+                self._note_look(topology, whole=True)
+                self._findings = plan.findings
+                self._trust.note_due(plan)
+                self._trust.digest = await asyncio.to_thread(Digest.of, self._routes.records)
+                differs = frozenset(map(_room_of, plan.changes)) | outdated
+                if differs:
+                    await self._look_at_some(differs)
+                await self._note_proof()
+            done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+            await self._report(done, title="Verified")
+        await self._remember(done)
+        return done
+
+    def _report_drift(self, changes: Iterable[Change], news: frozenset[RoomID]) -> None:
+        told = self._routes.owners(news) | {
+            change.after.matrix_user_id for change in changes if _room_of(change) in news
+        }
+        drift = [change for change in changes if change.after.matrix_user_id not in told]
+        if drift:
+            self._log.error(
+                "%d rows were taken to be true and were not; they are mended now. Please report"
+                " this: %s",
+                len(drift),
+                "; ".join(f"{change.before} -> {change.after}" for change in drift[:3]),
+            )
+
+    def _say_how_far(self, progress: Progress) -> None:
+        left = progress.seconds_left
+        self._log.info(
+            "Looked at %d of %d rooms, %d a second%s",
+            progress.done,
+            progress.total,
+            progress.per_second,
+            "" if left is None else f", about {left:.0f} s to go",
+        )
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except (HomeserverError, StoreError) as e:
+            self._failure = Failure(at=now(), reason=str(e))
+            raise
+        self._failure = None
+
+    async def _note_proof(self) -> None:
+        """It makes the next start faster; it is no reason to fail."""
+        try:
+            await self._store.note_proof(self._trust.proof)
+        except StoreError as e:
+            self._log.warning("The next start will look at everything: %s", e)
+
+    async def _remember(self, done: Reconciled) -> None:
+        """Keep what the status page shows; it is no reason to fail."""
+        past = PastReconcile(
+            finished_at=now(),
+            milliseconds=round(done.seconds * 1000),
+            rooms=done.plan.rooms,
+            adopted=done.plan.adopted,
+            updated=done.plan.updated,
+            backfilled=done.plan.backfilled,
+            left=done.plan.left,
+            unreadable=len(done.plan.unreadable),
+            findings=len(done.plan.findings),
+        )
+        self._past = (past, *self._past)[:KEEP_PAST]
+        try:
+            await self._store.note_reconcile(past, keep=KEEP_PAST)
+            self._past = tuple(await self._store.reconciles(at_most=KEEP_PAST))
+        except StoreError as e:
+            self._log.warning("This reconcile will not be remembered: %s", e)
+
+    async def look_again(self, room_ids: Iterable[RoomID]) -> Reconciled:
+        """Look again at these rooms, and at everything else of the owners they belong to."""
+        async with self._one_at_a_time:
+            return await self._look_at_some(frozenset(room_ids))
+
+    async def _look_at_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
+        async def look() -> Topology:
+            owners = self._routes.owners(room_ids)
+            return await self._observer.look_at(room_ids | self._routes.rooms_of(owners))
+
+        return await self._reconcile_some(look, room_ids)
+
+    async def look_for_new(self, owner: UserID) -> Reconciled:
+        """Look at every joined room that was never read, and again at the owner's own."""
+
+        async def look() -> Topology:
+            return await self._observer.look_beyond(
+                self._routes.known - self._routes.rooms_of(frozenset({owner}))
+            )
+
+        async with self._one_at_a_time:
+            return await self._reconcile_some(look, frozenset(), also=frozenset({owner}))
+
+    async def possible_homes(self) -> list[RoomID]:
+        """The rooms that could not be read and may, for all that is known, be somebody's home."""
+        return [
+            room_id
+            for room_id in sorted(self._routes.unknown)
+            if await self._observer.could_be_ours(room_id)
+        ]
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Forget all routes and look at nothing more until the next `run`.
+
+        Inside the block no reconcile is under way, so that rows may be deleted.
+        """
+        async with self._one_at_a_time:
+            self._routes.pause()
+            self._findings = ()
+            self._trust.doubt()
+            yield
+
+    def _refuse_while_paused(self) -> None:
+        if self._routes.is_paused:
+            raise Unavailable("paused by !reset until !reconcile or a restart")
+
+    async def _reconcile_some(
+        self,
+        look: Callable[[], Awaitable[Topology]],
+        room_ids: frozenset[RoomID],
+        *,
+        also: frozenset[UserID] = frozenset(),
+    ) -> Reconciled:
+        """A look at some rooms is only compared with rows whose rooms were all looked at.
+
+        The rows are the routes' own, which are what the store was last made to say: a row that
+        somebody put into the database meanwhile was not looked at, and has to wait for `run`.
+        """
+        self._refuse_while_paused()
+        started = time.monotonic()
+        with self._trust.doubting() as digest:
+            topology, owners = await self._look_as_far_as_needed(look, room_ids, also=also)
+            compared = topology.rooms.keys() | self._routes.rooms_of(owners)
+            plan = await self._plan(topology, self._routes.records_of(owners))
+            self._trust.note_due(plan, instead_of=compared)
+            await self._write(plan, digest and digest.after(plan.changes), looked_at=topology)
+        self._note_look(topology, whole=False)
+        self._routes.apply(plan.changes)
+        await self._note_proof()
+        compared |= self._routes.rooms_of(owners)
+        older = (f for f in self._findings if f.room_id not in compared)
+        self._findings = (*older, *plan.findings)
+        done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
+        await self._report(done, title="Looked again at" if plan.changes else None)
+        return done
+
+    async def _look_as_far_as_needed(
+        self,
+        look: Callable[[], Awaitable[Topology]],
+        room_ids: frozenset[RoomID],
+        *,
+        also: frozenset[UserID],
+    ) -> tuple[Topology, frozenset[UserID]]:
+        """A look, and one at all other rooms of everybody whom it is about; and who that is."""
+        topology = await look()
+        looked_at = room_ids | topology.rooms.keys()
+        while True:
+            owners = also | self._routes.owners(looked_at) | _owners_in(topology)
+            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - looked_at
+            if not missing:
+                return topology, owners
+            more = await self._observer.look_at(missing)
+            topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
+            looked_at |= missing
+
+    async def _plan(self, topology: Topology, records: Records) -> Plan:
+        """Decide, in a thread: other plugins live in this event loop."""
+        adopt_unmarked = self._adopt_unmarked()
+
+        def decide() -> Plan:
+            with large_garbage():
+                return make_plan(topology, records, adopt_unmarked=adopt_unmarked)
+
+        return await asyncio.to_thread(decide)
+
+    def _note_look(self, topology: Topology, *, whole: bool) -> None:
+        before = self._routes.unreadable
+        self._routes.note_look(topology, whole=whole)
+        if before and not self._routes.unreadable:
+            self._log.info("Every room could be read now")
+
+    async def _report(self, done: Reconciled, *, title: str | None) -> None:
+        """Log what was decided; the summary only under a title."""
+        plan = done.plan
+        if len(plan.changes) + len(plan.findings) > LINES_AT_ONCE:
+            await asyncio.to_thread(self._log_each, plan)
+        else:
+            self._log_each(plan)
+        if title is not None:
+            self._log.info(
+                "%s %d rooms: adopted %d, updated %d, backfilled %d, left %d, unreadable %d,"
+                " findings %d, in %.2f s",
+                title,
+                plan.rooms,
+                plan.adopted,
+                plan.updated,
+                plan.backfilled,
+                plan.left,
+                len(plan.unreadable),
+                len(plan.findings),
+                done.seconds,
+            )
+
+    def _log_each(self, plan: Plan) -> None:
+        for change in plan.changes:
+            self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
+        for finding in plan.findings:
+            self._log.debug("Finding: %s", finding)
+        for room in plan.unreadable:
+            self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
+
+
+def _room_of(change: Change) -> RoomID:
+    return change.after.space_id if isinstance(change, SetHome) else change.after.room_id
+
+
+def _owners_in(topology: Topology) -> frozenset[UserID]:
+    """Whose these rooms are by their markers, and whose a Space without one may turn out to be."""
+    marked = {room.marker.user_id for room in topology.read() if room.marker}
+    companions = (
+        (room.users("join") | room.users("invite")) - {topology.bot}
+        for room in topology.read()
+        if room.marker is None and room.is_space and room.creator == topology.bot
+    )
+    return frozenset(marked).union(*(users for users in companions if len(users) == 1))
+
+
+def _upgrades_in(topology: Topology) -> frozenset[RoomID]:
+    """What these rooms say that they replaced, or were replaced by: one does not go alone."""
+    return frozenset(
+        room_id
+        for room in topology.read()
+        for room_id in (room.predecessor, room.replacement)
+        if room_id is not None
+    )

@@ -1,0 +1,449 @@
+"""The homeserver as Homeroom sees it: the only caller of the Matrix client-server API.
+
+Reads give up after half a minute, so that nobody waits for an outage to end; the state of a room
+sooner, because it is read again later, and the other rooms wait. Writes are worth a quarter of an
+hour, because that is what default rate limits can ask for. Leaving a room is worth some seconds
+of failures only, because there are more rooms to leave. What comes in is plain JSON that was
+checked for its outer shape; `domain/room_state.py` reads what is inside.
+
+Raises `Refused`, `Unavailable` or `OutcomeUnknown` (`errors.py`), nothing of mautrix's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar, cast
+from uuid import uuid4
+
+from maubot.matrix import MaubotMatrixClient
+from mautrix.api import MediaPath, Method, Path
+from mautrix.errors import MatrixError
+from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from ..storage.errors import StoreError, attempt
+from .encryption import Sender
+from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
+from .retrying_api import Health, Patience, PatientAPI
+
+SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
+
+READING: Final = Patience(call=30, failing=30, attempt=30)
+LOOKING: Final = Patience(call=120, failing=60, attempt=120)
+READING_ROOMS: Final = Patience(call=30, failing=10, attempt=20)
+WRITING: Final = Patience(call=900, failing=300, attempt=120)
+JOINING: Final = Patience(call=900, failing=300, attempt=60)
+JOINS_AT_ONCE: Final = 25
+"""Besides the other requests: a join through a server that is gone takes its minute, which must
+not be everybody's."""
+TALKS_AT_ONCE: Final = 50
+"""Messages, besides the other requests: a look at thousands of rooms must hold up no answer. And
+what Synapse is sent together it tells people together, which is less work than one by one.
+maubot's session has 100 connections for all of this, and its sync needs one."""
+LEAVING: Final = Patience(call=900, failing=20, attempt=30)
+HASTY: Final = Patience(call=0, failing=0, attempt=20)
+"""For what is out of date by the time that it could be sent."""
+
+NOTHING: Final[dict[str, Any]] = {"types": []}
+ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
+    "room": {
+        "timeline": {"types": [], "limit": 1},
+        "state": NOTHING,
+        "ephemeral": NOTHING,
+        "account_data": NOTHING,
+    },
+    "presence": NOTHING,
+    "account_data": NOTHING,
+}
+WHOLE_TIMELINES: Final[dict[str, Any]] = {
+    "room": {"timeline": {"limit": 100}, "ephemeral": NOTHING, "account_data": NOTHING},
+    "presence": NOTHING,
+    "account_data": NOTHING,
+}
+"""100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
+NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
+
+T = TypeVar("T")
+
+OnSent = Callable[[RoomID, EventID | None, dict[str, Any]], None]
+"""Told of every message that was sent, in the clear; no event ID: it may have been sent."""
+
+
+class Homeserver:
+    """Requests in the bot's name.
+
+    Args:
+        client: maubot's client; address, token, crypto and state store are its own.
+        concurrency: how many requests may be under way at once, besides joins and messages.
+    """
+
+    def __init__(
+        self,
+        client: MaubotMatrixClient,
+        *,
+        log: TraceLogger,
+        concurrency: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.bot: UserID = client.mxid
+        self.health = Health()
+        self.on_sent: OnSent | None = None
+        slots = asyncio.Semaphore(concurrency)
+
+        def api(patience: Patience, slots: asyncio.Semaphore = slots) -> PatientAPI:
+            return PatientAPI(
+                client.api,
+                slots=slots,
+                patience=patience,
+                log=log.getChild("http"),
+                health=self.health,
+                sleep=sleep,
+            )
+
+        self._reading, self._looking = api(READING), api(LOOKING)
+        self._writing, self._leaving = api(WRITING), api(LEAVING)
+        self._reading_rooms = api(READING_ROOMS)
+        self._joining = api(JOINING, asyncio.Semaphore(JOINS_AT_ONCE))
+        self._client = client
+        self._sender = Sender(
+            mxid=client.mxid,
+            device_id=client.device_id,
+            api=api(WRITING, asyncio.Semaphore(TALKS_AT_ONCE)),
+            state_store=client.state_store,
+        )
+        self._plain: set[RoomID] = set()
+        """Rooms that are not encrypted, by the homeserver's word."""
+        self._versions: dict[str, Any] | None = None
+        self._capabilities: dict[str, Any] | None = None
+
+    @property
+    def server_name(self) -> str:
+        """The bot's own server: the `via` of every room that it makes."""
+        return self.bot.split(":", 1)[1]
+
+    # Reading
+
+    async def supports_sliding_sync(self) -> bool:
+        if self._versions is None:
+            self._versions = _object(await self._reading.request(Method.GET, Path.versions))
+        features = self._versions.get("unstable_features")
+        return isinstance(features, dict) and features.get(SLIDING_SYNC_FEATURE) is True
+
+    async def default_room_version(self) -> str | None:
+        """The room version that the server picks; None if it does not say."""
+        if self._capabilities is None:
+            answer = _object(await self._reading.request(Method.GET, Path.v3.capabilities))
+            self._capabilities = _object(answer.get("capabilities", {}))
+        versions = self._capabilities.get("m.room_versions")
+        default = versions.get("default") if isinstance(versions, dict) else None
+        return default if isinstance(default, str) else None
+
+    async def joined_rooms(self) -> frozenset[RoomID]:
+        answer = _object(await self._looking.request(Method.GET, Path.v3.joined_rooms))
+        rooms = answer.get("joined_rooms")
+        if not isinstance(rooms, list) or not all(isinstance(room, str) for room in rooms):
+            raise Unavailable("joined_rooms: the answer has no list of room IDs")
+        return frozenset(RoomID(room) for room in rooms)
+
+    async def room_state(self, room_id: RoomID) -> list[Any]:
+        """The current state of a room, as raw events.
+
+        If the bot has left the room this is the state at that moment.
+        """
+        answer = await self._reading_rooms.request(Method.GET, Path.v3.rooms[room_id].state)
+        if not isinstance(answer, list):
+            raise Unavailable(f"state of {room_id}: the answer is not a list")
+        return answer
+
+    async def state_event(
+        self, room_id: RoomID, event_type: str, *, state_key: str = ""
+    ) -> dict[str, Any] | None:
+        """One state event, whole where the homeserver can (else its content only).
+
+        None: the homeserver says that there is none.
+        """
+        return await self._state(room_id, event_type, state_key, {"format": "event"})
+
+    async def state_content(
+        self, room_id: RoomID, event_type: str, *, state_key: str = ""
+    ) -> dict[str, Any] | None:
+        """The content of one state event; None: the homeserver says that there is none."""
+        return await self._state(room_id, event_type, state_key, {})
+
+    async def _state(
+        self, room_id: RoomID, event_type: str, state_key: str, query: dict[str, str]
+    ) -> dict[str, Any] | None:
+        path = Path.v3.rooms[room_id].state[event_type][state_key]
+        try:
+            return _object(await self._reading.request(Method.GET, path, query_params=query))
+        except Refused as e:
+            if e.errcode == "M_NOT_FOUND":
+                return None
+            raise
+
+    async def message(self, room_id: RoomID, event_id: EventID) -> dict[str, Any] | None:
+        """An event with its latest edit, where it is bundled; None: there is none (any more)."""
+        path = Path.v3.rooms[room_id].event[event_id]
+        try:
+            return _object(await self._reading.request(Method.GET, path))
+        except Refused as e:
+            if e.errcode == "M_NOT_FOUND":
+                return None
+            raise
+
+    async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
+        path = Path.v3.rooms[room_id].joined_members
+        members = _object(await self._reading.request(Method.GET, path)).get("joined")
+        return frozenset(UserID(member) for member in _object(members))
+
+    async def position(self) -> str:
+        """A sync position of this moment, without the rooms."""
+        token = (await self.sync(filter_=NO_ROOMS)).get("next_batch")
+        if not isinstance(token, str):
+            raise Unavailable("sync: the answer has no next_batch")
+        return token
+
+    async def left_rooms(self) -> frozenset[RoomID]:
+        """Rooms that the bot is no longer in, and has not forgotten."""
+        # One event of each room, because Synapse leaves out rooms that have nothing to tell.
+        timeline = {"types": ["m.room.member"], "limit": 1}
+        filter_ = {
+            **ROOMS_WITHOUT_EVENTS,
+            "room": {
+                **ROOMS_WITHOUT_EVENTS["room"],
+                "timeline": timeline,
+                "include_leave": True,
+            },
+        }
+        rooms = (await self.sync(filter_=filter_)).get("rooms", {})
+        return frozenset(RoomID(room_id) for room_id in _object(_object(rooms).get("leave", {})))
+
+    async def sync(
+        self, *, since: str | None = None, filter_: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """One `/sync` that does not wait for news.
+
+        No two are the same: Synapse answers a repeated question with the old answer for two
+        minutes, and what happened before a restart would be taken for what happened since.
+        """
+        filter_ = filter_ or {}
+        room = {**filter_.get("room", {}), "not_rooms": [f"!{uuid4()}:homeroom.invalid"]}
+        query = {
+            "timeout": "0",
+            "set_presence": "offline",
+            "filter": json.dumps({**filter_, "room": room}),
+        }
+        if since is not None:
+            query["since"] = since
+        return _object(await self._looking.request(Method.GET, Path.v3.sync, query_params=query))
+
+    async def sync_since(self, position: str) -> dict[str, Any]:
+        """What happened since a position, as much of each timeline as the homeserver gives.
+
+        An answer that is not one must not look as if nothing had happened.
+        """
+        answer = await self.sync(since=position, filter_=WHOLE_TIMELINES)
+        _text(answer, "next_batch")
+        _object(answer.get("rooms", {}))
+        return answer
+
+    async def messages_before(
+        self, room_id: RoomID, start: str | None, *, until: str | None
+    ) -> tuple[list[Any], str | None]:
+        """A page of a room's events, newest first, and where the next starts; None: no more."""
+        query = {"dir": "b", "limit": "100", "from": start, "to": until}
+        answer = _object(
+            await self._reading.request(
+                Method.GET,
+                Path.v3.rooms[room_id].messages,
+                query_params={key: value for key, value in query.items() if value is not None},
+            )
+        )
+        events, end = answer.get("chunk"), answer.get("end")
+        if not isinstance(events, list):
+            raise Unavailable(f"messages of {room_id}: the answer has no list of events")
+        return events, end if isinstance(end, str) and events and end != start else None
+
+    async def sliding_sync(
+        self, body: dict[str, Any], *, pos: str | None, read: Callable[[dict[str, Any]], T]
+    ) -> T:
+        """One request of simplified sliding sync (MSC4186); what `read` makes of the answer.
+
+        `read` is called in a thread. The answer, which may be large, is not kept.
+        """
+        query = {"timeout": "0"} if pos is None else {"timeout": "0", "pos": pos}
+        told: T = await self._looking.request(
+            Method.POST, SLIDING_SYNC, body, query_params=query, read=read
+        )
+        return told
+
+    # Writing
+
+    async def create_room(self, request: dict[str, Any]) -> RoomID:
+        """Create a room; the request is the body of `POST /createRoom`.
+
+        Raises:
+            OutcomeUnknown: there may be a room now. Look before trying again.
+        """
+        answer = await self._writing.request(Method.POST, Path.v3.createRoom, request)
+        try:
+            return RoomID(_text(_object(answer), "room_id"))
+        except Unavailable as e:
+            raise OutcomeUnknown(f"createRoom: {e}") from e
+
+    async def put_state(
+        self, room_id: RoomID, event_type: str, content: dict[str, Any], *, state_key: str = ""
+    ) -> None:
+        path = Path.v3.rooms[room_id].state[event_type][state_key]
+        await self._writing.request(Method.PUT, path, content)
+
+    async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
+        query = {"via": via[0], "server_name": via[0]} if via else {}
+        await self._joining.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
+
+    async def leave(self, room_id: RoomID, *, reason: str) -> None:
+        await self._leaving.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
+
+    async def forget(self, room_id: RoomID) -> None:
+        """Take a room that was left out of the bot's own view of the server."""
+        await self._leaving.request(Method.POST, Path.v3.rooms[room_id].forget, {})
+
+    async def upload(self, text: str, *, filename: str) -> ContentURI:
+        """Upload a text file, as it is: for rooms that are not encrypted."""
+        answer = await self._writing.request(
+            Method.POST,
+            MediaPath.v3.upload,
+            text.encode(),
+            headers={"Content-Type": "text/plain; charset=utf-8"},
+            query_params={"filename": filename},
+        )
+        return ContentURI(_text(_object(answer), "content_uri"))
+
+    async def is_encrypted(self, room_id: RoomID) -> bool:
+        """Whether the room is encrypted: as mautrix's state store knows, else as it is."""
+        store = self._client.state_store
+        if store is None or self._client.crypto is None:
+            return False  # the bot could not encrypt, either
+        try:
+            with attempt(f"look up whether {room_id} is encrypted"):
+                if await store.is_encrypted(room_id):
+                    return True
+            if room_id in self._plain:
+                return False
+            encryption = await self.state_content(room_id, "m.room.encryption")
+            if encryption is None:
+                self._plain.add(room_id)
+                return False
+            with attempt(f"note that {room_id} is encrypted"):
+                await store.set_encryption_info(room_id, encryption)
+        except StoreError as e:
+            raise Unavailable(str(e)) from e
+        return True
+
+    def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
+        """Ask again whether these rooms are encrypted: there are signs of it."""
+        self._plain.difference_update(room_ids)
+
+    async def invite(self, room_id: RoomID, user_id: UserID) -> None:
+        """Invite a user; one who is invited or joined already is fine."""
+        path = Path.v3.rooms[room_id].invite
+        try:
+            await self._writing.request(Method.POST, path, {"user_id": user_id})
+        except Refused as e:
+            if e.status != 403 or not await self._is_in(room_id, user_id):
+                raise
+
+    async def send(
+        self,
+        room_id: RoomID,
+        content: MessageEventContent | dict[str, Any],
+        *,
+        txn_id: str,
+        hasty: bool = False,
+    ) -> EventID:
+        """Send a message, encrypted where the room is.
+
+        The same `txn_id` sent twice makes one event, as long as the homeserver remembers it.
+        A `hasty` one is tried once.
+
+        Raises:
+            RateLimited: it was hasty, and can be sent later.
+        """
+        try:
+            event_id = await self._send(room_id, content, txn_id=txn_id, hasty=hasty)
+        except (RateLimited, Refused):
+            raise  # nothing was sent
+        except BaseException:
+            self._tell(room_id, None, content)
+            raise
+        self._tell(room_id, event_id, content)
+        return event_id
+
+    async def _send(
+        self,
+        room_id: RoomID,
+        content: MessageEventContent | dict[str, Any],
+        *,
+        txn_id: str,
+        hasty: bool,
+    ) -> EventID:
+        patience = HASTY if hasty else None
+        try:
+            if await self.is_encrypted(room_id):
+                assert self._client.crypto is not None
+                self._sender.crypto = self._client.crypto
+                return await self._sender.send_encrypted(
+                    room_id, content, txn_id=txn_id, patience=patience
+                )
+            return await self._sender.send_message_event(
+                room_id,
+                EventType.ROOM_MESSAGE,
+                cast("Any", content),
+                disable_encryption=True,
+                txn_id=txn_id,
+                patience=patience,
+            )
+        except (MatrixError, StoreError) as e:
+            # mautrix's own: no event ID in the answer, or no encryption
+            raise Unavailable(f"send to {room_id}: {type(e).__name__}: {e}") from e
+
+    def _tell(
+        self,
+        room_id: RoomID,
+        event_id: EventID | None,
+        content: MessageEventContent | dict[str, Any],
+    ) -> None:
+        if self.on_sent is not None:
+            raw = content if isinstance(content, dict) else content.serialize()
+            self.on_sent(room_id, event_id, cast("dict[str, Any]", raw))
+
+    async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
+        """Show the bot as typing for a while; 0 stops it."""
+        path = Path.v3.rooms[room_id].typing[self.bot]
+        body: dict[str, Any] = {"typing": milliseconds > 0}
+        if milliseconds > 0:
+            body["timeout"] = milliseconds
+        await self._reading.request(Method.PUT, path, body)
+
+    async def _is_in(self, room_id: RoomID, user_id: UserID) -> bool:
+        try:
+            member = await self.state_content(room_id, "m.room.member", state_key=user_id)
+        except Refused:
+            return False
+        return member is not None and member.get("membership") in {"join", "invite"}
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise Unavailable("the answer is not a JSON object")
+    return answer
+
+
+def _text(answer: dict[str, Any], key: str) -> str:
+    value = answer.get(key)
+    if not isinstance(value, str):
+        raise Unavailable(f"the answer has no {key}")
+    return value

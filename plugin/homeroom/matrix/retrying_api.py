@@ -1,0 +1,313 @@
+"""Homeroom's own way to talk to the homeserver: patient, bounded, and never shared.
+
+maubot's `client.api` belongs to all plugins of the client and gives up at the first 429, so it
+is left alone; `PatientAPI` is a second `HTTPAPI` with the same address and token. It waits out
+rate limits as long as the homeserver asks for, repeats what failed for a passing reason, reads
+no more than a bounded answer, and tells `Refused` from `Unavailable` (see `errors.py`).
+
+Not repeated blindly: `POST /createRoom`, the one request that a second sending would do twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientTimeout
+from mautrix.api import HTTPAPI, Method
+from mautrix.util.logging import TraceLogger
+from yarl import URL
+
+from ..runtime import sliced_json as large_json
+from ..runtime.clock import now
+from ..runtime.gc_tuning import large_garbage
+from .errors import HomeserverError, OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
+MAX_ERROR_TEXT: Final = 200
+MAX_WAIT_MS: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long, in seconds, a call is worth going on with."""
+
+    call: float
+    """In all, waiting for rate limits and repeating included."""
+    failing: float
+    """While it fails for other reasons than rate limits."""
+    attempt: float
+    """For one attempt."""
+
+
+_PATIENCE: ContextVar[Patience] = ContextVar("patience")
+_READ: ContextVar[Callable[[Any], Any] | None] = ContextVar("read")
+"""Those of the request under way, which mautrix knows nothing of."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """How the homeserver answers; times are in milliseconds since 1970, None: not yet."""
+
+    answered_at: int | None = None
+    """Any answer of the homeserver's own counts, a refusal too."""
+    failed_at: int | None = None
+    failure: str = ""
+    failures: int = 0
+    """Attempts without an answer, since the start."""
+    rate_limits: int = 0
+    """Answers that asked to wait, since the start."""
+
+    def note_answer(self) -> None:
+        self.answered_at = now()
+
+    def note_rate_limit(self) -> None:
+        self.answered_at, self.rate_limits = now(), self.rate_limits + 1
+
+    def note_failure(self, reason: str) -> None:
+        self.failed_at, self.failure, self.failures = now(), reason, self.failures + 1
+
+
+class PatientAPI(HTTPAPI):
+    """An `HTTPAPI` that waits and repeats.
+
+    Args:
+        shared: maubot's own; address, token and session are read from it at every request.
+        slots: bounds how many requests are under way at once.
+        patience: seconds.
+        health: is told of every attempt.
+        sleep: `asyncio.sleep`, or a clock of the tests'.
+    """
+
+    def __init__(
+        self,
+        shared: HTTPAPI,
+        *,
+        slots: asyncio.Semaphore,
+        patience: Patience,
+        log: TraceLogger,
+        health: Health | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(
+            shared.base_url, shared.token, client_session=shared.session, log=log, txn_id=0
+        )
+        self._shared = shared
+        self._slots = slots
+        self._patience = patience
+        self._health = health or Health()
+        self._sleep = sleep
+
+    async def request(
+        self,
+        method: Method,
+        path: Any,
+        *args: Any,
+        patience: Patience | None = None,
+        read: Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Make a request.
+
+        Args:
+            patience: if it is worth another one than the others.
+            read: makes what is returned of the JSON of a good answer, in the thread where that is
+                parsed, so that neither holds anybody up and a large answer is soon gone.
+        """
+        self.base_url, self.token = self._shared.base_url, self._shared.token
+        self.session = self._shared.session
+        # Contents are people's words: not for the debug log.
+        kwargs["sensitive"] = method != Method.GET
+        patience_before = _PATIENCE.set(patience or self._patience)
+        read_before = _READ.set(read)
+        try:
+            return await super().request(method, path, *args, **kwargs)
+        finally:
+            _READ.reset(read_before)
+            _PATIENCE.reset(patience_before)
+
+    async def _send(
+        self,
+        method: Method,
+        url: URL,
+        content: Any,
+        query_params: dict[str, str],
+        headers: dict[str, str],
+    ) -> tuple[Any, ClientResponse]:
+        patience = _PATIENCE.get()
+        deadline = time.monotonic() + patience.call
+        failing_since: float | None = None
+        once = method == Method.POST and url.path.endswith("/createRoom")
+        what = f"{method} {url.path}"
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with self._slots:
+                    answer = await self._attempt(method, url, content, query_params, headers)
+                self._health.note_answer()
+                return answer
+            except Refused:
+                self._health.note_answer()
+                raise
+            except _Later as later:
+                if later.is_rate_limit:
+                    self._health.note_rate_limit()
+                else:
+                    self._health.note_failure(f"{what}: {later}")
+                if once and later.may_have_happened:
+                    raise OutcomeUnknown(f"{what}: {later}") from later
+                delay = later.seconds or _backoff(attempt)
+                at = time.monotonic()
+                if later.is_rate_limit:
+                    failing_since, give_up_at = None, deadline
+                else:
+                    failing_since = at if failing_since is None else failing_since
+                    give_up_at = min(deadline, failing_since + patience.failing)
+                if at + delay > give_up_at:
+                    if later.is_rate_limit:
+                        raise RateLimited(f"{what}: {later}", seconds=delay) from later
+                    raise Unavailable(f"{what}: {later} (attempt {attempt})") from later
+                self.log.debug(
+                    "%s: %s; trying again in %.1f s (attempt %d)", what, later, delay, attempt
+                )
+            await self._sleep(delay)
+
+    async def _attempt(
+        self,
+        method: Method,
+        url: URL,
+        content: Any,
+        query_params: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> tuple[Any, ClientResponse]:
+        try:
+            async with self.session.request(
+                str(method),
+                url,
+                data=content,
+                params=query_params,
+                headers=headers,
+                timeout=ClientTimeout(total=_PATIENCE.get().attempt, sock_connect=10),
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response)
+                if not 200 <= response.status < 300:
+                    raise _judge(response, await _parse(body))
+                return await _parse(body, is_object=method != Method.GET), response
+        except ClientConnectorError as e:
+            raise _Later(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
+        except (ClientError, OSError, asyncio.TimeoutError) as e:
+            raise _Later(_reason(e), may_have_happened=True) from e
+
+
+class _Later(Exception):
+    """A passing failure of one attempt."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        may_have_happened: bool,
+        is_rate_limit: bool = False,
+        seconds: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.may_have_happened = may_have_happened
+        self.is_rate_limit = is_rate_limit
+        self.seconds = seconds
+
+
+async def _read(response: ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_ANSWER:
+            raise TooLarge(f"the answer is larger than {MAX_ANSWER} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _parse(body: bytes, *, is_object: bool | None = None) -> Any:
+    """Parse an answer, and read what is good for something.
+
+    Args:
+        is_object: whether it has to be a JSON object; None: it is an error, which may be anything.
+    """
+    read = None if is_object is None else _READ.get()
+    if len(body) > large_json.LARGE or read is not None:
+        return await asyncio.to_thread(_parse_now, body, is_object, read)
+    return _parse_now(body, is_object, read)
+
+
+def _parse_now(body: bytes, is_object: bool | None, read: Callable[[Any], Any] | None) -> Any:
+    with large_garbage():
+        try:
+            answer = large_json.loads(body)
+        except (ValueError, RecursionError):
+            if is_object is None:
+                return None
+            raise _Later("the answer is not JSON", may_have_happened=True) from None
+        if is_object and not isinstance(answer, dict):
+            raise _Later("the answer is not a JSON object", may_have_happened=True)
+        return answer if read is None else read(answer)
+
+
+def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
+    """What an answer outside 2xx means.
+
+    Without an `errcode` it is not the homeserver that speaks but something in front of it, so
+    even a 404 says nothing about what exists.
+    """
+    errcode = answer.get("errcode") if isinstance(answer, dict) else None
+    if response.status == 429 or errcode == "M_LIMIT_EXCEEDED":
+        return _Later(
+            "rate limited",
+            may_have_happened=False,
+            is_rate_limit=True,
+            seconds=_retry_after(response, answer),
+        )
+    if isinstance(errcode, str) and 400 <= response.status < 500 and response.status != 408:
+        message = answer.get("error")
+        return Refused(
+            status=response.status,
+            errcode=_line(errcode),
+            message=_line(message) if isinstance(message, str) else "",
+        )
+    return _Later(f"HTTP status {response.status}", may_have_happened=response.status >= 500)
+
+
+def _retry_after(response: ClientResponse, answer: Any) -> float | None:
+    """Seconds to wait: `retry_after_ms`, else `Retry-After`, else None (back off as usual)."""
+    milliseconds = answer.get("retry_after_ms") if isinstance(answer, dict) else None
+    if (
+        isinstance(milliseconds, int | float)
+        and not isinstance(milliseconds, bool)
+        and 0 <= milliseconds < MAX_WAIT_MS
+    ):
+        return max(milliseconds / 1000, 0.05)
+    header = response.headers.get("Retry-After", "")
+    if header.isascii() and header.isdigit() and len(header) < 9:
+        return max(float(header), 0.05)
+    return None
+
+
+def _backoff(attempt: int) -> float:
+    """0.25 to 0.5 s after the first attempt, twice that after every other, 30 s at most."""
+    longest: float = min(0.5 * 2 ** min(attempt - 1, 10), 30)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 (no secret: jitter)
+
+
+def _reason(error: BaseException) -> str:
+    return _line(str(error) or type(error).__name__)
+
+
+def _line(text: str) -> str:
+    """One short line, whatever it was: other servers have a say in what an error says."""
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_ERROR_TEXT])

@@ -1,0 +1,104 @@
+"""Agent platforms: who answers in a chat.
+
+A platform is one coroutine: a turn in, the answer out, in as many pieces as it comes in. It knows
+nothing of Matrix; what it does know a conversation by is `platform_chat_id`, which stays the same
+whatever happens to the bot.
+
+    choose    the platform of the settings, and another one when they change
+    echo      needs nothing
+    webhook   a server of the administrator's; the contract is in the README
+    openai    any server with the Chat Completions API
+    client    what the last two share: one request, tried again, and judged when it fails
+    sse       server-sent events, bounded
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from mautrix.types import EventID, RoomID, UserID
+
+from ..domain.conversation.history import Utterance as Utterance
+from ..domain.homes.model import ChatID, PlatformChatID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message of a conversation. `event_id` is its idempotency key."""
+
+    platform_chat_id: PlatformChatID
+    chat_id: ChatID
+    user_id: UserID
+    room_id: RoomID
+    event_id: EventID
+    text: str
+    name: str | None
+    """The chat's name; None if the room has none."""
+
+
+class History(Protocol):
+    async def before(self, turn: Turn) -> Sequence[Utterance]:
+        """The conversation up to this turn, without it, oldest first.
+
+        Raises:
+            Unavailable: the room cannot be read now; an answer without it would be wrong.
+        """
+        ...
+
+
+class Trouble(Enum):
+    """Why a platform did not answer (to the end), as far as the person who waits is concerned."""
+
+    BUSY = "busy"
+    """Too many requests, overloaded, in maintenance: the same again later helps."""
+    UNREACHABLE = "unreachable"
+    """No connection, or no usable answer within its time: the same again may help."""
+    MISCONFIGURED = "misconfigured"
+    """A wrong key, address or model: only the administrator can help."""
+    REFUSED = "refused"
+    """The platform will not answer this message, or not to the end: another one may be."""
+    TOO_LARGE = "too large"
+    """The answer is longer than it may be by our limit or by the platform's own; what there is of
+    it was given out, which may be nothing."""
+    CUT_OFF = "cut off"
+    """The answer ended in the middle; what came until then was given out."""
+
+
+class PlatformError(Exception):
+    """The platform did not answer, or not to the end; the message is for the log.
+
+    Never with a key, a token or a whole answer in it.
+
+    Args:
+        request_id: what the platform calls this request, for asking its operator; None if it does
+            not say.
+    """
+
+    def __init__(self, message: str, *, trouble: Trouble, request_id: str | None = None) -> None:
+        super().__init__(f"{message} (request {request_id})" if request_id else message)
+        self.trouble = trouble
+        self.request_id = request_id
+
+
+class Platform(Protocol):
+    def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+        """Answer a turn: the pieces of the answer, to be put together as they are.
+
+        Called once for an event unless the process dies in the middle; then again with the same
+        `event_id`. No pieces, or blank ones: nothing is said. Whoever stops listening closes the
+        generator. It may take for ever: whoever listens bounds the time, in all.
+
+        The pieces are text that Matrix can carry (no lone surrogates), and of bounded length.
+
+        Raises:
+            PlatformError: no answer, or no more of it, for a reason that is in the error.
+            Unavailable: the homeserver was needed for it and cannot be had; to be tried again.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close connections that are open. No turn is asked for afterwards."""
+        ...

@@ -1,0 +1,165 @@
+"""Starting: from nothing known to open doors.
+
+    resume      if what is stored can prove itself, ask only for what has happened since
+    reconcile   else look at everything, as often as it takes
+    deliver     what was said meanwhile
+
+Until a look has gone through nothing is routed and nothing is created. What may pass (an outage, a
+database that is busy) is waited out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mautrix.types import UserID
+from mautrix.util.logging import TraceLogger
+
+from ..config import Settings
+from ..delivery.answer_stream import Streamer
+from ..delivery.dispatcher import EarlyResponses, SyncHandlers
+from ..delivery.sync_feed import RETRY_AFTER, CatchUp
+from ..domain.sync.news import is_first, next_batch
+from ..homes.reconciler import Reconciled, Reconciler
+from ..matrix.encryption import Encryption
+from ..matrix.errors import HomeserverError
+from ..runtime.backoff import waits
+from ..runtime.clock import now
+from ..storage import Position, Store, StoreError
+from .resume import Resumed, Resumption
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    done: Reconciled
+    is_resumed: bool
+    """Whether the rows were taken on trust."""
+    position: str
+    """Up to which they were, or from before the look."""
+
+
+class Starter:
+    """Args:
+    register: has maubot call the handlers of an object.
+    """
+
+    def __init__(
+        self,
+        *,
+        bot: UserID,
+        register: Callable[[object], None],
+        encryption: Encryption,
+        store: Store,
+        resumption: Resumption,
+        reconciler: Reconciler,
+        catch_up: CatchUp,
+        streamer: Streamer,
+        settings: Callable[[], Settings],
+        log: TraceLogger,
+    ) -> None:
+        self._bot = bot
+        self._register = register
+        self._encryption = encryption
+        self._store = store
+        self._resumption = resumption
+        self._reconciler = reconciler
+        self._catch_up = catch_up
+        self._streamer = streamer
+        self._settings = settings
+        self._log = log
+
+    async def run(self) -> Started:
+        """Go on until it is known what there is and what was said meanwhile is taken in."""
+        early = EarlyResponses()
+        self._register(early)
+        resumed = await self._resume()
+        if resumed is not None:
+            await self._until_it_works(self._streamer.load, what="read what was left open")
+            self._register(SyncHandlers(self._catch_up))
+            for response in early.close():
+                self._catch_up.put(response, is_live=not is_first(response))
+            not_before = now() - self._settings().catch_up_max_age * 1000
+            await self._catch_up.go_on(
+                resumed.position.token,
+                resumed.response,
+                not_before=not_before,
+                looked_at=resumed.looked_at,
+            )
+            return Started(resumed.done, is_resumed=True, position=resumed.position.token)
+        early.keep_only_first()
+        done = await self._until_it_works(self._reconcile, what="reconcile")
+        self._register(SyncHandlers(self._catch_up))
+        stored = await self._until_it_works(self._remember, what="read what was left open")
+        await self._deliver_since(stored, done, first=next(iter(early.close()), None))
+        assert done.topology.position is not None
+        return Started(done, is_resumed=False, position=done.topology.position)
+
+    async def _until_it_works(self, work: Callable[[], Awaitable[T]], *, what: str) -> T:
+        """Try until it works; a bug, too, must not leave the bot dead until a restart."""
+        for seconds in waits(RETRY_AFTER):
+            try:
+                return await work()
+            except (HomeserverError, StoreError) as e:
+                self._log.warning("Could not %s: %s", what, e)
+            except Exception:  # noqa: BLE001
+                self._log.exception("Error while trying to %s", what)
+            self._log.info(
+                "Trying again to %s in %d s; nothing is answered until then", what, seconds
+            )
+            await asyncio.sleep(seconds)
+        raise AssertionError("waits() does not end")
+
+    async def _resume(self) -> Resumed | None:
+        """Once: whatever is in the way, to look at everything is the way around it."""
+        try:
+            return await self._resumption.run()
+        except (HomeserverError, StoreError) as e:
+            self._log.warning("Could not resume, looking at everything: %s", e)
+        except Exception:  # noqa: BLE001 (a bug, too)
+            self._log.exception("Error while trying to resume")
+        return None
+
+    async def _reconcile(self) -> Reconciled:
+        done = await self._reconciler.run()
+        # Who was in these rooms when the bot went away need not be in them now.
+        await self._encryption.forget_sessions(done.topology.rooms)
+        return done
+
+    async def _remember(self) -> Position | None:
+        """What an earlier life left: open answers, and the place in the timeline."""
+        await self._streamer.load()
+        return await self._store.position()
+
+    async def _deliver_since(
+        self, stored: Position | None, done: Reconciled, *, first: object
+    ) -> None:
+        """Deliver what happened since the last position that is known to be handled.
+
+        Without one that the homeserver understands, the chats themselves say what was not
+        answered, and what maubot was told and threw away says what else came.
+        """
+        max_age = self._settings().catch_up_max_age
+        observed = done.topology.position
+        assert observed is not None
+        not_before = now() - max_age * 1000
+        if (
+            stored is not None
+            and stored.bot == self._bot
+            and max_age > 0
+            and await self._catch_up.since(stored.token, not_before=not_before)
+        ):
+            return
+        begin = observed
+        if max_age > 0:
+            await self._catch_up.unanswered(not_before=not_before)
+        if first is not None and max_age > 0:
+            await self._catch_up.take(first, not_before=not_before, is_live=False)
+            # Not from the look that worked: others may have failed, for hours, before it.
+            begin = next_batch(first) or observed
+        if not await self._catch_up.since(begin, not_before=not_before):
+            await self._catch_up.since(observed, not_before=not_before)

@@ -1,0 +1,129 @@
+"""Everything that the status page shows, taken at one moment and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from mautrix.types import RoomID, UserID
+
+from ..config import Problem
+from ..delivery.answer_stream import Streamer
+from ..delivery.inbox import Inbox
+from ..delivery.sync_feed import CatchUp
+from ..domain.homes.model import Records
+from ..domain.homes.plan import Finding
+from ..homes.reconciler import Failure, Reconciler
+from ..homes.routes import Routes
+from ..matrix.homeserver import Homeserver
+from ..matrix.retrying_api import Health
+from ..storage import PastReconcile, StoreError
+
+SILENT_AFTER: Final = 3 * 60 * 1000
+"""Milliseconds without a response of maubot's sync loop, which asks again every half minute."""
+
+
+class Condition(str, Enum):
+    """Whether messages are answered; the word that `/healthz` says."""
+
+    OK = "ok"
+    SETTINGS = "settings"
+    RECONCILING = "reconciling"
+    CATCHING_UP = "catching-up"
+    PAUSED = "paused"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queues:
+    """Messages on their way; times are in milliseconds since 1970."""
+
+    in_hand: int = 0
+    waiting: int = 0
+    """For the one before in the same room, or until the platform has a turn for them."""
+    done: int = 0
+    """Since the start."""
+    responses: int = 0
+    """Sync responses that are not taken in yet."""
+    behind_since: int | None = None
+    """When the oldest message that is not done came in; None: the position is up to date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    bot: UserID
+    version: str
+    taken_at: int
+    condition: Condition
+    problems: tuple[Problem, ...] = ()
+    """Of the settings, if that is the condition."""
+    failure: Failure | None = None
+    """Why the last attempt to look at everything failed."""
+    records: Records = field(default_factory=Records)
+    activity: Mapping[RoomID, int] = field(default_factory=dict)
+    """When the last message of a room was done; rooms of which nothing is known are left out."""
+    past: tuple[PastReconcile, ...] = ()
+    """The newest first."""
+    findings: tuple[Finding, ...] = ()
+    unreadable: frozenset[RoomID] = frozenset()
+    queues: Queues = field(default_factory=Queues)
+    homeserver: Health = field(default_factory=Health)
+    synced_at: int | None = None
+
+
+async def take(
+    *,
+    bot: UserID,
+    version: str,
+    now: int,
+    opened_at: int | None,
+    homeserver: Homeserver,
+    routes: Routes,
+    reconciler: Reconciler,
+    inbox: Inbox,
+    streamer: Streamer,
+    catch_up: CatchUp,
+) -> Snapshot:
+    """Read all of it; `opened_at`: when the doors were opened."""
+    try:
+        activity = dict(await inbox.activity())
+    except StoreError:
+        activity = {}  # unknown, and asked for again the next time
+    in_hand = inbox.busy_rooms - streamer.in_line
+    snapshot = Snapshot(
+        bot=bot,
+        version=version,
+        taken_at=now,
+        condition=Condition.OK,
+        failure=reconciler.failure,
+        records=routes.records,
+        activity=activity,
+        past=reconciler.past,
+        findings=reconciler.findings,
+        unreadable=routes.unreadable,
+        queues=Queues(
+            in_hand=in_hand,
+            waiting=max(inbox.not_done - in_hand, 0),
+            done=inbox.done,
+            responses=catch_up.waiting,
+            behind_since=inbox.behind_since,
+        ),
+        homeserver=replace(homeserver.health),
+        synced_at=catch_up.last_response_at,
+    )
+    return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
+
+
+def _condition(snapshot: Snapshot, opened_at: int | None, is_paused: bool) -> Condition:
+    if not snapshot.past:
+        return Condition.RECONCILING
+    if opened_at is None:
+        return Condition.CATCHING_UP
+    if is_paused:
+        return Condition.PAUSED
+    heard_at = max(snapshot.synced_at or 0, opened_at)
+    if snapshot.taken_at - heard_at > SILENT_AFTER:
+        return Condition.SILENT
+    return Condition.OK

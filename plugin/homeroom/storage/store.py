@@ -1,0 +1,352 @@
+"""The class that the rest of the plugin talks to.
+
+In come `Change`s and event IDs, out come `Records`. Every method is one transaction: it is done,
+or it raises `StoreError` (or is cancelled) and nothing of it is done. Only what many tasks say of
+handled events at once is one transaction for all of them, and goes on for the others. Nothing is
+cached here and nothing is decided here. Times are milliseconds since 1970, as `now` gives them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from mautrix.types import EventID, RoomID, SyncToken, UserID
+from mautrix.util.async_db import Connection, Database
+
+from ..domain.conversation.answer_parts import OpenAnswer
+from ..domain.homes.model import Chat, Home, Records
+from ..domain.homes.plan import Change, SetChat, SetHome
+from ..domain.never import assert_never
+from ..runtime.batches import batches
+from . import statements
+from .coalesce import Together
+from .errors import attempt
+from .rows import (
+    PastReconcile,
+    Position,
+    Row,
+    chat_values,
+    home_values,
+    open_answer_values,
+    read_chat,
+    read_home,
+    read_open_answer,
+    read_position,
+    read_reconcile,
+    reconcile_values,
+)
+from .transactions import connection, snapshot, transaction
+
+_POSITION: Final = "position"
+_PROOF: Final = "proof"
+"""The keys of the rows of `sync_state`."""
+BATCH: Final = 500
+"""Rows that are made ready, or handed to the database, at once: others live in this process."""
+FEW: Final = 20
+"""Rows that are made ready sooner than a thread would have begun."""
+_UNKNOWN: Final = "unknown"
+"""No proof: whatever the database says, it is written over."""
+
+
+class Store:
+    """What Homeroom remembers. Raises `StoreError`, from every method."""
+
+    def __init__(self, database: Database, *, now: Callable[[], int]) -> None:
+        self._database = database
+        self._now = now
+        self._proof: str | None = _UNKNOWN
+        """What the database says that its rows prove."""
+        self._handled = Together(self.handled)
+        self._mark_handled = Together(self._mark_all_handled)
+
+    async def snapshot(self) -> Records:
+        """Read all homes and chats, as they are at one moment."""
+        with attempt("read homes and chats"):
+            async with snapshot(self._database) as reading:
+                home_rows = await reading.fetch(*statements.READ_HOMES())
+                chat_rows = await reading.fetch(*statements.READ_CHATS())
+        return await asyncio.to_thread(_records, home_rows, chat_rows)
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Make every changed row its change's `after`, all or none.
+
+        Only the last change of a row counts, otherwise the order does not matter: rows may swap
+        their ids. Applying the same changes again changes nothing but `updated_at`. An id that
+        an unchanged, routed row has already is an error. Changed rows prove nothing until
+        `note_proof`.
+        """
+        homes: dict[UserID, Home] = {}
+        chats: dict[RoomID, Chat] = {}
+        for change in changes:
+            match change:
+                case SetHome(after=home):
+                    homes[home.matrix_user_id] = home
+                case SetChat(after=chat):
+                    chats[chat.room_id] = chat
+                case _:
+                    assert_never(change)
+        if not homes and not chats:
+            return
+        now = self._now()
+        times = {"created_at": now, "updated_at": now}
+        # Sorted, so that two that write at once wait for each other and never both.
+        with attempt(f"write {len(homes)} homes and {len(chats)} chats"):
+            async with transaction(self._database) as writing:
+                await _for_each(
+                    writing,
+                    statements.WRITE_HOME,
+                    ({**home_values(homes[owner]), **times} for owner in sorted(homes)),
+                )
+                await _for_each(
+                    writing,
+                    statements.FREE_IDS,
+                    ({"of_room_id": room_id} for room_id in sorted(chats)),
+                )
+                await _for_each(
+                    writing,
+                    statements.WRITE_CHAT,
+                    ({**chat_values(chats[room_id]), **times} for room_id in sorted(chats)),
+                )
+                await self._write_proof(writing, None, at=None)
+        self._proof = None
+
+    async def was_handled(self, event_id: EventID) -> bool:
+        """Whether the event was acted on, as far as is still remembered."""
+        return event_id in await self._handled(event_id)
+
+    async def handled(self, event_ids: Iterable[EventID]) -> frozenset[EventID]:
+        """Those of the events that were acted on, as far as is still remembered."""
+        remaining = iter(dict.fromkeys(event_ids))
+        handled: set[EventID] = set()
+        with attempt("look up handled events"):
+            async with connection(self._database) as reading:
+                while batch := list(islice(remaining, statements.HANDLED_AT_ONCE)):
+                    values: dict[str, EventID | None] = {
+                        f"event_{n}": batch[n] if n < len(batch) else None
+                        for n in range(statements.HANDLED_AT_ONCE)
+                    }
+                    rows = await reading.fetch(*statements.READ_HANDLED(**values))
+                    handled.update(EventID(row["event_id"]) for row in rows)
+        return frozenset(handled)
+
+    async def mark_handled(self, event_id: EventID, *, room_id: RoomID) -> None:
+        """Remember that the event was acted on; the first time counts."""
+        await self._mark_handled((event_id, room_id))
+
+    async def _mark_all_handled(self, events: Sequence[tuple[EventID, RoomID]]) -> None:
+        now = self._now()
+        with attempt("mark events as handled"):
+            async with transaction(self._database) as writing:
+                await _for_each(
+                    writing,
+                    statements.MARK_HANDLED,
+                    (
+                        {"event_id": event_id, "room_id": room_id, "handled_at": now}
+                        for event_id, room_id in events
+                    ),
+                )
+
+    async def last_handled(self) -> dict[RoomID, int]:
+        """Read when the last event of each room was acted on, as far as is still remembered."""
+        with attempt("read when rooms were active"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(*statements.READ_LAST_HANDLED())
+        return {RoomID(row["room_id"]): row["handled_at"] for row in rows}
+
+    async def prune(self, *, older_than: int, keep: int) -> int:
+        """Forget handled events, return how many.
+
+        Forgotten are those that were handled more than `older_than` milliseconds ago, and the
+        oldest of those that are more than `keep`. Notices of that age are forgotten, too.
+        """
+        with attempt("prune handled events"):
+            async with transaction(self._database) as writing:
+                forgotten = _affected(
+                    await writing.execute(
+                        *statements.DELETE_HANDLED_BEFORE(before=self._now() - older_than)
+                    )
+                )
+                beyond = await writing.fetchrow(*statements.READ_FIRST_BEYOND(keep=keep))
+                if beyond is not None:
+                    forgotten += _affected(
+                        await writing.execute(
+                            *statements.DELETE_HANDLED_FROM(
+                                handled_at=beyond["handled_at"], event_id=beyond["event_id"]
+                            )
+                        )
+                    )
+                await writing.execute(
+                    *statements.DELETE_NOTICES_BEFORE(before=self._now() - older_than)
+                )
+                return forgotten
+
+    async def position(self) -> Position | None:
+        """Read the sync position that was saved last, whichever account it belongs to."""
+        with attempt("read the sync position"):
+            async with connection(self._database) as reading:
+                row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
+        return None if row is None else read_position(row)
+
+    async def proof(self) -> str | None:
+        """Read what the rows were said to prove; None if that was at another position."""
+        with attempt("read the proof"):
+            async with snapshot(self._database) as reading:
+                row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_PROOF))
+                token = await _token(reading)
+        text = None if row is None else row["value"]
+        if not isinstance(text, str) or not text.endswith(f" {token}"):
+            return None
+        return text.removesuffix(f" {token}")
+
+    async def note_proof(self, proof: str | None) -> None:
+        """Remember what the rows prove (`domain/proof.py`): that they are the truth at the
+        position that is saved, but for what was said since. None: nothing.
+        """
+        if proof != self._proof:
+            with attempt("note a proof"):
+                async with transaction(self._database) as writing:
+                    await self._write_proof(writing, proof, at=await _token(writing))
+            self._proof = proof
+
+    async def save_position(
+        self, token: SyncToken, *, bot: UserID, proof: str | None = None
+    ) -> None:
+        """Remember up to where everything was handled, in place of what was remembered.
+
+        Args:
+            proof: as in `note_proof`, at this position.
+        """
+        with attempt("save the sync position"):
+            async with transaction(self._database) as writing:
+                await writing.execute(
+                    *statements.WRITE_SYNC_STATE(
+                        key=_POSITION, value=token, bot=bot, saved_at=self._now()
+                    )
+                )
+                await self._write_proof(writing, proof, at=token)
+        self._proof = proof
+
+    async def _write_proof(
+        self, writing: Connection, proof: str | None, *, at: str | None
+    ) -> None:
+        """In the transaction of what it is about; `_proof` is set when that is through."""
+        self._proof = _UNKNOWN
+        text = "" if proof is None else f"{proof} {at}"
+        await writing.execute(
+            *statements.WRITE_SYNC_STATE(key=_PROOF, value=text, bot="", saved_at=self._now())
+        )
+
+    async def claim_notice(self, room_id: RoomID, kind: str, *, every_ms: int) -> bool:
+        """Whether the notice may be sent now: True once per period, whoever asks at once.
+
+        A claim from the future is void: the clock was wrong then, or is now.
+        """
+        now = self._now()
+        with attempt("claim a notice"):
+            async with connection(self._database) as writing:
+                result = await writing.execute(
+                    *statements.CLAIM_NOTICE(
+                        room_id=room_id, kind=kind, sent_at=now, expired=now - every_ms
+                    )
+                )
+        return _affected(result) == 1
+
+    async def note_reconcile(self, past: PastReconcile, *, keep: int) -> None:
+        """Remember a reconcile; the oldest are forgotten where there are more than `keep`."""
+        with attempt("note a reconcile"):
+            async with transaction(self._database) as writing:
+                await writing.execute(*statements.WRITE_RECONCILE(**reconcile_values(past)))
+                kept = await writing.fetch(*statements.READ_RECONCILES(at_most=keep))
+                await writing.execute(
+                    *statements.DELETE_RECONCILES_BEFORE(before=kept[-1]["finished_at"])
+                )
+
+    async def reconciles(self, *, at_most: int) -> list[PastReconcile]:
+        """Read the last reconciles, the newest first."""
+        with attempt("read past reconciles"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(*statements.READ_RECONCILES(at_most=at_most))
+        return list(filter(None, map(read_reconcile, rows)))
+
+    async def open_answers(self, event_id: EventID | None = None) -> list[OpenAnswer]:
+        """Read which messages belong to answers that are not finished (to one event), in order."""
+        with attempt("read open answers"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(
+                    *(
+                        statements.READ_OPEN_ANSWERS()
+                        if event_id is None
+                        else statements.READ_OPEN_ANSWERS_TO(event_id=event_id)
+                    )
+                )
+        return list(filter(None, map(read_open_answer, rows)))
+
+    async def note_open_answer(self, answer: OpenAnswer) -> None:
+        """Remember a message of an answer that is not finished."""
+        with attempt("note an open answer"):
+            async with connection(self._database) as writing:
+                await writing.execute(
+                    *statements.WRITE_OPEN_ANSWER(
+                        **open_answer_values(answer), opened_at=self._now()
+                    )
+                )
+
+    async def close_answer(self, event_id: EventID) -> None:
+        """Forget the messages of an answer: it is finished."""
+        with attempt("close an answer"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.DELETE_OPEN_ANSWERS_TO(event_id=event_id))
+
+    async def counts(self) -> dict[str, int]:
+        """Count the rows of every table, at one moment."""
+        with attempt("count rows"):
+            async with snapshot(self._database) as reading:
+                return {
+                    table: await reading.fetchval(*statement())
+                    for table, statement in statements.COUNT.items()
+                }
+
+    async def clear(self) -> dict[str, int]:
+        """Delete every row of every table, all or nothing; return how many each had."""
+        self._proof = _UNKNOWN
+        with attempt("delete all rows"):
+            async with transaction(self._database) as writing:
+                return {
+                    table: _affected(await writing.execute(*statement()))
+                    for table, statement in statements.CLEAR.items()
+                }
+
+
+async def _token(reading: Connection) -> str | None:
+    """The position that is saved."""
+    row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
+    return None if row is None else row["value"]
+
+
+async def _for_each(
+    writing: Connection, statement: statements.Statement, rows: Iterable[dict[str, object]]
+) -> None:
+    for batch in batches(rows, BATCH):
+        make: Callable[[], list[Any]] = partial(list, map(statement.arguments, batch))
+        arguments = make() if len(batch) <= FEW else await asyncio.to_thread(make)
+        await writing.executemany(statement.sql, arguments)
+
+
+def _records(home_rows: Iterable[Row], chat_rows: Iterable[Row]) -> Records:
+    homes = filter(None, map(read_home, home_rows))
+    chats = filter(None, map(read_chat, chat_rows))
+    return Records(
+        homes={home.matrix_user_id: home for home in homes},
+        chats={chat.room_id: chat for chat in chats},
+    )
+
+
+def _affected(result: Any) -> int:
+    """How many rows a statement wrote: asyncpg says `INSERT 0 1`, aiosqlite gives a cursor."""
+    if isinstance(result, str):
+        return int(result.rpartition(" ")[2])
+    return int(result.rowcount)

@@ -1,0 +1,42 @@
+"""What a home lacks, and what its rooms are to say about each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homeroom.domain.homes.model import Status
+from homeroom.domain.homes.provisioning import CreateChat, join_rules_content, next_step
+from tests.domain.builders import ANNA, ELSEWHERE, HOME, NEW, NEWER, PLAY, WORK, chat_row, home_row
+
+
+def admits(*room_ids: str) -> dict[str, Any]:
+    conditions = [{"type": "m.room_membership", "room_id": room_id} for room_id in room_ids]
+    return {"join_rule": "restricted", "allow": conditions}
+
+
+def test_the_new_space_is_admitted_instead_of_all_that_it_replaced() -> None:
+    before = admits(ELSEWHERE, HOME, NEW)
+    before["allow"].append({"type": "org.example.other", "x": 1})
+    after = join_rules_content(before, space_id=NEWER, instead_of=(HOME, NEW))
+    assert after == {
+        "join_rule": "restricted",
+        "allow": [*admits(NEWER, ELSEWHERE)["allow"], {"type": "org.example.other", "x": 1}],
+    }
+    assert join_rules_content(after, space_id=NEWER, instead_of=(HOME, NEW)) == after
+
+
+def test_other_join_rules_stay_as_they_are() -> None:
+    for rules in ({"join_rule": "public"}, admits(ELSEWHERE), admits(), {}):
+        assert join_rules_content(rules, space_id=NEW, instead_of=(HOME,)) == rules
+
+
+def test_a_chat_that_was_upgraded_is_one_of_those_that_were_promised() -> None:
+    """Not two: what a crash left out after that is still made."""
+    step = next_step(
+        owner=ANNA,
+        home=home_row(initial_chats=("One", "Two")),
+        chats=[chat_row(WORK, status=Status.REPLACED), chat_row(PLAY)],
+        rooms=(),
+        initial_chats=(),
+    )
+    assert step == CreateChat(chat_id="C2", name="Two")  # type: ignore[arg-type]

@@ -1,0 +1,60 @@
+"""The same tests with every other SQLAlchemy that `./build.sh` installed next to our own.
+
+One process can import only one. The store, which has every statement, is tested with all of them;
+with the oldest, which maubot's official image has, the plugin as a whole, too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INSTALLED = sorted(Path(sys.prefix).glob("sqlalchemy-*[0-9]"))
+STORE = ("tests/storage",)
+PLUGIN = tuple(f"tests/plugin/test_{what}.py" for what in ("restart", "delivery", "catch_up"))
+RUNS = [
+    pytest.param(directory, tests, id=f"{directory.name}-{tests[0]}")
+    for directory in INSTALLED
+    for tests in (STORE, PLUGIN)
+    if tests == STORE or directory.name.startswith("sqlalchemy-1.3.")
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("directory", "tests"), RUNS)
+def test_another_sqlalchemy(
+    directory: Path, tests: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    python_path = os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", *tests, "-p", "no:cacheprovider"),
+            *("-m", request.config.option.markexpr),
+            # What 1.3.24 does at its import, on Python 3.12 and later.
+            *("-W", "ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": python_path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=580,
+    )
+    assert run.returncode == 0, run.stdout[-10_000:] + run.stderr[-2_000:]
+    version = directory.name.removeprefix("sqlalchemy-")
+    assert f"SQLAlchemy {version} from {directory}\n" in run.stdout
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 50
+
+
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="only CI must have them all")
+def test_ci_has_other_versions_to_test_with() -> None:
+    versions = {path.name.removeprefix("sqlalchemy-") for path in INSTALLED}
+    assert any(version.startswith("1.3.") for version in versions), f"./build.sh test: {versions}"
