@@ -39,6 +39,8 @@ class Recorded:
     """None while it is being answered, and for good if the connection was dropped."""
     answer: Any = None
     fault: Fault | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+    """The query as it came in, with what is named more than once."""
 
     @property
     def changes_rooms(self) -> bool:

@@ -58,6 +58,7 @@ class Door:
             dict(request.query),
             session.user_id if session else None,
             _json_or_none(raw_body),
+            parameters=tuple(request.query.items()),
         )
         self.requests.append(recorded)
 

@@ -18,6 +18,7 @@ from homeroom.matrix import homeserver
 from homeroom.matrix import retrying_api as http
 from homeroom.matrix.errors import (
     HomeserverError,
+    NotSignedIn,
     OutcomeUnknown,
     RateLimited,
     Refused,
@@ -332,6 +333,51 @@ async def test_a_message_without_an_event_is_unavailable(
     content = TextMessageEventContent(msgtype=MessageType.TEXT, body="Hello")
     with pytest.raises(Unavailable):
         await connect().send(room_id, content, txn_id="1")
+
+
+async def test_a_join_names_every_server_that_is_known(
+    hs: FakeHomeserver, connect: Connect
+) -> None:
+    anna = hs.user("anna")
+    room_id = anna.create_room(invite=[hs.user("bot")])
+    await connect().join(room_id, via=["one.example", "two.example"])
+    assert hs.requests[-1].parameters == (
+        ("via", "one.example"),
+        ("via", "two.example"),
+        ("server_name", "one.example"),
+        ("server_name", "two.example"),
+    )
+
+
+SIGNED_OUT = {
+    "unknown token": Respond(401, {"errcode": "M_UNKNOWN_TOKEN", "error": "gone"}),
+    "soft logout": Respond(
+        401, {"errcode": "M_UNKNOWN_TOKEN", "error": "gone", "soft_logout": True}
+    ),
+    "missing token": Respond(401, {"errcode": "M_MISSING_TOKEN", "error": "gone"}),
+    "locked": Respond(401, {"errcode": "M_USER_LOCKED", "error": "gone", "soft_logout": True}),
+    "over the limit": Respond(403, {"errcode": "M_RESOURCE_LIMIT_EXCEEDED", "error": "gone"}),
+}
+
+
+@pytest.mark.parametrize("action", SIGNED_OUT.values(), ids=SIGNED_OUT.keys())
+async def test_not_being_signed_in_is_a_state_and_no_refusal(
+    hs: FakeHomeserver, connect: Connect, naps: Naps, action: Respond
+) -> None:
+    """Until something that needs an account is answered again: reads may be, all the while."""
+    room_id = hs.user("bot").create_room()
+    adapter = connect()
+    hs.fail("/send/", action)
+    content = TextMessageEventContent(msgtype=MessageType.TEXT, body="Hello")
+    with pytest.raises(NotSignedIn, match="gone"):
+        await adapter.send(room_id, content, txn_id="1")
+    assert naps.seconds == []
+    await adapter.joined_rooms()
+    await adapter.set_typing(room_id, milliseconds=1000)
+    assert adapter.health.signed_out == action.json["errcode"]
+    assert adapter.health.signed_out_at is not None
+    await adapter.send(room_id, content, txn_id="1")
+    assert (adapter.health.signed_out, adapter.health.signed_out_at) == (None, None)
 
 
 async def test_who_is_in_already_is_invited(hs: FakeHomeserver, connect: Connect) -> None:

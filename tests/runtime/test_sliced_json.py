@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from json.decoder import JSONArray  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
@@ -68,6 +69,17 @@ def test_what_is_too_deep_is_refused_and_not_a_crash() -> None:
     for opening in (b"[", b'{"a":'):
         with pytest.raises(RecursionError):
             loads(opening * 200_000)
+
+
+def test_lists_are_read_with_the_hook_that_python_3_15_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(start: tuple[str, int], scan_once: Any, array_hook: Any = None) -> Any:
+        return JSONArray(start, scan_once)
+
+    monkeypatch.setattr(large_json, "JSONArray", read)
+    walker = large_json._walker()
+    assert walker.parse_array(("[1, 2]", 1), walker.scan_once, None) == ([1, 2], 6)
 
 
 EVENTS = [{"type": "m.room.member", "content": {"membership": "join"}}] * 20

@@ -28,7 +28,7 @@ from mautrix.util.logging import TraceLogger
 from ..config import Settings
 from ..domain.sync.news import Encrypted, Message
 from ..domain.sync.position import Progress
-from ..matrix.errors import Unavailable
+from ..matrix.errors import NotSignedIn, Unavailable
 from ..runtime import clock
 from ..runtime.backoff import waits
 from ..runtime.tasks import Background
@@ -263,7 +263,7 @@ class Inbox:
                 await handle(message)
                 return
             except (StoreError, Unavailable) as e:
-                if time.monotonic() + seconds > give_up_at:
+                if time.monotonic() + seconds > give_up_at and not isinstance(e, NotSignedIn):
                     self._log.error("%s is given up: %s", message.event_id, e)
                     return
                 self._log.warning(

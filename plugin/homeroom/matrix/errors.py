@@ -1,14 +1,22 @@
-"""What can go wrong outside, in three kinds: that is all the verbs need to know.
+"""What can go wrong at the homeserver, in the few kinds that callers have to tell apart.
 
 `Refused`         the homeserver understood and said no: asking again will not help.
 `Unavailable`     nobody knows: no answer, a broken answer, or "later" for longer than we wait.
                   It never means that something does not exist.
 `TooLarge`        the same, and it will be the same again: the answer is more than is read.
+`NotSignedIn`     the same, for every request: the access token does not work (now).
 `RateLimited`     the same, for a request that does not wait until it may be made.
 `OutcomeUnknown`  the same, for a request that must not simply be sent again: look first.
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+NOT_SIGNED_IN: Final = frozenset(
+    {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_LOCKED", "M_RESOURCE_LIMIT_EXCEEDED"}
+)
+"""Error codes that are about the account, not about what was asked for."""
 
 
 class HomeserverError(Exception):
@@ -34,6 +42,17 @@ class Refused(HomeserverError):
 
 class Unavailable(HomeserverError):
     """No usable answer within the time that this kind of request is worth."""
+
+
+class NotSignedIn(Unavailable):
+    """The homeserver does not take the bot's access token, or does not serve its account, now.
+
+    Whatever was asked for is to be kept, for as long as this lasts, and done afterwards.
+    """
+
+    def __init__(self, message: str, *, errcode: str) -> None:
+        super().__init__(message)
+        self.errcode = errcode
 
 
 class TooLarge(Unavailable):

@@ -301,7 +301,8 @@ class Homeserver:
         await self._writing.request(Method.PUT, path, content)
 
     async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
-        query = {"via": via[0], "server_name": via[0]} if via else {}
+        # `via` is the name since version 1.12 of the spec; older homeservers know the other.
+        query = {"via": [*via], "server_name": [*via]}
         await self._joining.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
 
     async def leave(self, room_id: RoomID, *, reason: str) -> None:

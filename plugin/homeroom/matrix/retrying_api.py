@@ -26,7 +26,16 @@ from yarl import URL
 from ..runtime import sliced_json as large_json
 from ..runtime.clock import now
 from ..runtime.gc_tuning import large_garbage
-from .errors import HomeserverError, OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
+from .errors import (
+    NOT_SIGNED_IN,
+    HomeserverError,
+    NotSignedIn,
+    OutcomeUnknown,
+    RateLimited,
+    Refused,
+    TooLarge,
+    Unavailable,
+)
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
@@ -63,9 +72,20 @@ class Health:
     """Attempts without an answer, since the start."""
     rate_limits: int = 0
     """Answers that asked to wait, since the start."""
+    signed_out: str | None = None
+    """Why the homeserver does not serve the account (the error code); None: it does."""
+    signed_out_at: int | None = None
 
-    def note_answer(self) -> None:
+    def note_answer(self, *, is_signed_in: bool = False) -> None:
         self.answered_at = now()
+        if is_signed_in:
+            self.signed_out = self.signed_out_at = None
+
+    def note_signed_out(self, errcode: str) -> None:
+        self.answered_at = now()
+        if self.signed_out is None:
+            self.signed_out_at = self.answered_at
+        self.signed_out = errcode
 
     def note_rate_limit(self) -> None:
         self.answered_at, self.rate_limits = now(), self.rate_limits + 1
@@ -151,8 +171,11 @@ class PatientAPI(HTTPAPI):
             try:
                 async with self._slots:
                     answer = await self._attempt(method, url, content, query_params, headers)
-                self._health.note_answer()
+                self._health.note_answer(is_signed_in=_needs_an_account(method, url.path))
                 return answer
+            except NotSignedIn as e:
+                self._health.note_signed_out(e.errcode)
+                raise
             except Refused:
                 self._health.note_answer()
                 raise
@@ -274,13 +297,22 @@ def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
             seconds=_retry_after(response, answer),
         )
     if isinstance(errcode, str) and 400 <= response.status < 500 and response.status != 408:
-        message = answer.get("error")
-        return Refused(
-            status=response.status,
-            errcode=_line(errcode),
-            message=_line(message) if isinstance(message, str) else "",
-        )
+        error = answer.get("error")
+        message = _line(error) if isinstance(error, str) else ""
+        if errcode in NOT_SIGNED_IN:
+            return NotSignedIn(f"{errcode}: {message}", errcode=errcode)
+        return Refused(status=response.status, errcode=_line(errcode), message=message)
     return _Later(f"HTTP status {response.status}", may_have_happened=response.status >= 500)
+
+
+def _needs_an_account(method: Method, path: str) -> bool:
+    """Whether a good answer shows that the account is served.
+
+    Not all do: over its limit of users Synapse goes on answering reads, but not `/sync` or writes.
+    """
+    if method == Method.GET:
+        return path.endswith(("/sync", "/account/whoami"))
+    return "/typing/" not in path
 
 
 def _retry_after(response: ClientResponse, answer: Any) -> float | None:

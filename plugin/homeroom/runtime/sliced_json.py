@@ -42,7 +42,7 @@ class _Walker(json.JSONDecoder):
     def __init__(self, below: Scan, *, in_lists: Scan) -> None:
         super().__init__()
         self.parse_object = lambda start, strict, _, *rest: JSONObject(start, strict, below, *rest)
-        self.parse_array = lambda start, _: JSONArray(start, in_lists)
+        self.parse_array = lambda start, _, *rest: JSONArray(start, in_lists, *rest)
         self.scan_once = py_make_scanner(self)
 
 
