@@ -33,15 +33,15 @@ from .config import (
 )
 from .delivery.answer_stream import Streamer
 from .delivery.decryption import Decryption
-from .delivery.dispatcher import Doors
+from .delivery.dispatcher import EventDispatcher
 from .delivery.inbox import Inbox
-from .delivery.message_handler import Delivery
+from .delivery.message_handler import MessageHandler
 from .delivery.room_history import RoomHistory
-from .delivery.sync_feed import CatchUp
-from .delivery.welcomes import Arrivals
+from .delivery.sync_feed import SyncFeed
+from .delivery.welcomes import Welcomes
 from .domain.homes.checkpoint import Origin
-from .homes.checkpoint_state import Trust
-from .homes.mautrix_state import StateMirror
+from .homes.checkpoint_state import CheckpointState
+from .homes.mautrix_state import MautrixState
 from .homes.observation import Observer
 from .homes.owner_locks import OwnerLocks
 from .homes.provisioner import Provisioner
@@ -56,10 +56,10 @@ from .matrix.typing_notice import TypingNotice
 from .platforms.configured import ChosenPlatform
 from .runtime.clock import now
 from .runtime.tasks import Background
-from .startup.maintenance import Upkeep
+from .startup.maintenance import Maintenance
 from .startup.resume import Resumption
-from .startup.start import Starter
-from .startup.without_settings import IdleHandlers
+from .startup.start import Startup
+from .startup.without_settings import WithoutSettings
 from .status_page import FILES, Condition, Snapshot, StatusPage, take
 from .storage import UPGRADES, Store, StoreError
 
@@ -74,7 +74,7 @@ class Homeroom(Plugin):
     """Why there are no settings at all."""
     rejected: tuple[Problem, ...]
     """What is wrong with what was saved last, while the last good settings are in force."""
-    idle: IdleHandlers
+    idle: WithoutSettings
     background: Background
     encryption: Encryption
     homeserver: Homeserver
@@ -86,10 +86,10 @@ class Homeroom(Plugin):
     reconciler: Reconciler
     repairer: Repairer
     inbox: Inbox | None
-    doors: Doors
-    catch_up: CatchUp
-    upkeep: Upkeep
-    starter: Starter
+    dispatcher: EventDispatcher
+    feed: SyncFeed
+    maintenance: Maintenance
+    startup: Startup
     opened_at: int | None
     """When what was said meanwhile was taken in, and news began to be; None: not yet."""
 
@@ -183,7 +183,7 @@ class Homeroom(Plugin):
     def _stay_idle(self) -> None:
         assert isinstance(self.config, Config)
         config = self.config
-        self.idle = IdleHandlers(
+        self.idle = WithoutSettings(
             bot=self.client.mxid,
             speaker=Speaker(Homeserver(self.client, log=self.log, concurrency=1)),
             admins=lambda: read_admins(config.values),
@@ -240,7 +240,7 @@ class Homeroom(Plugin):
             reconciler=self.reconciler,
             inbox=self.inbox,
             streamer=self.streamer,
-            catch_up=self.catch_up,
+            catch_up=self.feed,
         )
 
     # Coming up
@@ -250,7 +250,7 @@ class Homeroom(Plugin):
         assert isinstance(self.database, Database)
         self.started_with = self.settings
         routes, locks = Routes(), OwnerLocks()
-        trust = Trust(routes=routes, origin=self._origin)
+        checkpoint_state = CheckpointState(routes=routes, origin=self._origin)
         self.routes = routes
         self.homeserver = Homeserver(
             self.client, log=self.log, concurrency=self.settings.concurrency
@@ -261,9 +261,9 @@ class Homeroom(Plugin):
         self.reconciler = Reconciler(
             observer=observer,
             store=self.store,
-            mirror=StateMirror(self.client.state_store, log=self.log),
+            mautrix_state=MautrixState(self.client.state_store, log=self.log),
             routes=routes,
-            trust=trust,
+            checkpoint_state=checkpoint_state,
             adopt_unmarked=lambda: self.settings.adopt_unmarked,
             log=self.log,
         )
@@ -271,7 +271,7 @@ class Homeroom(Plugin):
             homeserver=self.homeserver,
             reconciler=self.reconciler,
             routes=routes,
-            trust=trust,
+            checkpoint_state=checkpoint_state,
             locks=locks,
             log=self.log,
         )
@@ -316,7 +316,7 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
-        self.homeserver.on_sent = history.said
+        self.homeserver.on_sent = history.on_sent
         self.platform = ChosenPlatform(
             settings=lambda: self.settings, history=history, log=self.log
         )
@@ -329,7 +329,7 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
-        delivery = Delivery(
+        message_handler = MessageHandler(
             streamer=self.streamer,
             store=self.store,
             routes=routes,
@@ -352,28 +352,28 @@ class Homeroom(Plugin):
         )
         self.inbox = Inbox(
             bot=self.client.mxid,
-            handle=delivery.handle,
-            turn_away=delivery.turn_away,
+            handle=message_handler.handle,
+            turn_away=message_handler.turn_away,
             open_=decryption.open,
-            withdraw=delivery.withdraw,
-            proof=lambda: trust.proof,
+            withdraw=message_handler.withdraw,
+            checkpoint=lambda: checkpoint_state.checkpoint,
             store=self.store,
             background=self.background,
             settings=lambda: self.settings,
             log=self.log,
         )
-        arrivals = Arrivals(
+        welcomes = Welcomes(
             provisioner=provisioner,
             inbox=self.inbox,
             store=self.store,
             background=self.background,
             log=self.log,
         )
-        self.doors = Doors(
+        self.dispatcher = EventDispatcher(
             bot=self.client.mxid,
             inbox=self.inbox,
             history=history,
-            arrivals=arrivals,
+            welcomes=welcomes,
             provisioner=provisioner,
             reconciler=self.reconciler,
             repairer=self.repairer,
@@ -382,26 +382,26 @@ class Homeroom(Plugin):
             settings=lambda: self.settings,
             log=self.log,
         )
-        self.catch_up = CatchUp(
+        self.feed = SyncFeed(
             homeserver=self.homeserver,
             encryption=self.encryption,
             routes=routes,
-            trust=trust,
-            take_in=self.doors.take_in,
+            checkpoint_state=checkpoint_state,
+            take_in=self.dispatcher.take_in,
             found_open=self.streamer.remember,
             log=self.log,
         )
-        self.upkeep = Upkeep(
+        self.maintenance = Maintenance(
             observer=observer,
             reconciler=self.reconciler,
             repairer=self.repairer,
             routes=routes,
-            trust=trust,
+            checkpoint_state=checkpoint_state,
             inbox=self.inbox,
-            catch_up=self.catch_up,
+            feed=self.feed,
             log=self.log,
         )
-        self.starter = Starter(
+        self.startup = Startup(
             bot=self.client.mxid,
             register=self.register_handler_class,
             encryption=self.encryption,
@@ -414,7 +414,7 @@ class Homeroom(Plugin):
                 log=self.log,
             ),
             reconciler=self.reconciler,
-            catch_up=self.catch_up,
+            feed=self.feed,
             streamer=self.streamer,
             settings=lambda: self.settings,
             log=self.log,
@@ -445,20 +445,25 @@ class Homeroom(Plugin):
 
     async def _start_and_open(self, ready: asyncio.Event) -> None:
         try:
-            started = await self.starter.run()
+            started = await self.startup.run()
             self.opened_at = now()
         finally:
             ready.set()
         start, repairs = self.background.start, started.done.plan.repairs
-        start(self.catch_up.run(), name="taking in responses")
-        self.doors.remind(started.done.topology.invites)
+        start(self.feed.run(), name="taking in responses")
+        self.dispatcher.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")
         assert self.inbox is not None
         start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
-        start(self.upkeep.reread(), name="reading the unreadable again")
-        start(self.upkeep.prune(), name="pruning")
+        start(self.maintenance.reread(), name="reading the unreadable again")
+        start(self.maintenance.prune(), name="pruning")
         if started.is_resumed:
-            start(self.upkeep.find_invites(see_to=self.doors.remind), name="finding invites")
+            start(
+                self.maintenance.find_invites(see_to=self.dispatcher.remind),
+                name="finding invites",
+            )
         if started.is_resumed or repairs:
-            verifying = self.upkeep.verify(since=started.position, see_to=self.doors.remind)
+            verifying = self.maintenance.verify(
+                since=started.position, see_to=self.dispatcher.remind
+            )
             start(verifying, name="verifying")

@@ -12,7 +12,7 @@ from homeroom.delivery import recent_timelines as recent
 from homeroom.delivery.recent_timelines import recent_timelines
 from homeroom.matrix import homeserver as homeservers
 from homeroom.matrix.homeserver import Homeserver
-from homeroom.matrix.retrying_api import Patience
+from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import Alter, FakeHomeserver, Match, Respond, Truncate
 from tests.fake.faults import Action
 
@@ -23,8 +23,8 @@ SLIDING = Match(when=lambda r: "lists" in (r.body or {}))
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "ROOMS", 2)
-    for name in ("READING", "LOOKING"):
-        monkeypatch.setattr(homeservers, name, Patience(call=0.2, failing=0.2, attempt=5))
+    for name in ("READING", "SCANNING"):
+        monkeypatch.setattr(homeservers, name, RetryBudget(call=0.2, failing=0.2, attempt=5))
 
 
 def talk(hs: FakeHomeserver) -> tuple[list[RoomID], dict[str, str]]:

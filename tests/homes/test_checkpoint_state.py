@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from homeroom.domain.homes.checkpoint import Digest, Origin, prove
+from homeroom.domain.homes.checkpoint import Digest, Origin, make_checkpoint
 from homeroom.domain.homes.marker import Marker
 from homeroom.domain.homes.model import Home, Records, RoomType
 from homeroom.domain.homes.plan import Plan, StampMarker
 from homeroom.domain.homes.topology import Topology, Unreadable
-from homeroom.homes.checkpoint_state import Trust
+from homeroom.homes.checkpoint_state import CheckpointState
 from homeroom.homes.routes import Routes
 from tests.domain.builders import ANNA, BOT, HOME, NEW, WORK
 
@@ -16,15 +16,15 @@ ORIGIN = Origin(
 )
 ROWS = Records(homes={ANNA: Home(matrix_user_id=ANNA, space_id=HOME)})
 DIGEST = Digest.of(ROWS)
-PROOF = prove(ORIGIN, DIGEST)
+PROOF = make_checkpoint(ORIGIN, DIGEST)
 
 
-def trusting() -> tuple[Trust, Routes]:
+def trusting() -> tuple[CheckpointState, Routes]:
     routes = Routes()
     routes.load(ROWS)
-    trust = Trust(routes=routes, origin=lambda: ORIGIN)
-    trust.digest = DIGEST
-    return trust, routes
+    checkpoint_state = CheckpointState(routes=routes, origin=lambda: ORIGIN)
+    checkpoint_state.digest = DIGEST
+    return checkpoint_state, routes
 
 
 def to_repair(*rooms: str) -> Plan:
@@ -33,42 +33,42 @@ def to_repair(*rooms: str) -> Plan:
 
 
 def test_without_a_doubt_rows_prove_something() -> None:
-    trust, _ = trusting()
-    assert trust.proof == PROOF
-    assert trust.doubt() == DIGEST
-    assert trust.proof is None
-    trust.digest = DIGEST
-    assert trust.proof == PROOF
+    checkpoint_state, _ = trusting()
+    assert checkpoint_state.checkpoint == PROOF
+    assert checkpoint_state.invalidate() == DIGEST
+    assert checkpoint_state.checkpoint is None
+    checkpoint_state.digest = DIGEST
+    assert checkpoint_state.checkpoint == PROOF
 
 
 def test_a_room_that_cannot_be_read_is_a_doubt() -> None:
-    trust, routes = trusting()
+    checkpoint_state, routes = trusting()
     unread = Topology(bot=BOT, rooms={WORK: Unreadable(room_id=WORK, reason="no")})
     routes.note_look(unread, whole=False)
-    assert trust.proof is None
+    assert checkpoint_state.checkpoint is None
     routes.note_look(Topology(bot=BOT), whole=True)
-    assert trust.proof == PROOF
+    assert checkpoint_state.checkpoint == PROOF
 
 
 def test_what_is_to_be_repaired_is_a_doubt_until_it_is_or_cannot_be() -> None:
-    trust, _ = trusting()
-    trust.note_due(to_repair(HOME, WORK))
-    assert (trust.proof, trust.has_repairs) == (None, True)
-    trust.note_due(to_repair(), instead_of=[WORK])
-    assert (trust.proof, trust.has_repairs) == (None, True)
-    trust.note_refused(HOME)
-    assert (trust.proof, trust.has_repairs) == (PROOF, False)
-    trust.note_due(to_repair(NEW), instead_of=[NEW])
-    assert trust.proof is None
-    trust.note_due(to_repair())
-    assert trust.proof == PROOF
+    checkpoint_state, _ = trusting()
+    checkpoint_state.note_due(to_repair(HOME, WORK))
+    assert (checkpoint_state.checkpoint, checkpoint_state.has_repairs) == (None, True)
+    checkpoint_state.note_due(to_repair(), instead_of=[WORK])
+    assert (checkpoint_state.checkpoint, checkpoint_state.has_repairs) == (None, True)
+    checkpoint_state.note_refused(HOME)
+    assert (checkpoint_state.checkpoint, checkpoint_state.has_repairs) == (PROOF, False)
+    checkpoint_state.note_due(to_repair(NEW), instead_of=[NEW])
+    assert checkpoint_state.checkpoint is None
+    checkpoint_state.note_due(to_repair())
+    assert checkpoint_state.checkpoint == PROOF
 
 
 def test_a_room_made_in_the_bots_name_is_a_doubt_until_it_has_a_row() -> None:
-    trust, routes = trusting()
-    trust.note_made([HOME])
-    assert trust.proof == PROOF
-    trust.note_made([WORK])
-    assert trust.proof is None
+    checkpoint_state, routes = trusting()
+    checkpoint_state.note_made([HOME])
+    assert checkpoint_state.checkpoint == PROOF
+    checkpoint_state.note_made([WORK])
+    assert checkpoint_state.checkpoint is None
     routes.load(Records(homes={ANNA: Home(matrix_user_id=ANNA, space_id=WORK)}))
-    assert trust.proof == PROOF
+    assert checkpoint_state.checkpoint == PROOF

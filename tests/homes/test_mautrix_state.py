@@ -16,7 +16,7 @@ from mautrix.util.async_db import Database
 
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.homes.mautrix_state import (
-    StateMirror,
+    MautrixState,
 )
 from homeroom.homes.mautrix_state import (
     bulk_sql as tables,
@@ -81,12 +81,12 @@ def a_chat(hs: FakeHomeserver) -> RoomID:
     return room_id
 
 
-class Mirror:
+class Subject:
     """A look, and what it makes of the store."""
 
     def __init__(self, connect: Connect, store: StateStore | None) -> None:
         self._observer = Observer(connect(), log=LOG)
-        self._mirror = StateMirror(store, log=LOG)
+        self._mirror = MautrixState(store, log=LOG)
 
     async def heal(self) -> int:
         return await self._mirror.heal(await self._observer.look())
@@ -95,9 +95,9 @@ class Mirror:
 async def test_who_came_and_went_is_known(
     hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
 ) -> None:
-    mirror = Mirror(connect, store)
-    assert await mirror.heal() == 1
-    assert await mirror.heal() == 0
+    subject = Subject(connect, store)
+    assert await subject.heal() == 1
+    assert await subject.heal() == 0
     assert set(await store.get_members(a_chat)) == set(hs.room(a_chat).joined) | {
         "@bert:fake.test"
     }
@@ -106,43 +106,43 @@ async def test_who_came_and_went_is_known(
     bot.invite(a_chat, carl)
     carl.join(a_chat)
     hs.user("bert").join(a_chat)
-    assert await mirror.heal() == 1
+    assert await subject.heal() == 1
     joined = await store.get_members(a_chat, (Membership.JOIN,))
     assert set(joined) == {"@bot:fake.test", "@bert:fake.test", "@carl:fake.test"}
     assert await store.has_full_member_list(a_chat)
-    assert await mirror.heal() == 0
+    assert await subject.heal() == 0
 
 
 async def test_who_is_called_what_and_who_is_banned_is_known(
     hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
 ) -> None:
     """The same people are in the room as before: what is known of them is not the same."""
-    mirror = Mirror(connect, store)
+    subject = Subject(connect, store)
     hs.user("bot").kick(a_chat, hs.user("bert"))
-    await mirror.heal()
+    await subject.heal()
     anna, bert = hs.user("anna"), hs.user("bert")
     content = {"membership": "join", "displayname": "Anna B.", "avatar_url": "mxc://fake.test/a"}
     anna.set_state(a_chat, "m.room.member", content, state_key=anna.user_id)
     hs.user("bot").ban(a_chat, bert)
-    assert await mirror.heal() == 1
+    assert await subject.heal() == 1
     known = await store.get_member(a_chat, anna.user_id)
     assert known
     assert (known.displayname, known.avatar_url) == ("Anna B.", "mxc://fake.test/a")
     banned = await store.get_member(a_chat, bert.user_id)
     assert banned
     assert banned.membership is Membership.BAN
-    assert await mirror.heal() == 0
+    assert await subject.heal() == 0
 
 
 async def test_power_levels_are_known(
     hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
 ) -> None:
-    mirror = Mirror(connect, store)
-    await mirror.heal()
+    subject = Subject(connect, store)
+    await subject.heal()
     levels = hs.room(a_chat).state["m.room.power_levels", ""]
     changed = {**levels, "users": {**levels["users"], "@anna:fake.test": 50}, "invite": 75}
     hs.user("bot").set_state(a_chat, "m.room.power_levels", changed)
-    await mirror.heal()
+    await subject.heal()
     known = await store.get_power_levels(a_chat)
     assert known
     assert known.get_user_level("@anna:fake.test") == 50  # type: ignore[arg-type]
@@ -152,17 +152,17 @@ async def test_power_levels_are_known(
 async def test_encryption_is_known(
     hs: FakeHomeserver, connect: Connect, store: StateStore, a_chat: RoomID
 ) -> None:
-    mirror = Mirror(connect, store)
-    await mirror.heal()
+    subject = Subject(connect, store)
+    await subject.heal()
     assert not await store.is_encrypted(a_chat)
     content = {"algorithm": "m.megolm.v1.aes-sha2", "rotation_period_msgs": 50}
     hs.user("bot").set_state(a_chat, "m.room.encryption", content)
-    assert await mirror.heal() == 1
+    assert await subject.heal() == 1
     assert await store.is_encrypted(a_chat)
     info = await store.get_encryption_info(a_chat)
     assert info
     assert info.rotation_period_msgs == 50
-    assert await mirror.heal() == 0
+    assert await subject.heal() == 0
 
 
 @pytest.mark.postgres
@@ -199,10 +199,10 @@ async def test_the_sync_loop_may_write_at_the_same_time(
                 yield Interrupted(writing)
 
         monkeypatch.setattr(tables, "transaction", transaction)
-        mirror = Mirror(connect, store)
-        assert await mirror.heal() == 1
+        subject = Subject(connect, store)
+        assert await subject.heal() == 1
         assert len(written) == 1
-        assert await mirror.heal() == 0
+        assert await subject.heal() == 0
         assert set(await store.get_members(a_chat)) == {*hs.room(a_chat).joined, bert.user_id}
 
 
@@ -226,13 +226,13 @@ async def test_room_by_room_it_is_tried_again(
         await write(*arguments)
 
     monkeypatch.setattr(store, "set_members", set_members)
-    mirror = Mirror(connect, store)
+    subject = Subject(connect, store)
     if times < one_by_one.WRITES_AT_MOST:
-        assert await mirror.heal() == 1
+        assert await subject.heal() == 1
     else:
         with pytest.raises(StoreError, match="pkey"):
-            await mirror.heal()
-    assert await mirror.heal() == (times == one_by_one.WRITES_AT_MOST)
+            await subject.heal()
+    assert await subject.heal() == (times == one_by_one.WRITES_AT_MOST)
     assert await store.has_full_member_list(a_chat)
     assert set(await store.get_members(a_chat)) == {*hs.room(a_chat).joined, "@bert:fake.test"}
 
@@ -243,7 +243,7 @@ async def test_other_peoples_rooms_are_left_alone(
     bot, anna = hs.user("bot"), hs.user("anna")
     room_id = anna.create_room(invite=[bot])
     bot.join(room_id)
-    assert await Mirror(connect, store).heal() == 0
+    assert await Subject(connect, store).heal() == 0
     assert not await store.has_full_member_list(room_id)
     assert await store.get_power_levels(room_id) is None
 
@@ -262,16 +262,16 @@ async def test_rooms_that_are_known_cost_two_queries_for_many(
         event = {"type": MARKER_TYPE, "state_key": bot.user_id, "content": content}
         bot.create_room(room_version="11", initial_state=[event], invite=[anna])
     async with sqlite.opened(PgStateStore.upgrade_table) as database:
-        mirror = Mirror(connect, PgStateStore(database))
-        assert await mirror.heal() == 7
+        subject = Subject(connect, PgStateStore(database))
+        assert await subject.heal() == 7
         monkeypatch.setattr(tables, "ROOMS_AT_ONCE", 5)
         asked: list[str] = []
         for name in ("fetch", "fetchrow", "fetchval", "execute", "executemany"):
             monkeypatch.setattr(database, name, _noting(asked, getattr(database, name)))
-        assert await mirror.heal() == 0
+        assert await subject.heal() == 0
         assert len(asked) == 4
         anna.join(next(iter(hs.rooms)))
-        assert await mirror.heal() == 1
+        assert await subject.heal() == 1
 
 
 def _noting(asked: list[str], ask: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
@@ -295,14 +295,14 @@ async def test_hostile_state_is_no_obstacle(
         sender="anna",
         state_key="@anna:fake.test",
     )
-    mirror = Mirror(connect, store)
+    subject = Subject(connect, store)
     for _ in range(2):
-        await mirror.heal()
+        await subject.heal()
     assert "@anna:fake.test" in await store.get_members(a_chat)
     good = {"users": {"@bot:fake.test": 100}, "invite": 75}
     force(a_chat, "m.room.power_levels", good, sender="bot")
     force(a_chat, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"}, sender="bot")
-    await mirror.heal()
+    await subject.heal()
     levels = await store.get_power_levels(a_chat)
     assert levels
     assert levels.invite == 75
@@ -313,7 +313,7 @@ async def test_without_a_store_there_is_nothing_to_do(
     hs: FakeHomeserver, connect: Connect, a_chat: RoomID
 ) -> None:
     del hs, a_chat
-    assert await Mirror(connect, None).heal() == 0
+    assert await Subject(connect, None).heal() == 0
 
 
 async def test_an_error_of_the_database_is_a_store_error(
@@ -322,5 +322,5 @@ async def test_an_error_of_the_database_is_a_store_error(
     database = Database.create(f"sqlite:{tmp_path / 'empty.db'}")
     await database.start()
     with pytest.raises(StoreError, match=a_chat.split(":", maxsplit=1)[0]):
-        await Mirror(connect, PgStateStore(database)).heal()
+        await Subject(connect, PgStateStore(database)).heal()
     await database.stop()

@@ -17,7 +17,7 @@ from homeroom.matrix import homeserver
 from homeroom.matrix import retrying_api as http
 from homeroom.matrix.errors import HomeserverError
 from homeroom.matrix.homeserver import Homeserver
-from homeroom.matrix.retrying_api import Patience
+from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import (
     Alter,
     DropBefore,
@@ -61,8 +61,8 @@ def observer(connect: Connect, short_waits: None) -> Observer:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failure is enough to give up."""
     for name, value in list(vars(homeserver).items()):
-        if isinstance(value, Patience):
-            short = Patience(call=0.2, failing=0.2, attempt=5)
+        if isinstance(value, RetryBudget):
+            short = RetryBudget(call=0.2, failing=0.2, attempt=5)
             monkeypatch.setattr(homeserver, name, short)
 
 
@@ -154,8 +154,8 @@ async def test_what_is_seen_is_what_is_there(hs: FakeHomeserver, observer: Obser
     assert chat.marker
     assert chat.marker.chat_id == "C1"
     assert chat.parents == {rooms["space"]}
-    assert chat.mirror
-    assert chat.mirror.encryption == '{"algorithm":"m.megolm.v1.aes-sha2"}'
+    assert chat.cached_state
+    assert chat.cached_state.encryption == '{"algorithm":"m.megolm.v1.aes-sha2"}'
     assert old
     assert new
     assert (old.is_tombstoned, old.replacement, old.room_version) == (True, new.room_id, "11")

@@ -23,7 +23,7 @@ from homeroom.homes.observation import Observer
 from homeroom.homes.observation import by_sliding_sync as sliding
 from homeroom.matrix import homeserver
 from homeroom.matrix.homeserver import Homeserver
-from homeroom.matrix.retrying_api import Patience
+from homeroom.matrix.retrying_api import RetryBudget
 from tests.stack.http import JsonApi
 from tests.stack.proxy import Action, Answer, DropAfter, FaultProxy, Replace, Truncate
 from tests.stack.synapse import Account, Synapse
@@ -148,8 +148,8 @@ SERVERS: dict[str, Callable[[FaultProxy], None]] = {
 async def test_a_look_is_complete_whatever_the_server_does_not_do(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = Patience(call=5, failing=0.5, attempt=30)
-    monkeypatch.setattr(homeserver, "LOOKING", short)
+    short = RetryBudget(call=5, failing=0.5, attempt=30)
+    monkeypatch.setattr(homeserver, "SCANNING", short)
     async with observer(place) as (honest, proxy):
         whole = await honest.look()
         assert len([r for r in proxy.requests if "msc3575" in r.path]) >= 7

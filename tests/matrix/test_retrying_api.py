@@ -25,7 +25,7 @@ from homeroom.matrix.errors import (
     Unavailable,
 )
 from homeroom.matrix.homeserver import Homeserver
-from homeroom.matrix.retrying_api import Patience, PatientAPI
+from homeroom.matrix.retrying_api import PatientAPI, RetryBudget
 from homeroom.runtime import sliced_json as large_json
 from tests.fake import (
     DropAfter,
@@ -113,7 +113,7 @@ async def test_what_is_hasty_is_tried_once_and_told_when_it_could_be(
     homeserver, content = connect(), {"msgtype": "m.text", "body": "Hello"}
     hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=7000), times=2)
     with pytest.raises(RateLimited) as limited:
-        await homeserver.send(room_id, content, txn_id="1", hasty=True)
+        await homeserver.send(room_id, content, txn_id="1", best_effort=True)
     assert (limited.value.seconds, naps.seconds) == (7, [])
     await homeserver.send(room_id, content, txn_id="2")
     assert naps.seconds == [7]
@@ -214,7 +214,7 @@ async def test_what_goes_on_failing_is_given_up(
     api = PatientAPI(
         client.api,
         slots=asyncio.Semaphore(1),
-        patience=Patience(call=60, failing=1, attempt=60),
+        budget=RetryBudget(call=60, failing=1, attempt=60),
         log=LOG,
         sleep=naps,
     )
@@ -229,7 +229,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
     api = PatientAPI(
         client.api,
         slots=asyncio.Semaphore(1),
-        patience=Patience(call=0.2, failing=0.2, attempt=0.1),
+        budget=RetryBudget(call=0.2, failing=0.2, attempt=0.1),
         log=LOG,
         sleep=naps,
     )
@@ -240,7 +240,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 async def test_a_server_that_is_not_there_is_unavailable(
     hs: FakeHomeserver, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(homeserver, "LOOKING", Patience(call=0.1, failing=0.1, attempt=1))
+    monkeypatch.setattr(homeserver, "SCANNING", RetryBudget(call=0.1, failing=0.1, attempt=1))
     await hs.stop()
     with pytest.raises(Unavailable, match="cannot connect"):
         await connect().joined_rooms()
@@ -327,7 +327,7 @@ async def test_a_message_sent_twice_is_one(hs: FakeHomeserver, connect: Connect)
 async def test_a_message_without_an_event_is_unavailable(
     hs: FakeHomeserver, connect: Connect, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(homeserver, "WRITING", Patience(call=0.1, failing=0.1, attempt=10))
+    monkeypatch.setattr(homeserver, "WRITING", RetryBudget(call=0.1, failing=0.1, attempt=10))
     room_id = hs.user("bot").create_room()
     hs.fail("/send/", Respond(200, text=text), times=None)
     content = TextMessageEventContent(msgtype=MessageType.TEXT, body="Hello")

@@ -23,7 +23,7 @@ from homeroom.delivery import (
 )
 from homeroom.homes import provisioner as provision
 from homeroom.matrix import homeserver
-from homeroom.matrix.retrying_api import Patience
+from homeroom.matrix.retrying_api import RetryBudget
 from homeroom.startup import maintenance as upkeep
 from homeroom.startup import start as starting
 from tests.fake import FakeHomeserver
@@ -52,15 +52,15 @@ async def hs() -> AsyncIterator[FakeHomeserver]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failure is enough to give up; what comes again comes at once.
 
-    Patience itself is tested in `tests/matrix/test_retrying_api.py`.
+    What a budget does is tested in `tests/matrix/test_retrying_api.py`.
     """
-    impatient = Patience(call=0.2, failing=0.2, attempt=10)
-    for name in ("READING", "READING_ROOMS", "LOOKING", "WRITING", "JOINING", "LEAVING"):
+    impatient = RetryBudget(call=0.2, failing=0.2, attempt=10)
+    for name in ("READING", "READING_ROOMS", "SCANNING", "WRITING", "JOINING", "LEAVING"):
         monkeypatch.setattr(homeserver, name, impatient)
     monkeypatch.setattr(arrivals, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(starting, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(catch_up, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(handlers, "LOOK_AGAIN_AFTER", (0.01,))
+    monkeypatch.setattr(handlers, "RESCAN_AFTER", (0.01,))
     monkeypatch.setattr(upkeep, "REREAD_AFTER", (0.01,))
     monkeypatch.setattr(upkeep, "VERIFY_AFTER", (0.01,))
     monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))

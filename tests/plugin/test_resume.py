@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from homeroom.domain.homes.checkpoint import Digest, Origin, prove
+from homeroom.domain.homes.checkpoint import Digest, Origin, make_checkpoint
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.domain.homes.model import Records
 from homeroom.startup import maintenance as upkeep
@@ -469,7 +469,7 @@ def forge(bot: Bot, records: Records) -> None:
         adopt_unmarked=True,
     )
     (row,) = bot.query(POSITION)
-    text = f"{prove(origin, Digest.of(records))} {row['value']}"
+    text = f"{make_checkpoint(origin, Digest.of(records))} {row['value']}"
     assert bot.alter("UPDATE sync_state SET value = ? WHERE key = 'proof'", text) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from homeroom import replies
 from homeroom.matrix import homeserver
-from homeroom.matrix.retrying_api import Patience
+from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import (
     Alter,
     DropBefore,
@@ -58,9 +58,9 @@ FAILURES: dict[str, Action] = {
 @pytest.fixture(autouse=True)
 def short_attempts(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     del short_waits
-    for name in ("READING", "READING_ROOMS", "LOOKING"):
-        patience = Patience(call=0.2, failing=0.2, attempt=0.5)
-        monkeypatch.setattr(homeserver, name, patience)
+    for name in ("READING", "READING_ROOMS", "SCANNING"):
+        budget = RetryBudget(call=0.2, failing=0.2, attempt=0.5)
+        monkeypatch.setattr(homeserver, name, budget)
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from homeroom.storage.coalesce import Together
+from homeroom.storage.coalesce import Coalescer
 
 
 class Called:
@@ -29,7 +29,7 @@ class Called:
 
 async def test_what_is_asked_meanwhile_is_asked_together() -> None:
     called = Called()
-    together = Together(called)
+    together = Coalescer(called)
     first = asyncio.create_task(together(1))
     await called.under_way.wait()
     others = [asyncio.create_task(together(number)) for number in (2, 3, 2)]
@@ -42,7 +42,7 @@ async def test_what_is_asked_meanwhile_is_asked_together() -> None:
 
 async def test_a_failure_is_everybodys_who_asked_and_nobodys_after() -> None:
     called = Called()
-    together = Together(called)
+    together = Coalescer(called)
     called.let_go.set()
     called.fails = True
     failures = await asyncio.gather(together(1), together(2), return_exceptions=True)
@@ -53,7 +53,7 @@ async def test_a_failure_is_everybodys_who_asked_and_nobodys_after() -> None:
 
 async def test_who_is_cancelled_stops_it_for_nobody_else() -> None:
     called = Called()
-    together = Together(called)
+    together = Coalescer(called)
     first, second = (asyncio.create_task(together(number)) for number in (1, 2))
     await called.under_way.wait()
     first.cancel()

@@ -140,34 +140,34 @@ async def test_the_position_comes_back_as_it_was_saved(store: Store) -> None:
 async def test_rows_prove_something_at_the_position_that_is_saved(
     store: Store, database: Database
 ) -> None:
-    assert await store.proof() is None
-    await store.save_position(SyncToken("s1_2"), bot=BOT, proof="it is true")
-    assert await store.proof() == "it is true"
-    await store.save_position(SyncToken("s2_3"), bot=BOT, proof="it is still true")
-    assert await store.proof() == "it is still true"
+    assert await store.checkpoint() is None
+    await store.save_position(SyncToken("s1_2"), bot=BOT, checkpoint="it is true")
+    assert await store.checkpoint() == "it is true"
+    await store.save_position(SyncToken("s2_3"), bot=BOT, checkpoint="it is still true")
+    assert await store.checkpoint() == "it is still true"
     await store.apply(changes(home()))
-    assert await store.proof() is None
-    await store.note_proof("it is true again")
-    assert await store.proof() == "it is true again"
+    assert await store.checkpoint() is None
+    await store.note_checkpoint("it is true again")
+    assert await store.checkpoint() == "it is true again"
     await store.save_position(SyncToken("s3_4"), bot=BOT)
-    assert await store.proof() is None
-    await store.note_proof("it is true once more")
+    assert await store.checkpoint() is None
+    await store.note_checkpoint("it is true once more")
     await database.execute("UPDATE sync_state SET value = 's1_2' WHERE key = 'position'")
-    assert await store.proof() is None
+    assert await store.checkpoint() is None
 
 
 async def test_what_rows_prove_is_written_over_after_an_error(
     store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.save_position(SyncToken("s1_2"), bot=BOT, proof="it is true")
+    await store.save_position(SyncToken("s1_2"), bot=BOT, checkpoint="it is true")
     with monkeypatch.context() as patch:
         nonsense = statements.Statement("nonsense", statements.WRITE_CHAT.names)
         patch.setattr(statements, "WRITE_CHAT", nonsense)
         with pytest.raises(StoreError):
             await store.apply(changes(home(), chat("one")))
-    assert await store.proof() == "it is true"  # nothing was written
-    await store.note_proof(None)
-    assert await store.proof() is None
+    assert await store.checkpoint() == "it is true"  # nothing was written
+    await store.note_checkpoint(None)
+    assert await store.checkpoint() is None
 
 
 @pytest.mark.parametrize("damage", [{"value": ""}, {"bot": ""}], ids=str)

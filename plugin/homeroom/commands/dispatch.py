@@ -36,7 +36,7 @@ from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
 from ..storage import StoreError
-from .progress_message import LongWork
+from .progress_message import ProgressMessage
 from .reset import Resetter
 
 
@@ -164,7 +164,7 @@ class Commands:
         return chat
 
     async def _reconcile(self, message: Message, *, dry_run: bool) -> str:
-        work = LongWork(message, speaker=self._speaker, background=self._background)
+        work = ProgressMessage(message, speaker=self._speaker, background=self._background)
 
         def show(look: Progress) -> None:
             text = replies.looking(look.done, look.total, seconds_left=look.seconds_left)

@@ -17,7 +17,7 @@ WITHIN: Final = 30.0
 """Seconds that one edit may take; it is out of date then."""
 
 
-class LongWork:
+class ProgressMessage:
     """What a person who gave a command sees of it while they wait.
 
     Decoration: it holds nothing up, and its failures are nobody's.

@@ -42,7 +42,7 @@ from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
 from ..storage import Store, StoreError
-from .progress_message import LongWork
+from .progress_message import ProgressMessage
 
 PROGRESS_EVERY: Final = 30.0
 """Seconds between two edits of the progress message: each costs one place in the same queue."""
@@ -169,7 +169,7 @@ class Resetter:
         # The room of the command comes last, when everything is said.
         last = next((t for t in plan.targets if t.room_id == message.room_id and t.joined), None)
         targets = [target for target in plan.targets if target is not last]
-        work = LongWork(message, speaker=self._speaker, background=self._background)
+        work = ProgressMessage(message, speaker=self._speaker, background=self._background)
         await work.begin(replies.progress(0, len(targets), seconds_left=None))
         async with self._reconciler.paused():
             pass  # nothing is routed or provisioned from here on
@@ -211,7 +211,7 @@ class Resetter:
         )
         await self._attach(message, "plan", replies.plan_lines(plan))
 
-    async def _leave_each(self, targets: Sequence[Target], work: LongWork) -> list[Attempt]:
+    async def _leave_each(self, targets: Sequence[Target], work: ProgressMessage) -> list[Attempt]:
         """Leave and forget, one after the other, as fast as the homeserver lets us.
 
         Leaving is what has to wait for its turn; forgetting goes on beside it.

@@ -119,7 +119,7 @@ class Streamer:
         )
         try:
             if event_id not in self._said:
-                self._said[event_id] = await self._hear(turn, messages)
+                self._said[event_id] = await self._collect_answer(turn, messages)
             await self._finish(messages, *self._said[event_id])
         except Refused:
             self._said.pop(event_id, None)
@@ -157,7 +157,7 @@ class Streamer:
             except (HomeserverError, StoreError) as e:
                 self._log.warning("The answer to %s is still unfinished: %s", event_id, e)
 
-    async def _hear(self, turn: Turn, messages: _Messages) -> tuple[str, str | None]:
+    async def _collect_answer(self, turn: Turn, messages: _Messages) -> tuple[str, str | None]:
         """What the platform says, shown as it comes; and the sentence for why it is not whole."""
         reading = _Reading(
             self._platform, turn, turns=self._turns, seconds=self._settings().turn_timeout
@@ -371,13 +371,13 @@ class _Messages:
         last = len(parts) - 1
         for number, part in enumerate(parts):
             is_last = is_whole and number == last
-            hasty = not is_whole and number == last
-            await self._show(number, part, has_more=not is_last, hasty=hasty)
+            best_effort = not is_whole and number == last
+            await self._show(number, part, has_more=not is_last, best_effort=best_effort)
         if is_whole:
             for number in range(len(parts), len(self._messages)):
-                await self._show(number, f"*{replies.SHORTER}*", has_more=False, hasty=False)
+                await self._show(number, f"*{replies.SHORTER}*", has_more=False, best_effort=False)
 
-    async def _show(self, number: int, text: str, *, has_more: bool, hasty: bool) -> None:
+    async def _show(self, number: int, text: str, *, has_more: bool, best_effort: bool) -> None:
         if number == len(self._messages):
             await self._send(number, text, has_more=has_more)
         message = self._messages[number]
@@ -389,7 +389,7 @@ class _Messages:
             await self._note(number, message.answer_id)
         if (message.text, message.has_more) != (text, has_more):
             await self._speaker.edit_answer(
-                self.question, message.answer_id, text, has_more=has_more, hasty=hasty
+                self.question, message.answer_id, text, has_more=has_more, best_effort=best_effort
             )
             message.text, message.has_more = text, has_more
 

@@ -46,10 +46,10 @@ from ..runtime.tasks import Background
 from ..storage import StoreError
 from .inbox import Inbox
 from .room_history import RoomHistory
-from .sync_feed import CatchUp
-from .welcomes import Arrivals
+from .sync_feed import SyncFeed
+from .welcomes import Welcomes
 
-LOOK_AGAIN_AFTER: Final = (2, 5, 15, 60, 300)
+RESCAN_AFTER: Final = (2, 5, 15, 60, 300)
 """Seconds between attempts to look at what has changed; the last one repeats."""
 LIVE_FOR: Final = 5 * 60 * 1000
 """Milliseconds after which even a message of a live response is not news any more."""
@@ -86,13 +86,13 @@ class EarlyResponses:
 class SyncHandlers:
     """Puts what maubot's sync loop brings in line."""
 
-    def __init__(self, catch_up: CatchUp) -> None:
-        self._catch_up = catch_up
+    def __init__(self, catch_up: SyncFeed) -> None:
+        self._feed = catch_up
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
         response = data.get("data")
-        self._catch_up.put(response, is_live=not is_first(response))
+        self._feed.put(response, is_live=not is_first(response))
 
 
 @dataclass(slots=True)
@@ -101,10 +101,10 @@ class _Taken:
 
     messages: list[Message | Encrypted] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
-    looks: set[RoomID] = field(default_factory=set)
+    rescans: set[RoomID] = field(default_factory=set)
 
 
-class Doors:
+class EventDispatcher:
     """What a sync response says, and who is to do something about it."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Doors:
         bot: UserID,
         inbox: Inbox,
         history: RoomHistory,
-        arrivals: Arrivals,
+        welcomes: Welcomes,
         provisioner: Provisioner,
         reconciler: Reconciler,
         repairer: Repairer,
@@ -125,7 +125,7 @@ class Doors:
         self._bot = bot
         self._inbox = inbox
         self._history = history
-        self._arrivals = arrivals
+        self._welcomes = welcomes
         self._provisioner = provisioner
         self._reconciler = reconciler
         self._repairer = repairer
@@ -133,9 +133,9 @@ class Doors:
         self._background = background
         self._settings = settings
         self._log = log
-        self._to_look_at: set[RoomID] = set()
+        self._to_rescan: set[RoomID] = set()
         self._responses = 0
-        self._waiting_for_looks: list[int] = []
+        self._waiting_for_rescans: list[int] = []
         """Numbers of the responses that named rooms to look at."""
         self._invited: set[RoomID] = set()
         self._asked: set[RoomID] = set()
@@ -148,7 +148,7 @@ class Doors:
         *,
         not_before: int | None,
         is_live: bool,
-        looked_at: frozenset[RoomID] = frozenset(),
+        rescanned: frozenset[RoomID] = frozenset(),
     ) -> None:
         """Take in everything that a sync response says.
 
@@ -163,7 +163,7 @@ class Doors:
         taken = _Taken()
         for news in read_response(response, bot=self._bot):
             if isinstance(news, Message | Encrypted):
-                self._history.heard(news)
+                self._history.on_message(news)
                 is_recent = not_before is None or news.sent_at >= not_before
                 if is_recent and self._concerns_us(news):
                     is_new = is_live and news.sent_at > now() - LIVE_FOR
@@ -172,16 +172,16 @@ class Doors:
                 if not_before is None or news.sent_at >= not_before:
                     taken.arrivals.append(news)
             else:
-                taken.looks |= self._happened(news)
-        taken.looks -= looked_at
+                taken.rescans |= self._happened(news)
+        taken.rescans -= rescanned
         beside: list[EventID | int] = [arrival.event_id for arrival in taken.arrivals]
-        if taken.looks:
+        if taken.rescans:
             self._responses += 1
             beside.append(self._responses)
         self._inbox.take_in(taken.messages, position=next_batch(response), beside=beside)
-        self._arrivals.take_in(taken.arrivals)
-        if taken.looks:
-            self._look_at(taken.looks, because_of=self._responses)
+        self._welcomes.take_in(taken.arrivals)
+        if taken.rescans:
+            self._ask_for_rescan(taken.rescans, because_of=self._responses)
 
     def _happened(
         self, news: Edited | Redaction | Invite | MemberChange | RoomChange
@@ -276,28 +276,28 @@ class Doors:
     def _is_live(self, room_id: RoomID) -> bool:
         return self._routes.chat(room_id) is not None or self._routes.is_space(room_id)
 
-    def _look_at(self, room_ids: set[RoomID], *, because_of: int) -> None:
+    def _ask_for_rescan(self, room_ids: set[RoomID], *, because_of: int) -> None:
         """Ask for another look; rooms named while one is under way are looked at together.
 
         The position is kept at what is before the response until it has been looked at what that
         tells of: rows are the truth at the position, or nobody claims that they are.
         """
-        if not self._to_look_at:
+        if not self._to_rescan:
             self._background.start(self._look(), name="looking again")
-        self._to_look_at |= room_ids
-        self._waiting_for_looks.append(because_of)
+        self._to_rescan |= room_ids
+        self._waiting_for_rescans.append(because_of)
 
     async def _look(self) -> None:
-        room_ids, responses = frozenset(self._to_look_at), self._waiting_for_looks
-        self._to_look_at, self._waiting_for_looks = set(), []
-        await self._look_until_it_works(room_ids)
+        room_ids, responses = frozenset(self._to_rescan), self._waiting_for_rescans
+        self._to_rescan, self._waiting_for_rescans = set(), []
+        await self._rescan_until_it_works(room_ids)
         for response in responses:
             self._inbox.finish(response)
 
-    async def _look_until_it_works(self, room_ids: frozenset[RoomID]) -> None:
-        for seconds in waits(LOOK_AGAIN_AFTER):
+    async def _rescan_until_it_works(self, room_ids: frozenset[RoomID]) -> None:
+        for seconds in waits(RESCAN_AFTER):
             try:
-                done = await self._reconciler.look_again(room_ids)
+                done = await self._reconciler.rescan(room_ids)
             except (HomeserverError, StoreError) as e:
                 self._log.warning("Could not look again at %s: %s", ", ".join(room_ids), e)
             else:

@@ -74,7 +74,7 @@ class Inbox:
         turn_away: Handle,
         open_: Open,
         withdraw: Callable[[EventID], None],
-        proof: Callable[[], str | None],
+        checkpoint: Callable[[], str | None],
         store: Store,
         background: Background,
         settings: Callable[[], Settings],
@@ -85,7 +85,7 @@ class Inbox:
         self._turn_away = turn_away
         self._open = open_
         self._withdraw = withdraw
-        self._proof = proof
+        self._checkpoint = checkpoint
         self._store = store
         self._background = background
         self._settings = settings
@@ -195,7 +195,9 @@ class Inbox:
         if not now and time.monotonic() - self._saved_at < SAVE_EVERY:
             return
         self._saved_at = time.monotonic()
-        await self._store.save_position(SyncToken(position), bot=self._bot, proof=self._proof())
+        await self._store.save_position(
+            SyncToken(position), bot=self._bot, checkpoint=self._checkpoint()
+        )
         self._saved = position  # not before: whoever saves may be stopped in the middle of it
 
     async def prune(self) -> None:

@@ -30,7 +30,7 @@ from ..storage import Store
 from .answer_stream import Streamer
 
 
-class Delivery:
+class MessageHandler:
     def __init__(
         self,
         *,
@@ -99,7 +99,7 @@ class Delivery:
         if not self._routes.is_paused:
             self._told_paused.clear()
         if self._routes.chat(message.room_id) is None:
-            await self._provisioner.look_for_chat(message.room_id)
+            await self._provisioner.scan_for_chat(message.room_id)
         chat = self._routes.chat(message.room_id)
         if await self._is_withdrawn(message):
             return

@@ -138,14 +138,14 @@ class RoomHistory:
     def _told(
         self, lines: Sequence[Line], scope: _Scope, turn: Turn
     ) -> tuple[list[Utterance], bool]:
-        said = conversation(
+        on_sent = conversation(
             lines,
             bot=self._homeserver.bot,
             owner=scope.owner,
             before=turn.event_id,
             since=scope.since,
         )
-        return latest(said, messages=scope.messages, characters=scope.characters)
+        return latest(on_sent, messages=scope.messages, characters=scope.characters)
 
     def _remembered(self, turn: Turn, scope: _Scope) -> _Memory | None:
         """What is remembered of the room, if nothing before the turn is missing in it."""
@@ -161,7 +161,7 @@ class RoomHistory:
 
     # What is heard and said meanwhile
 
-    def heard(self, message: Message | Encrypted) -> None:
+    def on_message(self, message: Message | Encrypted) -> None:
         """Somebody said something in a room."""
         memory = self._memories.get(message.room_id)
         if memory is None or message.event_id in memory.lines:
@@ -178,7 +178,9 @@ class RoomHistory:
         else:
             self.forget(message.room_id)
 
-    def said(self, room_id: RoomID, event_id: EventID | None, content: Mapping[str, Any]) -> None:
+    def on_sent(
+        self, room_id: RoomID, event_id: EventID | None, content: Mapping[str, Any]
+    ) -> None:
         """The bot said something in a room. No event ID: nobody knows whether it did."""
         memory = self._memories.get(room_id)
         if memory is None:

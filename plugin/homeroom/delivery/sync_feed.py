@@ -16,7 +16,7 @@ from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.conversation.answer_parts import OpenAnswer
-from ..domain.sync.changed_rooms import rooms_made_by_the_bot, rooms_to_look_at
+from ..domain.sync.changed_rooms import rooms_made_by_the_bot, rooms_to_rescan
 from ..domain.sync.news import (
     next_batch,
     open_answers,
@@ -27,7 +27,7 @@ from ..domain.sync.news import (
     with_older_events,
     without_answered,
 )
-from ..homes.checkpoint_state import Trust
+from ..homes.checkpoint_state import CheckpointState
 from ..homes.routes import Routes
 from ..matrix.encryption import Encryption
 from ..matrix.errors import HomeserverError, Refused
@@ -52,11 +52,11 @@ class TakeIn(Protocol):
         *,
         not_before: int | None,
         is_live: bool,
-        looked_at: frozenset[RoomID],
+        rescanned: frozenset[RoomID],
     ) -> None: ...
 
 
-class CatchUp:
+class SyncFeed:
     """Hands responses on in their order.
 
     Args:
@@ -70,7 +70,7 @@ class CatchUp:
         homeserver: Homeserver,
         encryption: Encryption,
         routes: Routes,
-        trust: Trust,
+        checkpoint_state: CheckpointState,
         take_in: TakeIn,
         found_open: Callable[[list[OpenAnswer]], None],
         log: TraceLogger,
@@ -78,7 +78,7 @@ class CatchUp:
         self._homeserver = homeserver
         self._encryption = encryption
         self._routes = routes
-        self._trust = trust
+        self._checkpoint_state = checkpoint_state
         self._take_in = take_in
         self._found_open = found_open
         self._log = log
@@ -121,7 +121,7 @@ class CatchUp:
             HomeserverError: it is not to be had.
         """
         response = await self._homeserver.sync_since(position)
-        return rooms_to_look_at(
+        return rooms_to_rescan(
             response,
             bot=self._homeserver.bot,
             is_ours=lambda room_id: self._routes.owner_of(room_id) is not None,
@@ -133,7 +133,7 @@ class CatchUp:
         response: object,
         *,
         not_before: int,
-        looked_at: frozenset[RoomID] = frozenset(),
+        rescanned: frozenset[RoomID] = frozenset(),
     ) -> None:
         """Take in what the homeserver said to have happened since a position.
 
@@ -141,7 +141,7 @@ class CatchUp:
             looked_at: rooms that were looked at since it said so.
         """
         self._not_before, self._since = not_before, position
-        await self.take(response, not_before=not_before, is_live=False, looked_at=looked_at)
+        await self.take(response, not_before=not_before, is_live=False, rescanned=rescanned)
 
     async def take(
         self,
@@ -149,13 +149,13 @@ class CatchUp:
         *,
         not_before: int | None,
         is_live: bool,
-        looked_at: frozenset[RoomID] = frozenset(),
+        rescanned: frozenset[RoomID] = frozenset(),
     ) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
         response = await self._fill_gaps(response, not_before)
-        self._trust.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
+        self._checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
         await self._change_sessions(response)
-        self._hand_on(response, not_before=not_before, is_live=is_live, looked_at=looked_at)
+        self._hand_on(response, not_before=not_before, is_live=is_live, rescanned=rescanned)
         self._since = next_batch(response) or self._since
 
     async def unanswered(self, *, not_before: int) -> None:
@@ -182,10 +182,10 @@ class CatchUp:
         *,
         not_before: int | None,
         is_live: bool,
-        looked_at: frozenset[RoomID] = frozenset(),
+        rescanned: frozenset[RoomID] = frozenset(),
     ) -> None:
         try:
-            self._take_in(response, not_before=not_before, is_live=is_live, looked_at=looked_at)
+            self._take_in(response, not_before=not_before, is_live=is_live, rescanned=rescanned)
         except Exception:  # noqa: BLE001 (a bug: one response must not make the bot deaf)
             self._log.exception("Error while taking in a response")
 

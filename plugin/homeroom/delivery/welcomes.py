@@ -30,7 +30,7 @@ GIVE_UP_AFTER: Final = 60 * 60
 """Seconds after which it takes another sign of life of the person."""
 
 
-class Arrivals:
+class Welcomes:
     def __init__(
         self,
         *,

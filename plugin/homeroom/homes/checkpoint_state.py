@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 from mautrix.types import RoomID
 
-from ..domain.homes.checkpoint import Digest, Origin, prove
+from ..domain.homes.checkpoint import Digest, Origin, make_checkpoint
 from ..domain.homes.plan import Plan
 from .routes import Routes
 
 
-class Trust:
+class CheckpointState:
     """Args:
     origin: what a proof depends on besides the rows; asked each time, because settings change.
     """
@@ -33,30 +33,30 @@ class Trust:
         self._made: set[RoomID] = set()
 
     @property
-    def proof(self) -> str | None:
+    def checkpoint(self) -> str | None:
         """What the rows prove: that they are the truth. None: they may not be."""
         self._made = {room for room in self._made if self._routes.owner_of(room) is None}
         if self.digest is None or self.has_repairs or self._routes.unreadable or self._made:
             return None
-        return prove(self._origin(), self.digest)
+        return make_checkpoint(self._origin(), self.digest)
 
     @property
     def has_repairs(self) -> bool:
         """Whether something is left to repair that can be, as far as the last looks go."""
         return not self._due <= self._refused
 
-    def doubt(self) -> Digest | None:
+    def invalidate(self) -> Digest | None:
         """Trust nothing until there is a digest again; returns that of until now."""
         digest, self.digest = self.digest, None
         return digest
 
     @contextmanager
-    def doubting(self) -> Iterator[Digest | None]:
+    def invalidated(self) -> Iterator[Digest | None]:
         """Trust nothing until there is a digest again, unless this is cancelled.
 
         Then whatever asked for it is not done, so it holds the position and comes again.
         """
-        digest = self.doubt()
+        digest = self.invalidate()
         try:
             yield digest
         except asyncio.CancelledError:

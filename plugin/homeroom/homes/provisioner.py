@@ -136,7 +136,7 @@ class Provisioner:
         """
         if invite.predecessor is None or self._routes.owner_of(invite.predecessor) is None:
             return False
-        seen = await self._reconciler.look_again({invite.predecessor})
+        seen = await self._reconciler.rescan({invite.predecessor})
         await self._repairer.run(seen.plan.repairs)
         return self._routes.owner_of(invite.room_id) is not None
 
@@ -144,14 +144,14 @@ class Provisioner:
         """Whether it is worth asking who is in a room that is nobody's chat."""
         return room_id not in self._groups and self.allows(sender)
 
-    async def look_for_chat(self, room_id: RoomID) -> None:
+    async def scan_for_chat(self, room_id: RoomID) -> None:
         """Look at a room that was never looked at: a chat may have been upgraded to it just now.
 
         Raises:
             HomeserverError: nobody knows yet.
         """
         if not self._routes.is_paused and room_id not in self._routes.known:
-            await self._reconciler.look_again({room_id})
+            await self._reconciler.rescan({room_id})
 
     async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
         """Answer a message in a room that is nobody's chat.
@@ -204,7 +204,7 @@ class Provisioner:
         about = f"welcome {room_id} {owner}"
         try:
             home = await self._while_waiting(
-                self.ensure_home(owner, wanted_back=True), room_id=room_id, silent=silent
+                self.ensure_home(owner, reinvite_if_left=True), room_id=room_id, silent=silent
             )
             text = replies.welcome(home, via=via)
             about = f"{about} {home.space_id}"
@@ -238,7 +238,7 @@ class Provisioner:
 
     # Homes
 
-    async def ensure_home(self, owner: UserID, *, wanted_back: bool = False) -> Home:
+    async def ensure_home(self, owner: UserID, *, reinvite_if_left: bool = False) -> Home:
         """Give the owner a complete home; one that is complete is left alone.
 
         Raises:
@@ -247,21 +247,21 @@ class Provisioner:
         """
         async with self._locks.of(owner):
             try:
-                return await self._ensure_locked(owner, wanted_back=wanted_back)
+                return await self._ensure_locked(owner, reinvite_if_left=reinvite_if_left)
             finally:
                 self._making.discard(owner)
 
-    async def _ensure_locked(self, owner: UserID, *, wanted_back: bool) -> Home:
+    async def _ensure_locked(self, owner: UserID, *, reinvite_if_left: bool) -> Home:
         for _ in range(MAX_STEPS):
-            seen = await self._reconciler.look_for_new(owner)
+            seen = await self._reconciler.scan_for_new(owner)
             await self._repairer.run_locked(seen.plan.repairs, owner=owner)
-            step = self._next_step(owner, seen, wanted_back=wanted_back)
+            step = self._next_step(owner, seen, reinvite_if_left=reinvite_if_left)
             if step is None:
                 home = self._routes.home(owner)
                 assert home is not None
                 return home
             if isinstance(step, InviteOwner):
-                wanted_back = False  # asked once; whether they come is up to them
+                reinvite_if_left = False  # asked once; whether they come is up to them
             else:
                 await self._require_that_it_is_missing(owner)
             await self._take(step, owner)
@@ -276,7 +276,9 @@ class Provisioner:
                 f" among them: {unknown[0]}"
             )
 
-    def _next_step(self, owner: UserID, seen: Reconciled, *, wanted_back: bool) -> Step | None:
+    def _next_step(
+        self, owner: UserID, seen: Reconciled, *, reinvite_if_left: bool
+    ) -> Step | None:
         home = self._routes.home(owner)
         chats = self._routes.chats_of(owner)
         if home is None:
@@ -294,7 +296,7 @@ class Provisioner:
             chats=chats,
             rooms=[room for room in seen.topology.read() if room.room_id in own],
             initial_chats=self._settings().initial_chats,
-            wanted_back=wanted_back,
+            reinvite_if_left=reinvite_if_left,
         )
 
     async def _take(self, step: Step, owner: UserID) -> None:
@@ -345,7 +347,7 @@ class Provisioner:
             for seconds in SETTLE if isinstance(e, OutcomeUnknown) else (0.0,):
                 await self._sleep(seconds)
                 with suppress(Unavailable):  # the next look may see more
-                    await self._reconciler.look_for_new(owner)
+                    await self._reconciler.scan_for_new(owner)
                 if self._routes.rooms_of(frozenset({owner})) - before:
                     return None
             raise
@@ -363,30 +365,30 @@ class Provisioner:
             HomeserverError: it is not certain that there is a new chat.
         """
         async with self._locks.of(owner):
-            await self._reconciler.look_for_new(owner)
+            await self._reconciler.scan_for_new(owner)
             if self._routes.home(owner) is None:
                 raise Denied(replies.NO_HOME)
             if self.is_incomplete(owner):  # what was promised comes first
-                await self._ensure_locked(owner, wanted_back=False)
+                await self._ensure_locked(owner, reinvite_if_left=False)
             before = self._routes.chats_of(owner)
             limit = self._settings().chats_per_owner
             if sum(chat.is_routed for chat in before) >= limit:
                 raise Denied(replies.too_many_chats(limit))
             step = next_chat(before, name=name)
             await self._create_chat(step, owner)
-            seen = await self._reconciler.look_for_new(owner)
+            seen = await self._reconciler.scan_for_new(owner)
             await self._repairer.run_locked(seen.plan.repairs, owner=owner)
             for chat in self._routes.chats_of(owner):
                 if chat.chat_id == step.chat_id and chat.is_routed:
                     with suppress(HomeserverError):  # only to know that nothing is left to do
-                        await self._reconciler.look_again({chat.room_id})
+                        await self._reconciler.rescan({chat.room_id})
                     return chat
         raise Unavailable("the new chat was made, but is not to be seen yet")
 
     async def rename(self, chat: Chat, *, name: str) -> None:
         async with self._locks.of(chat.matrix_user_id):
             await self._homeserver.put_state(chat.room_id, "m.room.name", {"name": name})
-            await self._reconciler.look_again({chat.room_id})
+            await self._reconciler.rescan({chat.room_id})
 
     async def clear(self, chat: Chat, *, since: EventID) -> None:
         """Begin a new conversation in a chat: in its marker first, where nothing gets lost.
@@ -394,13 +396,13 @@ class Provisioner:
         The same message begins one conversation, however often it comes.
         """
         async with self._locks.of(chat.matrix_user_id):
-            await self._reconciler.look_again({chat.room_id})  # it may have come before
+            await self._reconciler.rescan({chat.room_id})  # it may have come before
             chat = self._routes.chat(chat.room_id) or chat
             if chat.conversation is None or chat.conversation.since != since:
                 marker = chat_marker(cleared(chat, since=since)).to_content()
                 bot = self._homeserver.bot
                 await self._homeserver.put_state(chat.room_id, MARKER_TYPE, marker, state_key=bot)
-                await self._reconciler.look_again({chat.room_id})
+                await self._reconciler.rescan({chat.room_id})
 
     async def set_archived(self, chat: Chat, *, archived: bool) -> None:
         """Set a chat aside, or take it up again: in its marker and in the Space's list."""
@@ -414,4 +416,4 @@ class Provisioner:
                 await self._homeserver.put_state(
                     chat.space_id, "m.space.child", link, state_key=chat.room_id
                 )
-            await self._reconciler.look_again({chat.room_id})
+            await self._reconciler.rescan({chat.room_id})

@@ -36,8 +36,8 @@ from ..matrix.errors import HomeserverError, Unavailable
 from ..runtime.clock import now
 from ..runtime.gc_tuning import large_garbage, many_objects
 from ..storage import PastReconcile, Store, StoreError
-from .checkpoint_state import Trust
-from .mautrix_state import StateMirror
+from .checkpoint_state import CheckpointState
+from .mautrix_state import MautrixState
 from .observation import Observer, Progress
 from .routes import Routes
 
@@ -80,17 +80,17 @@ class Reconciler:
         *,
         observer: Observer,
         store: Store,
-        mirror: StateMirror,
+        mautrix_state: MautrixState,
         routes: Routes,
-        trust: Trust,
+        checkpoint_state: CheckpointState,
         adopt_unmarked: Callable[[], bool],
         log: TraceLogger,
     ) -> None:
         self._observer = observer
         self._store = store
-        self._mirror = mirror
+        self._mautrix_state = mautrix_state
         self._routes = routes
-        self._trust = trust
+        self._checkpoint_state = checkpoint_state
         self._adopt_unmarked = adopt_unmarked
         self._log = log
         self._one_at_a_time = asyncio.Lock()
@@ -147,8 +147,8 @@ class Reconciler:
         decided = time.monotonic()
         if not dry_run:
             digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
-            self._trust.note_due(plan)
-            await self._write(plan, digest, looked_at=topology)
+            self._checkpoint_state.note_due(plan)
+            await self._write(plan, digest, rescanned=topology)
             self._note_look(topology, whole=True)
             self._routes.load(records)
             self._routes.apply(plan.changes)
@@ -164,12 +164,12 @@ class Reconciler:
         await self._report(done, title="Would reconcile" if dry_run else "Reconciled")
         return done
 
-    async def _write(self, plan: Plan, digest: Digest | None, *, looked_at: Topology) -> None:
+    async def _write(self, plan: Plan, digest: Digest | None, *, rescanned: Topology) -> None:
         """Make the databases say what the plan says. Until they do the rows prove nothing."""
-        self._trust.doubt()
+        self._checkpoint_state.invalidate()
         await self._store.apply(plan.changes)
-        await self._mirror.heal(looked_at)
-        self._trust.digest = digest
+        await self._mautrix_state.heal(rescanned)
+        self._checkpoint_state.digest = digest
 
     async def resume(
         self, records: Records, digest: Digest, changed: frozenset[RoomID], *, bot: UserID
@@ -181,12 +181,12 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             started = time.monotonic()
-            self._routes.trust(records)
-            self._trust.digest = digest
+            self._routes.checkpoint_state(records)
+            self._checkpoint_state.digest = digest
             try:
                 done = Reconciled(topology=Topology(bot=bot), plan=Plan(), seconds=0.0)
                 if changed:
-                    done = await self._look_at_some(changed)
+                    done = await self._scan_some(changed)
             except BaseException:
                 self._routes.load(Records())
                 raise
@@ -219,16 +219,18 @@ class Reconciler:
             plan = await self._plan(topology, self._routes.records)
             if plan.changes:
                 self._report_drift(plan.changes, await news())
-            outdated = await self._mirror.outdated(topology)
+            outdated = await self._mautrix_state.outdated(topology)
             async with self._one_at_a_time:
                 self._refuse_while_paused()
                 self._note_look(topology, whole=True)
                 self._findings = plan.findings
-                self._trust.note_due(plan)
-                self._trust.digest = await asyncio.to_thread(Digest.of, self._routes.records)
+                self._checkpoint_state.note_due(plan)
+                self._checkpoint_state.digest = await asyncio.to_thread(
+                    Digest.of, self._routes.records
+                )
                 differs = frozenset(map(_room_of, plan.changes)) | outdated
                 if differs:
-                    await self._look_at_some(differs)
+                    await self._scan_some(differs)
                 await self._note_proof()
             done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
             await self._report(done, title="Verified")
@@ -270,7 +272,7 @@ class Reconciler:
     async def _note_proof(self) -> None:
         """It makes the next start faster; it is no reason to fail."""
         try:
-            await self._store.note_proof(self._trust.proof)
+            await self._store.note_checkpoint(self._checkpoint_state.checkpoint)
         except StoreError as e:
             self._log.warning("The next start will look at everything: %s", e)
 
@@ -294,19 +296,19 @@ class Reconciler:
         except StoreError as e:
             self._log.warning("This reconcile will not be remembered: %s", e)
 
-    async def look_again(self, room_ids: Iterable[RoomID]) -> Reconciled:
+    async def rescan(self, room_ids: Iterable[RoomID]) -> Reconciled:
         """Look again at these rooms, and at everything else of the owners they belong to."""
         async with self._one_at_a_time:
-            return await self._look_at_some(frozenset(room_ids))
+            return await self._scan_some(frozenset(room_ids))
 
-    async def _look_at_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
+    async def _scan_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
         async def look() -> Topology:
             owners = self._routes.owners(room_ids)
             return await self._observer.look_at(room_ids | self._routes.rooms_of(owners))
 
         return await self._reconcile_some(look, room_ids)
 
-    async def look_for_new(self, owner: UserID) -> Reconciled:
+    async def scan_for_new(self, owner: UserID) -> Reconciled:
         """Look at every joined room that was never read, and again at the owner's own."""
 
         async def look() -> Topology:
@@ -334,7 +336,7 @@ class Reconciler:
         async with self._one_at_a_time:
             self._routes.pause()
             self._findings = ()
-            self._trust.doubt()
+            self._checkpoint_state.invalidate()
             yield
 
     def _refuse_while_paused(self) -> None:
@@ -355,12 +357,12 @@ class Reconciler:
         """
         self._refuse_while_paused()
         started = time.monotonic()
-        with self._trust.doubting() as digest:
+        with self._checkpoint_state.invalidated() as digest:
             topology, owners = await self._look_as_far_as_needed(look, room_ids, also=also)
             compared = topology.rooms.keys() | self._routes.rooms_of(owners)
             plan = await self._plan(topology, self._routes.records_of(owners))
-            self._trust.note_due(plan, instead_of=compared)
-            await self._write(plan, digest and digest.after(plan.changes), looked_at=topology)
+            self._checkpoint_state.note_due(plan, instead_of=compared)
+            await self._write(plan, digest and digest.after(plan.changes), rescanned=topology)
         self._note_look(topology, whole=False)
         self._routes.apply(plan.changes)
         await self._note_proof()
@@ -380,15 +382,15 @@ class Reconciler:
     ) -> tuple[Topology, frozenset[UserID]]:
         """A look, and one at all other rooms of everybody whom it is about; and who that is."""
         topology = await look()
-        looked_at = room_ids | topology.rooms.keys()
+        rescanned = room_ids | topology.rooms.keys()
         while True:
-            owners = also | self._routes.owners(looked_at) | _owners_in(topology)
-            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - looked_at
+            owners = also | self._routes.owners(rescanned) | _owners_in(topology)
+            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - rescanned
             if not missing:
                 return topology, owners
             more = await self._observer.look_at(missing)
             topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
-            looked_at |= missing
+            rescanned |= missing
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""

@@ -31,7 +31,7 @@ from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..runtime.batches import batches
 from ..storage import StoreError
-from .checkpoint_state import Trust
+from .checkpoint_state import CheckpointState
 from .owner_locks import OwnerLocks
 from .reconciler import Reconciler
 from .routes import Routes
@@ -47,14 +47,14 @@ class Repairer:
         homeserver: Homeserver,
         reconciler: Reconciler,
         routes: Routes,
-        trust: Trust,
+        checkpoint_state: CheckpointState,
         locks: OwnerLocks,
         log: TraceLogger,
     ) -> None:
         self._homeserver = homeserver
         self._reconciler = reconciler
         self._routes = routes
-        self._trust = trust
+        self._checkpoint_state = checkpoint_state
         self._locks = locks
         self._log = log
 
@@ -72,7 +72,7 @@ class Repairer:
                 repaired.add(repair.room_id)
         try:
             for some in batches(sorted(repaired), LOOKS_AT_ONCE):
-                await self._reconciler.look_again(some)
+                await self._reconciler.rescan(some)
         except (HomeserverError, StoreError) as e:
             self._log.debug("Could not look at what was repaired: %s", e)
 
@@ -86,7 +86,7 @@ class Repairer:
             except HomeserverError as e:
                 self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
                 if isinstance(e, Refused):
-                    self._trust.note_refused(repair.room_id)
+                    self._checkpoint_state.note_refused(repair.room_id)
 
     def _owner(self, repair: Repair) -> UserID | None:
         if isinstance(repair, StampMarker):
@@ -140,7 +140,7 @@ class Repairer:
                     await self._homeserver.invite(room_id, user_id)
             case JoinReplacement(room_id=room_id, replacement=replacement):
                 await self._homeserver.join(replacement, via=_servers(bot, room_id, replacement))
-                seen = await self._reconciler.look_again({room_id, replacement})
+                seen = await self._reconciler.rescan({room_id, replacement})
                 # The chat has moved: its new room is to be marked and linked.
                 more = [other for other in seen.plan.repairs if other != repair]
                 await self.run_locked(more, owner=owner)

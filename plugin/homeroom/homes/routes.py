@@ -39,7 +39,7 @@ class Routes:
         for chat in records.chats.values():
             self._set_chat(chat)
 
-    def trust(self, records: Records) -> None:
+    def checkpoint_state(self, records: Records) -> None:
         """Take over rows that are proved to be true: their rooms need no look."""
         self.load(records)
         self._read = set(records.room_ids)

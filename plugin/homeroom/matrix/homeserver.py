@@ -26,16 +26,16 @@ from mautrix.util.logging import TraceLogger
 from ..storage.errors import StoreError, attempt
 from .encryption import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
-from .retrying_api import Health, Patience, PatientAPI
+from .retrying_api import Health, PatientAPI, RetryBudget
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
 
-READING: Final = Patience(call=30, failing=30, attempt=30)
-LOOKING: Final = Patience(call=120, failing=60, attempt=120)
-READING_ROOMS: Final = Patience(call=30, failing=10, attempt=20)
-WRITING: Final = Patience(call=900, failing=300, attempt=120)
-JOINING: Final = Patience(call=900, failing=300, attempt=60)
+READING: Final = RetryBudget(call=30, failing=30, attempt=30)
+SCANNING: Final = RetryBudget(call=120, failing=60, attempt=120)
+READING_ROOMS: Final = RetryBudget(call=30, failing=10, attempt=20)
+WRITING: Final = RetryBudget(call=900, failing=300, attempt=120)
+JOINING: Final = RetryBudget(call=900, failing=300, attempt=60)
 JOINS_AT_ONCE: Final = 25
 """Besides the other requests: a join through a server that is gone takes its minute, which must
 not be everybody's."""
@@ -43,8 +43,8 @@ TALKS_AT_ONCE: Final = 50
 """Messages, besides the other requests: a look at thousands of rooms must hold up no answer. And
 what Synapse is sent together it tells people together, which is less work than one by one.
 maubot's session has 100 connections for all of this, and its sync needs one."""
-LEAVING: Final = Patience(call=900, failing=20, attempt=30)
-HASTY: Final = Patience(call=0, failing=0, attempt=20)
+LEAVING: Final = RetryBudget(call=900, failing=20, attempt=30)
+BEST_EFFORT: Final = RetryBudget(call=0, failing=0, attempt=20)
 """For what is out of date by the time that it could be sent."""
 
 NOTHING: Final[dict[str, Any]] = {"types": []}
@@ -93,17 +93,17 @@ class Homeserver:
         self.on_sent: OnSent | None = None
         slots = asyncio.Semaphore(concurrency)
 
-        def api(patience: Patience, slots: asyncio.Semaphore = slots) -> PatientAPI:
+        def api(budget: RetryBudget, slots: asyncio.Semaphore = slots) -> PatientAPI:
             return PatientAPI(
                 client.api,
                 slots=slots,
-                patience=patience,
+                budget=budget,
                 log=log.getChild("http"),
                 health=self.health,
                 sleep=sleep,
             )
 
-        self._reading, self._looking = api(READING), api(LOOKING)
+        self._reading, self._scanning = api(READING), api(SCANNING)
         self._writing, self._leaving = api(WRITING), api(LEAVING)
         self._reading_rooms = api(READING_ROOMS)
         self._joining = api(JOINING, asyncio.Semaphore(JOINS_AT_ONCE))
@@ -142,7 +142,7 @@ class Homeserver:
         return default if isinstance(default, str) else None
 
     async def joined_rooms(self) -> frozenset[RoomID]:
-        answer = _object(await self._looking.request(Method.GET, Path.v3.joined_rooms))
+        answer = _object(await self._scanning.request(Method.GET, Path.v3.joined_rooms))
         rooms = answer.get("joined_rooms")
         if not isinstance(rooms, list) or not all(isinstance(room, str) for room in rooms):
             raise Unavailable("joined_rooms: the answer has no list of room IDs")
@@ -238,7 +238,7 @@ class Homeserver:
         }
         if since is not None:
             query["since"] = since
-        return _object(await self._looking.request(Method.GET, Path.v3.sync, query_params=query))
+        return _object(await self._scanning.request(Method.GET, Path.v3.sync, query_params=query))
 
     async def sync_since(self, position: str) -> dict[str, Any]:
         """What happened since a position, as much of each timeline as the homeserver gives.
@@ -275,7 +275,7 @@ class Homeserver:
         `read` is called in a thread. The answer, which may be large, is not kept.
         """
         query = {"timeout": "0"} if pos is None else {"timeout": "0", "pos": pos}
-        told: T = await self._looking.request(
+        told: T = await self._scanning.request(
             Method.POST, SLIDING_SYNC, body, query_params=query, read=read
         )
         return told
@@ -363,7 +363,7 @@ class Homeserver:
         content: MessageEventContent | dict[str, Any],
         *,
         txn_id: str,
-        hasty: bool = False,
+        best_effort: bool = False,
     ) -> EventID:
         """Send a message, encrypted where the room is.
 
@@ -374,7 +374,7 @@ class Homeserver:
             RateLimited: it was hasty, and can be sent later.
         """
         try:
-            event_id = await self._send(room_id, content, txn_id=txn_id, hasty=hasty)
+            event_id = await self._send(room_id, content, txn_id=txn_id, best_effort=best_effort)
         except (RateLimited, Refused):
             raise  # nothing was sent
         except BaseException:
@@ -389,15 +389,15 @@ class Homeserver:
         content: MessageEventContent | dict[str, Any],
         *,
         txn_id: str,
-        hasty: bool,
+        best_effort: bool,
     ) -> EventID:
-        patience = HASTY if hasty else None
+        budget = BEST_EFFORT if best_effort else None
         try:
             if await self.is_encrypted(room_id):
                 assert self._client.crypto is not None
                 self._sender.crypto = self._client.crypto
                 return await self._sender.send_encrypted(
-                    room_id, content, txn_id=txn_id, patience=patience
+                    room_id, content, txn_id=txn_id, budget=budget
                 )
             return await self._sender.send_message_event(
                 room_id,
@@ -405,7 +405,7 @@ class Homeserver:
                 cast("Any", content),
                 disable_encryption=True,
                 txn_id=txn_id,
-                patience=patience,
+                budget=budget,
             )
         except (MatrixError, StoreError) as e:
             # mautrix's own: no event ID in the answer, or no encryption

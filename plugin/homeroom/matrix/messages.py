@@ -86,7 +86,7 @@ class Speaker:
         markdown: str,
         *,
         has_more: bool,
-        hasty: bool = False,
+        best_effort: bool = False,
     ) -> None:
         """Replace one message of an answer.
 
@@ -105,7 +105,7 @@ class Speaker:
         if question.thread_root is not None:
             content["m.relates_to"] = _in_thread(question.thread_root)
         txn_id = _txn_id(f"{question.event_id} {uuid4()}", 0)
-        await self._homeserver.send(question.room_id, edit, txn_id=txn_id, hasty=hasty)
+        await self._homeserver.send(question.room_id, edit, txn_id=txn_id, best_effort=best_effort)
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
         return await self._homeserver.is_encrypted(room_id)

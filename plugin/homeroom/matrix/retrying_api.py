@@ -44,7 +44,7 @@ MAX_WAIT_MS: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryBudget:
     """How long, in seconds, a call is worth going on with."""
 
     call: float
@@ -55,7 +55,7 @@ class Patience:
     """For one attempt."""
 
 
-_PATIENCE: ContextVar[Patience] = ContextVar("patience")
+_PATIENCE: ContextVar[RetryBudget] = ContextVar("patience")
 _READ: ContextVar[Callable[[Any], Any] | None] = ContextVar("read")
 """Those of the request under way, which mautrix knows nothing of."""
 
@@ -110,7 +110,7 @@ class PatientAPI(HTTPAPI):
         shared: HTTPAPI,
         *,
         slots: asyncio.Semaphore,
-        patience: Patience,
+        budget: RetryBudget,
         log: TraceLogger,
         health: Health | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -120,7 +120,7 @@ class PatientAPI(HTTPAPI):
         )
         self._shared = shared
         self._slots = slots
-        self._patience = patience
+        self._patience = budget
         self._health = health or Health()
         self._sleep = sleep
 
@@ -129,7 +129,7 @@ class PatientAPI(HTTPAPI):
         method: Method,
         path: Any,
         *args: Any,
-        patience: Patience | None = None,
+        budget: RetryBudget | None = None,
         read: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -144,7 +144,7 @@ class PatientAPI(HTTPAPI):
         self.session = self._shared.session
         # Contents are people's words: not for the debug log.
         kwargs["sensitive"] = method != Method.GET
-        patience_before = _PATIENCE.set(patience or self._patience)
+        patience_before = _PATIENCE.set(budget or self._patience)
         read_before = _READ.set(read)
         try:
             return await super().request(method, path, *args, **kwargs)
@@ -160,8 +160,8 @@ class PatientAPI(HTTPAPI):
         query_params: dict[str, str],
         headers: dict[str, str],
     ) -> tuple[Any, ClientResponse]:
-        patience = _PATIENCE.get()
-        deadline = time.monotonic() + patience.call
+        budget = _PATIENCE.get()
+        deadline = time.monotonic() + budget.call
         failing_since: float | None = None
         once = method == Method.POST and url.path.endswith("/createRoom")
         what = f"{method} {url.path}"
@@ -179,7 +179,7 @@ class PatientAPI(HTTPAPI):
             except Refused:
                 self._health.note_answer()
                 raise
-            except _Later as later:
+            except _TransientError as later:
                 if later.is_rate_limit:
                     self._health.note_rate_limit()
                 else:
@@ -192,7 +192,7 @@ class PatientAPI(HTTPAPI):
                     failing_since, give_up_at = None, deadline
                 else:
                     failing_since = at if failing_since is None else failing_since
-                    give_up_at = min(deadline, failing_since + patience.failing)
+                    give_up_at = min(deadline, failing_since + budget.failing)
                 if at + delay > give_up_at:
                     if later.is_rate_limit:
                         raise RateLimited(f"{what}: {later}", seconds=delay) from later
@@ -225,12 +225,12 @@ class PatientAPI(HTTPAPI):
                     raise _judge(response, await _parse(body))
                 return await _parse(body, is_object=method != Method.GET), response
         except ClientConnectorError as e:
-            raise _Later(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
+            raise _TransientError(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
         except (ClientError, OSError, asyncio.TimeoutError) as e:
-            raise _Later(_reason(e), may_have_happened=True) from e
+            raise _TransientError(_reason(e), may_have_happened=True) from e
 
 
-class _Later(Exception):
+class _TransientError(Exception):
     """A passing failure of one attempt."""
 
     def __init__(
@@ -276,13 +276,13 @@ def _parse_now(body: bytes, is_object: bool | None, read: Callable[[Any], Any] |
         except (ValueError, RecursionError):
             if is_object is None:
                 return None
-            raise _Later("the answer is not JSON", may_have_happened=True) from None
+            raise _TransientError("the answer is not JSON", may_have_happened=True) from None
         if is_object and not isinstance(answer, dict):
-            raise _Later("the answer is not a JSON object", may_have_happened=True)
+            raise _TransientError("the answer is not a JSON object", may_have_happened=True)
         return answer if read is None else read(answer)
 
 
-def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
+def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _TransientError:
     """What an answer outside 2xx means.
 
     Without an `errcode` it is not the homeserver that speaks but something in front of it, so
@@ -290,7 +290,7 @@ def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
     """
     errcode = answer.get("errcode") if isinstance(answer, dict) else None
     if response.status == 429 or errcode == "M_LIMIT_EXCEEDED":
-        return _Later(
+        return _TransientError(
             "rate limited",
             may_have_happened=False,
             is_rate_limit=True,
@@ -302,7 +302,9 @@ def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Later:
         if errcode in NOT_SIGNED_IN:
             return NotSignedIn(f"{errcode}: {message}", errcode=errcode)
         return Refused(status=response.status, errcode=_line(errcode), message=message)
-    return _Later(f"HTTP status {response.status}", may_have_happened=response.status >= 500)
+    return _TransientError(
+        f"HTTP status {response.status}", may_have_happened=response.status >= 500
+    )
 
 
 def _needs_an_account(method: Method, path: str) -> bool:

@@ -77,7 +77,7 @@ class Limits:
     """Seconds that all attempts together are worth."""
 
 
-class Passing(PlatformError):
+class TransientError(PlatformError):
     """It may work if it is tried again.
 
     Args:
@@ -163,7 +163,7 @@ class PlatformClient:
             except PlatformError as error:
                 if text.has_begun:
                     raise _in_the_middle(error) from None
-                if not isinstance(error, Passing):
+                if not isinstance(error, TransientError):
                     raise
                 delay = _backoff(attempt) if error.after is None else error.after
                 worth = limits.turn_timeout
@@ -209,7 +209,7 @@ class PlatformClient:
             reason = self._scrub(_reason(e))
             raise PlatformError(reason, trouble=Trouble.MISCONFIGURED) from None
         except (ClientError, OSError, asyncio.TimeoutError, zlib.error) as e:
-            raise Passing(self._scrub(_reason(e)), request_id=request_id) from None
+            raise TransientError(self._scrub(_reason(e)), request_id=request_id) from None
 
     def _open_session(self) -> ClientSession:
         if self._session is None:
@@ -273,7 +273,7 @@ class Answer:
         parts = [chunk async for chunk in self._chunks(at_most=self._longest)]
         answer = await _parse(b"".join(parts))
         if not isinstance(answer, dict):
-            raise Passing("the answer is not a JSON object", request_id=self._request_id)
+            raise TransientError("the answer is not a JSON object", request_id=self._request_id)
         return answer
 
     async def events(self) -> AsyncGenerator[tuple[str, str], None]:
@@ -300,7 +300,7 @@ class Answer:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise Passing("an event is not a JSON object", request_id=self._request_id)
+            raise TransientError("an event is not a JSON object", request_id=self._request_id)
         return value
 
     def broken(self, message: str, trouble: Trouble) -> PlatformError:
@@ -309,7 +309,7 @@ class Answer:
 
     def cut_off(self) -> PlatformError:
         """The error for a stream that ends without saying so."""
-        return Passing("the stream ended in the middle", request_id=self._request_id)
+        return TransientError("the stream ended in the middle", request_id=self._request_id)
 
     async def failure(self) -> PlatformError:
         """The error for a status outside 2xx."""
@@ -343,11 +343,13 @@ class Answer:
         if fault.message and said not in (401, 403, 407) and not fault.is_about_the_key:
             message += f": {self._scrub(fault.message)}"
         if said in BUSY and fault.code != "insufficient_quota":
-            return Passing(message, trouble=Trouble.BUSY, request_id=self._request_id, after=after)
+            return TransientError(
+                message, trouble=Trouble.BUSY, request_id=self._request_id, after=after
+            )
         if fault.code == "insufficient_quota" or said in PERMANENT or 300 <= (said or 0) < 400:
             return self.broken(message, Trouble.MISCONFIGURED)
         if said is None or said >= 500 or said in PASSING:
-            return Passing(message, request_id=self._request_id, after=after)
+            return TransientError(message, request_id=self._request_id, after=after)
         is_ours = fault.is_about_the_request and said != 413
         return self.broken(message, Trouble.MISCONFIGURED if is_ours else Trouble.REFUSED)
 

@@ -11,9 +11,9 @@ from typing import Final
 from mautrix.util.logging import TraceLogger
 
 from ..delivery.inbox import Inbox
-from ..delivery.sync_feed import CatchUp
+from ..delivery.sync_feed import SyncFeed
 from ..domain.homes.topology import Invite
-from ..homes.checkpoint_state import Trust
+from ..homes.checkpoint_state import CheckpointState
 from ..homes.observation import Observer
 from ..homes.reconciler import Reconciler
 from ..homes.repairer import Repairer
@@ -35,7 +35,7 @@ SeeTo = Callable[[Iterable[Invite]], None]
 """Answers invites; what was seen to before is passed over."""
 
 
-class Upkeep:
+class Maintenance:
     def __init__(
         self,
         *,
@@ -43,18 +43,18 @@ class Upkeep:
         reconciler: Reconciler,
         repairer: Repairer,
         routes: Routes,
-        trust: Trust,
+        checkpoint_state: CheckpointState,
         inbox: Inbox,
-        catch_up: CatchUp,
+        feed: SyncFeed,
         log: TraceLogger,
     ) -> None:
         self._observer = observer
         self._reconciler = reconciler
         self._repairer = repairer
         self._routes = routes
-        self._trust = trust
+        self._checkpoint_state = checkpoint_state
         self._inbox = inbox
-        self._catch_up = catch_up
+        self._feed = feed
         self._log = log
 
     async def reread(self) -> None:
@@ -67,7 +67,7 @@ class Upkeep:
                 pauses = waits(REREAD_AFTER)
                 continue
             try:
-                again = await self._reconciler.look_again(unreadable)
+                again = await self._reconciler.rescan(unreadable)
             except (HomeserverError, StoreError) as e:
                 self._log.warning("Could not read %d rooms again: %s", len(unreadable), e)
                 continue
@@ -96,13 +96,13 @@ class Upkeep:
             if self._routes.is_paused:
                 return  # `!reconcile` looks at everything
             try:
-                done = await self._reconciler.verify(partial(self._catch_up.changed_since, since))
+                done = await self._reconciler.verify(partial(self._feed.changed_since, since))
             except (HomeserverError, StoreError) as e:
                 self._log.warning("Could not verify what is known: %s", e)
                 continue
             see_to(done.topology.invites)
             await self._repairer.run(done.plan.repairs)
-            if not self._trust.has_repairs:
+            if not self._checkpoint_state.has_repairs:
                 return
 
     async def prune(self) -> None:

@@ -20,8 +20,8 @@ from typing import Any, Final
 from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
-from ..domain.homes.checkpoint import Digest, Origin, prove
-from ..domain.sync.changed_rooms import rooms_to_look_at
+from ..domain.homes.checkpoint import Digest, Origin, make_checkpoint
+from ..domain.sync.changed_rooms import rooms_to_rescan
 from ..homes.reconciler import Reconciled, Reconciler
 from ..matrix.errors import HomeserverError
 from ..matrix.homeserver import Homeserver
@@ -42,7 +42,7 @@ class Resumed:
     response: dict[str, Any]
     """What happened since, as `/sync` tells it."""
     done: Reconciled
-    looked_at: frozenset[RoomID]
+    rescanned: frozenset[RoomID]
     """Of the rooms that have changed since; what could not be read is not among them."""
 
 
@@ -73,8 +73,8 @@ class Resumption:
             HomeserverError: a room that has changed could not be looked at.
             StoreError: the database failed.
         """
-        position, proof = await self._store.position(), await self._store.proof()
-        if position is None or not proof:
+        position, checkpoint = await self._store.position(), await self._store.checkpoint()
+        if position is None or not checkpoint:
             return None
         age = now() - position.saved_at
         if position.bot != self._origin().bot or not 0 <= age <= MAX_AGE:
@@ -83,7 +83,7 @@ class Resumption:
         try:
             records = await self._store.snapshot()
             digest = await asyncio.to_thread(Digest.of, records)
-            if prove(self._origin(), digest) != proof:
+            if make_checkpoint(self._origin(), digest) != checkpoint:
                 self._log.info("The database is not as it was left: looking at everything")
                 return None
             try:
@@ -94,10 +94,10 @@ class Resumption:
         finally:
             asking.cancel()
         ours = records.room_ids
-        changed = rooms_to_look_at(response, bot=position.bot, is_ours=ours.__contains__)
+        changed = rooms_to_rescan(response, bot=position.bot, is_ours=ours.__contains__)
         if len(changed) > max(MANY, TOO_MANY * len(records.chats)):
             self._log.info("%d rooms have changed: looking at everything", len(changed))
             return None
         done = await self._reconciler.resume(records, digest, changed, bot=position.bot)
-        looked_at = changed.difference(room.room_id for room in done.plan.unreadable)
-        return Resumed(position=position, response=response, done=done, looked_at=looked_at)
+        rescanned = changed.difference(room.room_id for room in done.plan.unreadable)
+        return Resumed(position=position, response=response, done=done, rescanned=rescanned)

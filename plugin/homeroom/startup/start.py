@@ -21,7 +21,7 @@ from mautrix.util.logging import TraceLogger
 from ..config import Settings
 from ..delivery.answer_stream import Streamer
 from ..delivery.dispatcher import EarlyResponses, SyncHandlers
-from ..delivery.sync_feed import RETRY_AFTER, CatchUp
+from ..delivery.sync_feed import RETRY_AFTER, SyncFeed
 from ..domain.sync.news import is_first, next_batch
 from ..homes.reconciler import Reconciled, Reconciler
 from ..matrix.encryption import Encryption
@@ -43,7 +43,7 @@ class Started:
     """Up to which they were, or from before the look."""
 
 
-class Starter:
+class Startup:
     """Args:
     register: has maubot call the handlers of an object.
     """
@@ -57,7 +57,7 @@ class Starter:
         store: Store,
         resumption: Resumption,
         reconciler: Reconciler,
-        catch_up: CatchUp,
+        feed: SyncFeed,
         streamer: Streamer,
         settings: Callable[[], Settings],
         log: TraceLogger,
@@ -68,7 +68,7 @@ class Starter:
         self._store = store
         self._resumption = resumption
         self._reconciler = reconciler
-        self._catch_up = catch_up
+        self._feed = feed
         self._streamer = streamer
         self._settings = settings
         self._log = log
@@ -80,20 +80,20 @@ class Starter:
         resumed = await self._resume()
         if resumed is not None:
             await self._until_it_works(self._streamer.load, what="read what was left open")
-            self._register(SyncHandlers(self._catch_up))
+            self._register(SyncHandlers(self._feed))
             for response in early.close():
-                self._catch_up.put(response, is_live=not is_first(response))
+                self._feed.put(response, is_live=not is_first(response))
             not_before = now() - self._settings().catch_up_max_age * 1000
-            await self._catch_up.go_on(
+            await self._feed.go_on(
                 resumed.position.token,
                 resumed.response,
                 not_before=not_before,
-                looked_at=resumed.looked_at,
+                rescanned=resumed.rescanned,
             )
             return Started(resumed.done, is_resumed=True, position=resumed.position.token)
         early.keep_only_first()
         done = await self._until_it_works(self._reconcile, what="reconcile")
-        self._register(SyncHandlers(self._catch_up))
+        self._register(SyncHandlers(self._feed))
         stored = await self._until_it_works(self._remember, what="read what was left open")
         await self._deliver_since(stored, done, first=next(iter(early.close()), None))
         assert done.topology.position is not None
@@ -151,15 +151,15 @@ class Starter:
             stored is not None
             and stored.bot == self._bot
             and max_age > 0
-            and await self._catch_up.since(stored.token, not_before=not_before)
+            and await self._feed.since(stored.token, not_before=not_before)
         ):
             return
         begin = observed
         if max_age > 0:
-            await self._catch_up.unanswered(not_before=not_before)
+            await self._feed.unanswered(not_before=not_before)
         if first is not None and max_age > 0:
-            await self._catch_up.take(first, not_before=not_before, is_live=False)
+            await self._feed.take(first, not_before=not_before, is_live=False)
             # Not from the look that worked: others may have failed, for hours, before it.
             begin = next_batch(first) or observed
-        if not await self._catch_up.since(begin, not_before=not_before):
-            await self._catch_up.since(observed, not_before=not_before)
+        if not await self._feed.since(begin, not_before=not_before):
+            await self._feed.since(observed, not_before=not_before)

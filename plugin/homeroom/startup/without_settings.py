@@ -20,7 +20,7 @@ from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
 
 
-class IdleHandlers:
+class WithoutSettings:
     """Answers `!reconcile` of these administrators with what is wrong, nobody else."""
 
     def __init__(

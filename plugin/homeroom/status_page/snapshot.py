@@ -12,7 +12,7 @@ from mautrix.types import RoomID, UserID
 from ..config import Problem
 from ..delivery.answer_stream import Streamer
 from ..delivery.inbox import Inbox
-from ..delivery.sync_feed import CatchUp
+from ..delivery.sync_feed import SyncFeed
 from ..domain.homes.model import Records
 from ..domain.homes.plan import Finding
 from ..homes.reconciler import Failure, Reconciler
@@ -84,7 +84,7 @@ async def take(
     reconciler: Reconciler,
     inbox: Inbox,
     streamer: Streamer,
-    catch_up: CatchUp,
+    catch_up: SyncFeed,
 ) -> Snapshot:
     """Read all of it; `opened_at`: when the doors were opened."""
     try:

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Together(Generic[Item, Result]):
+class Coalescer(Generic[Item, Result]):
     """Gathers items while one call is under way; the next call is for all of them.
 
     Args:

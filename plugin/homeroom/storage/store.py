@@ -23,7 +23,7 @@ from ..domain.homes.plan import Change, SetChat, SetHome
 from ..domain.never import assert_never
 from ..runtime.batches import batches
 from . import statements
-from .coalesce import Together
+from .coalesce import Coalescer
 from .errors import attempt
 from .rows import (
     PastReconcile,
@@ -42,7 +42,7 @@ from .rows import (
 from .transactions import connection, snapshot, transaction
 
 _POSITION: Final = "position"
-_PROOF: Final = "proof"
+_CHECKPOINT: Final = "proof"
 """The keys of the rows of `sync_state`."""
 BATCH: Final = 500
 """Rows that are made ready, or handed to the database, at once: others live in this process."""
@@ -58,10 +58,10 @@ class Store:
     def __init__(self, database: Database, *, now: Callable[[], int]) -> None:
         self._database = database
         self._now = now
-        self._proof: str | None = _UNKNOWN
+        self._checkpoint: str | None = _UNKNOWN
         """What the database says that its rows prove."""
-        self._handled = Together(self.handled)
-        self._mark_handled = Together(self._mark_all_handled)
+        self._handled = Coalescer(self.handled)
+        self._mark_handled = Coalescer(self._mark_all_handled)
 
     async def snapshot(self) -> Records:
         """Read all homes and chats, as they are at one moment."""
@@ -111,8 +111,8 @@ class Store:
                     statements.WRITE_CHAT,
                     ({**chat_values(chats[room_id]), **times} for room_id in sorted(chats)),
                 )
-                await self._write_proof(writing, None, at=None)
-        self._proof = None
+                await self._write_checkpoint(writing, None, at=None)
+        self._checkpoint = None
 
     async def was_handled(self, event_id: EventID) -> bool:
         """Whether the event was acted on, as far as is still remembered."""
@@ -191,29 +191,29 @@ class Store:
                 row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
         return None if row is None else read_position(row)
 
-    async def proof(self) -> str | None:
+    async def checkpoint(self) -> str | None:
         """Read what the rows were said to prove; None if that was at another position."""
         with attempt("read the proof"):
             async with snapshot(self._database) as reading:
-                row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_PROOF))
+                row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_CHECKPOINT))
                 token = await _token(reading)
         text = None if row is None else row["value"]
         if not isinstance(text, str) or not text.endswith(f" {token}"):
             return None
         return text.removesuffix(f" {token}")
 
-    async def note_proof(self, proof: str | None) -> None:
+    async def note_checkpoint(self, checkpoint: str | None) -> None:
         """Remember what the rows prove (`domain/proof.py`): that they are the truth at the
         position that is saved, but for what was said since. None: nothing.
         """
-        if proof != self._proof:
+        if checkpoint != self._checkpoint:
             with attempt("note a proof"):
                 async with transaction(self._database) as writing:
-                    await self._write_proof(writing, proof, at=await _token(writing))
-            self._proof = proof
+                    await self._write_checkpoint(writing, checkpoint, at=await _token(writing))
+            self._checkpoint = checkpoint
 
     async def save_position(
-        self, token: SyncToken, *, bot: UserID, proof: str | None = None
+        self, token: SyncToken, *, bot: UserID, checkpoint: str | None = None
     ) -> None:
         """Remember up to where everything was handled, in place of what was remembered.
 
@@ -227,17 +227,17 @@ class Store:
                         key=_POSITION, value=token, bot=bot, saved_at=self._now()
                     )
                 )
-                await self._write_proof(writing, proof, at=token)
-        self._proof = proof
+                await self._write_checkpoint(writing, checkpoint, at=token)
+        self._checkpoint = checkpoint
 
-    async def _write_proof(
-        self, writing: Connection, proof: str | None, *, at: str | None
+    async def _write_checkpoint(
+        self, writing: Connection, checkpoint: str | None, *, at: str | None
     ) -> None:
         """In the transaction of what it is about; `_proof` is set when that is through."""
-        self._proof = _UNKNOWN
-        text = "" if proof is None else f"{proof} {at}"
+        self._checkpoint = _UNKNOWN
+        text = "" if checkpoint is None else f"{checkpoint} {at}"
         await writing.execute(
-            *statements.WRITE_SYNC_STATE(key=_PROOF, value=text, bot="", saved_at=self._now())
+            *statements.WRITE_SYNC_STATE(key=_CHECKPOINT, value=text, bot="", saved_at=self._now())
         )
 
     async def claim_notice(self, room_id: RoomID, kind: str, *, every_ms: int) -> bool:
@@ -312,7 +312,7 @@ class Store:
 
     async def clear(self) -> dict[str, int]:
         """Delete every row of every table, all or nothing; return how many each had."""
-        self._proof = _UNKNOWN
+        self._checkpoint = _UNKNOWN
         with attempt("delete all rows"):
             async with transaction(self._database) as writing:
                 return {

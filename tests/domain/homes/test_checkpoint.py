@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeroom.domain.homes.checkpoint import Digest, Origin, prove
+from homeroom.domain.homes.checkpoint import Digest, Origin, make_checkpoint
 from homeroom.domain.homes.model import Chat, Conversation, Home, Records, RoomType, Status
 from homeroom.domain.homes.plan import Change, SetChat, SetHome
 from tests.domain.builders import ANNA, BERT, BOT, ELSEWHERE, HOME, NEW, WORK
@@ -63,11 +63,13 @@ def test_every_value_of_a_row_counts(row: Home | Chat) -> None:
 
 def test_everything_about_its_origin_counts() -> None:
     digest = Digest.of(records(HOME_ROW, CHAT_ROW))
-    proofs = {prove(replace(ORIGIN, **{f.name: OTHER[f.name]}), digest) for f in fields(ORIGIN)}
+    proofs = {
+        make_checkpoint(replace(ORIGIN, **{f.name: OTHER[f.name]}), digest) for f in fields(ORIGIN)
+    }
     assert len(proofs) == len(fields(ORIGIN))
-    assert prove(ORIGIN, digest) not in proofs
-    assert " " in prove(ORIGIN, digest)
-    assert prove(ORIGIN, digest).isprintable()
+    assert make_checkpoint(ORIGIN, digest) not in proofs
+    assert " " in make_checkpoint(ORIGIN, digest)
+    assert make_checkpoint(ORIGIN, digest).isprintable()
 
 
 ROWS = st.lists(

@@ -15,17 +15,17 @@ from homeroom.domain.homes.marker import MARKER_TYPE, Marker, parse_marker
 from homeroom.domain.homes.model import ChatID, RoomType
 from homeroom.domain.homes.room_state import (
     STATE_TYPES,
-    Shared,
+    Interner,
     add_members,
     read_invite,
     read_room,
 )
 from homeroom.domain.homes.topology import (
+    CachedState,
     ChildLink,
     Invite,
     MarkerProblem,
     Member,
-    Mirror,
     Room,
     Unreadable,
 )
@@ -98,7 +98,7 @@ def test_a_chat() -> None:
             BOT: Member(membership="join"),
             ANNA: Member(membership="join", displayname="Anna", avatar_url="mxc://example.org/a"),
         },
-        mirror=Mirror(
+        cached_state=CachedState(
             create=text(creation),
             power_levels=text({"users": {BOT: 100}}),
             encryption=text({"algorithm": "m.megolm.v1.aes-sha2"}),
@@ -377,10 +377,10 @@ def test_a_reading_does_not_depend_on_what_the_server_adds() -> None:
 
 
 def test_what_many_rooms_have_is_kept_once() -> None:
-    shared = Shared()
+    interner = Interner()
     events = [create(), event("m.room.name", {"name": "Work"}), member(BOT), member(ANNA)]
     one, other = (
-        read_room(room_id, json.loads(json.dumps(events)), bot=BOT, shared=shared)
+        read_room(room_id, json.loads(json.dumps(events)), bot=BOT, interner=interner)
         for room_id in (WORK, ELSEWHERE)
     )
     assert isinstance(one, Room)
@@ -396,8 +396,8 @@ def test_contents_nested_too_deep_for_a_text_are_left_out() -> None:
     for _ in range(100_000):
         deep = {"x": deep}
     room = read(create(), event("m.room.power_levels", deep), event("m.room.encryption", deep))
-    assert room.mirror
-    assert (room.mirror.power_levels, room.mirror.encryption) == (None, None)
+    assert room.cached_state
+    assert (room.cached_state.power_levels, room.cached_state.encryption) == (None, None)
 
 
 # The rest

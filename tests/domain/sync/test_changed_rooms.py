@@ -9,7 +9,7 @@ from hypothesis import given
 
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.domain.homes.room_state import STATE_TYPES
-from homeroom.domain.sync.changed_rooms import rooms_made_by_the_bot, rooms_to_look_at
+from homeroom.domain.sync.changed_rooms import rooms_made_by_the_bot, rooms_to_rescan
 from tests.domain import hostile
 from tests.domain.builders import ANNA, BOT, ELSEWHERE, HOME, MALLORY, NEW, WORK
 
@@ -21,8 +21,8 @@ def event(kind: str, *, key: str | None = "", sender: str = ANNA) -> dict[str, A
     return {"type": kind, "sender": sender, "content": {}, "event_id": "$x", **state_key}
 
 
-def looked_at(response: object) -> set[str]:
-    return set(rooms_to_look_at(response, bot=BOT, is_ours=lambda room_id: room_id in OURS))
+def rescanned(response: object) -> set[str]:
+    return set(rooms_to_rescan(response, bot=BOT, is_ours=lambda room_id: room_id in OURS))
 
 
 def joined(room_id: str, *timeline: Any, state: tuple[Any, ...] = (), **more: Any) -> object:
@@ -36,25 +36,25 @@ def test_whatever_a_look_reads_counts_in_our_rooms_whoever_wrote_it(
     kind: str, sender: str
 ) -> None:
     changed = event(kind, sender=sender)
-    assert looked_at(joined(WORK, changed)) == {WORK}
-    assert looked_at(joined(WORK, state=(changed,))) == {WORK}
+    assert rescanned(joined(WORK, changed)) == {WORK}
+    assert rescanned(joined(WORK, state=(changed,))) == {WORK}
 
 
 def test_what_is_said_does_not_count() -> None:
     message = event("m.room.message", key=None)
     topic, reaction = event("m.room.topic"), event("m.reaction", key=None)
-    assert looked_at(joined(WORK, message, topic, reaction)) == set()
+    assert rescanned(joined(WORK, message, topic, reaction)) == set()
 
 
 def test_what_is_hidden_in_a_gap_counts() -> None:
     """A redaction of state is no change of state: it is only seen in the timeline."""
-    assert looked_at(joined(WORK, limited=True)) == {WORK}
-    assert looked_at(joined(ELSEWHERE, limited=True)) == set()
-    assert looked_at(joined(WORK, event("m.room.redaction", key=None))) == {WORK}
+    assert rescanned(joined(WORK, limited=True)) == {WORK}
+    assert rescanned(joined(ELSEWHERE, limited=True)) == set()
+    assert rescanned(joined(WORK, event("m.room.redaction", key=None))) == {WORK}
 
 
 def test_rooms_that_were_left_count_if_they_are_ours() -> None:
-    assert looked_at({"rooms": {"leave": {WORK: {}, ELSEWHERE: {}}}}) == {WORK}
+    assert rescanned({"rooms": {"leave": {WORK: {}, ELSEWHERE: {}}}}) == {WORK}
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_rooms_that_were_left_count_if_they_are_ours() -> None:
     ids=["it is new", "the bot came in", "the bot marked it"],
 )
 def test_a_room_that_may_have_become_ours_counts(change: dict[str, Any]) -> None:
-    assert looked_at(joined(ELSEWHERE, change)) == {ELSEWHERE}
-    assert looked_at(joined(ELSEWHERE, state=(change,))) == {ELSEWHERE}
+    assert rescanned(joined(ELSEWHERE, change)) == {ELSEWHERE}
+    assert rescanned(joined(ELSEWHERE, state=(change,))) == {ELSEWHERE}
 
 
 def test_what_others_do_elsewhere_does_not_count() -> None:
@@ -79,12 +79,12 @@ def test_what_others_do_elsewhere_does_not_count() -> None:
         event("m.room.name", sender=MALLORY),
         event("m.space.child", key=NEW, sender=MALLORY),
     ]
-    assert looked_at(joined(ELSEWHERE, *changes)) == set()
+    assert rescanned(joined(ELSEWHERE, *changes)) == set()
 
 
 def test_what_the_bot_linked_counts_too() -> None:
-    assert looked_at(joined(HOME, event("m.space.child", key=NEW, sender=BOT))) == {HOME, NEW}
-    assert looked_at(joined(HOME, event("m.space.child", key=NEW, sender=ANNA))) == {HOME}
+    assert rescanned(joined(HOME, event("m.space.child", key=NEW, sender=BOT))) == {HOME, NEW}
+    assert rescanned(joined(HOME, event("m.space.child", key=NEW, sender=ANNA))) == {HOME}
 
 
 @pytest.mark.parametrize("part", ["timeline", "state"])
@@ -111,5 +111,5 @@ def test_nonsense_is_no_error(value: Any) -> None:
         {"rooms": {"join": {WORK: {"timeline": value, "state": value}}}},
         joined(WORK, value, state=(value,)),
     ):
-        rooms_to_look_at(response, bot=BOT, is_ours=lambda room_id: room_id in OURS)
+        rooms_to_rescan(response, bot=BOT, is_ours=lambda room_id: room_id in OURS)
         rooms_made_by_the_bot(response, bot=BOT)

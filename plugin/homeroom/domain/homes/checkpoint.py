@@ -66,7 +66,7 @@ class Digest:
         return Digest(value % _MODULUS)
 
 
-def prove(origin: Origin, digest: Digest) -> str:
+def make_checkpoint(origin: Origin, digest: Digest) -> str:
     """The text that is stored with rows of this digest."""
     about = repr((RULES, *(getattr(origin, field.name) for field in fields(origin))))
     return f"{blake2b(about.encode(), digest_size=_SIZE).hexdigest()} {digest.value:032x}"

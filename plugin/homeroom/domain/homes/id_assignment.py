@@ -17,7 +17,7 @@ from mautrix.types import RoomID, UserID
 
 from .ids import chat_number, derive_platform_chat_id, is_platform_chat_id, next_chat_id
 from .model import Chat, ChatID, PlatformChatID
-from .ownership import Claim, Wish
+from .ownership import Claim, RequestedIds
 from .plan import Finding, FindingKind
 
 Key = TypeVar("Key")
@@ -95,21 +95,21 @@ class _Registry:
             if row.platform_chat_id:
                 self._keys.ask(row.platform_chat_id, row.room_id)
 
-    def ask(self, claim: Claim, wish: Wish) -> None:
+    def ask(self, claim: Claim, requested: RequestedIds) -> None:
         room_id = claim.room.room_id
-        if wish.chat_id and chat_number(wish.chat_id):
-            holder = self._numbers.ask((claim.owner, wish.chat_id), room_id)
-            self._note_loss(claim, FindingKind.DUPLICATE_CHAT_ID, wish.chat_id, holder)
-            self._note_contest(claim, wish, holder)
+        if requested.chat_id and chat_number(requested.chat_id):
+            holder = self._numbers.ask((claim.owner, requested.chat_id), room_id)
+            self._note_loss(claim, FindingKind.DUPLICATE_CHAT_ID, requested.chat_id, holder)
+            self._note_contest(claim, requested, holder)
         if (
-            wish.platform_chat_id
-            and is_platform_chat_id(wish.platform_chat_id)
-            and wish.conversation == claim.conversation
+            requested.platform_chat_id
+            and is_platform_chat_id(requested.platform_chat_id)
+            and requested.conversation == claim.conversation
         ):
-            holder = self._keys.ask(wish.platform_chat_id, room_id)
+            holder = self._keys.ask(requested.platform_chat_id, room_id)
             kind = FindingKind.DUPLICATE_PLATFORM_CHAT_ID
-            self._note_loss(claim, kind, wish.platform_chat_id, holder)
-            self._note_contest(claim, wish, holder)
+            self._note_loss(claim, kind, requested.platform_chat_id, holder)
+            self._note_contest(claim, requested, holder)
 
     def reserve(self, retired: Iterable[Chat]) -> None:
         """From here on new chat ids are given out, and none that was ever used."""
@@ -133,12 +133,12 @@ class _Registry:
             self._keys.ask(key, room_id)
         return Ids(self._numbers.of_room[room_id][1], self._keys.of_room[room_id])
 
-    def _note_contest(self, claim: Claim, wish: Wish, holder: RoomID | None) -> None:
-        if wish is claim.marked and holder in self._held_back:
+    def _note_contest(self, claim: Claim, requested: RequestedIds, holder: RoomID | None) -> None:
+        if requested is claim.marked and holder in self._held_back:
             self.contested.add(claim.room.room_id)
 
     def _note_loss(
-        self, claim: Claim, kind: FindingKind, wish: str, holder: RoomID | None
+        self, claim: Claim, kind: FindingKind, requested: str, holder: RoomID | None
     ) -> None:
         if holder is None:
             return
@@ -147,6 +147,6 @@ class _Registry:
                 kind=kind,
                 room_id=claim.room.room_id,
                 user_id=claim.owner,
-                detail=f"{wish} belongs to {holder}",
+                detail=f"{requested} belongs to {holder}",
             )
         )

@@ -21,7 +21,7 @@ from .topology import Room, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RequestedIds:
     """Ids that a chat asks for; None: this source has nothing to say."""
 
     chat_id: ChatID | None = None
@@ -43,8 +43,8 @@ class Claim:
     owner: UserID
     age: tuple[int, RoomID]
     """Seniority where two claim the same; a room inherits the age of the room it replaced."""
-    marked: Wish = field(default_factory=Wish)
-    stored: Wish = field(default_factory=Wish)
+    marked: RequestedIds = field(default_factory=RequestedIds)
+    stored: RequestedIds = field(default_factory=RequestedIds)
     archived: bool = False
     initial_chats: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elders:
+class Predecessors:
     """The rooms that a room replaced, the latest first."""
 
     room_ids: tuple[RoomID, ...]
@@ -96,7 +96,7 @@ class Claims:
         one, other = self.of_room.get(old), self.of_room.get(new)
         return one is not None and other is not None and one.origin == other.origin
 
-    def is_riddle(self, room_id: RoomID | None) -> bool:
+    def is_undetermined(self, room_id: RoomID | None) -> bool:
         """Whether the room was read, and yet nobody can say what it is."""
         return room_id in self.damaged or room_id in self.unknown
 
@@ -126,21 +126,24 @@ def confirmed_replacement(room: Room, topology: Topology) -> Room | None:
     return None
 
 
-def elders(room: Room, topology: Topology) -> Elders:
+def predecessors_of(room: Room, topology: Topology) -> Predecessors:
     """The rooms that this one replaced, as far as they say so, too."""
     room_ids: dict[RoomID, None] = {}
-    heir = room
-    while (elder_id := heir.predecessor) is not None and elder_id not in room_ids:
-        if topology.is_unreadable(elder_id):
-            return Elders(room_ids=tuple(room_ids), are_all=False)
-        elder = topology.room(elder_id)
-        if elder is not None and confirmed_replacement(elder, topology) is not heir:
+    successor = room
+    while (predecessor_id := successor.predecessor) is not None and predecessor_id not in room_ids:
+        if topology.is_unreadable(predecessor_id):
+            return Predecessors(room_ids=tuple(room_ids), are_all=False)
+        predecessor = topology.room(predecessor_id)
+        if (
+            predecessor is not None
+            and confirmed_replacement(predecessor, topology) is not successor
+        ):
             break
-        room_ids[elder_id] = None
-        if elder is None:
+        room_ids[predecessor_id] = None
+        if predecessor is None:
             break
-        heir = elder
-    return Elders(room_ids=tuple(room_ids), are_all=True)
+        successor = predecessor
+    return Predecessors(room_ids=tuple(room_ids), are_all=True)
 
 
 def make_claims(topology: Topology, records: Records, *, adopt_unmarked: bool) -> Claims:
@@ -206,13 +209,15 @@ class _Register:
         A loop, no recursion: members can upgrade a room as often as they like.
         """
         lineage: list[Room] = []
-        elder: Room | None = room
-        while elder is not None and elder.room_id not in self._seen:  # it may run in a circle
-            self._seen.add(elder.room_id)
-            lineage.append(elder)
-            elder = self._predecessor(elder)
-        for heir in reversed(lineage):
-            self._claim_one(heir)
+        predecessor: Room | None = room
+        while (
+            predecessor is not None and predecessor.room_id not in self._seen
+        ):  # it may run in a circle
+            self._seen.add(predecessor.room_id)
+            lineage.append(predecessor)
+            predecessor = self._predecessor(predecessor)
+        for successor in reversed(lineage):
+            self._claim_one(successor)
 
     def _claim_one(self, room: Room) -> None:
         if room.room_id in self.damaged:
@@ -258,12 +263,12 @@ class _Register:
             room_type=marker.room_type,
             owner=marker.user_id,
             age=inherited.age if inherited else room.age_key,
-            marked=Wish(
+            marked=RequestedIds(
                 chat_id=marker.chat_id,
                 platform_chat_id=marker.platform_chat_id,
                 conversation=marker.conversation,
             ),
-            stored=_wish(row),
+            stored=_requested_ids(row),
             archived=marker.archived,
             initial_chats=marker.initial_chats,
         )
@@ -273,7 +278,7 @@ class _Register:
         if inherited is None:
             return None
         row = self._row(room)
-        own, old = _wish(row), inherited.stored
+        own, old = _requested_ids(row), inherited.stored
         telling = own if own.tells_conversation else old
         return Claim(
             room=room,
@@ -281,7 +286,7 @@ class _Register:
             owner=inherited.owner,
             age=inherited.age,
             marked=inherited.marked,
-            stored=Wish(
+            stored=RequestedIds(
                 chat_id=own.chat_id or old.chat_id,
                 platform_chat_id=telling.platform_chat_id,
                 conversation=telling.conversation,
@@ -325,19 +330,19 @@ class _Register:
         nothing.
         """
         seen: set[RoomID] = set()
-        heir: Room | None = room
-        while heir is not None and heir.room_id not in seen:
-            seen.add(heir.room_id)
+        successor: Room | None = room
+        while successor is not None and successor.room_id not in seen:
+            seen.add(successor.room_id)
             homes = [
                 home
-                for home in self._homes_of_space.get(heir.room_id, ())
+                for home in self._homes_of_space.get(successor.room_id, ())
                 if room.membership(home.matrix_user_id) is not None
             ]
             # A home that was given up is no evidence against one that is in use.
             homes = [home for home in homes if home.status is Status.ACTIVE] or homes
             if homes:
                 return homes[0] if len(homes) == 1 else None
-            heir = confirmed_replacement(heir, self.topology)
+            successor = confirmed_replacement(successor, self.topology)
         return None
 
     def _from_chat_before_markers(self, room: Room) -> Claim | None:
@@ -358,7 +363,7 @@ class _Register:
             room_type=RoomType.CHAT,
             owner=owner,
             age=room.age_key,
-            stored=_wish(row) if row else Wish(),
+            stored=_requested_ids(row) if row else RequestedIds(),
             archived=row is not None and row.status is Status.ARCHIVED,
         )
 
@@ -399,10 +404,10 @@ class _Register:
         return companions[0] if len(companions) == 1 else None
 
 
-def _wish(row: Chat | None) -> Wish:
+def _requested_ids(row: Chat | None) -> RequestedIds:
     if row is None:
-        return Wish()
-    return Wish(
+        return RequestedIds()
+    return RequestedIds(
         chat_id=row.chat_id,
         platform_chat_id=row.platform_chat_id,
         conversation=row.conversation,

@@ -16,7 +16,7 @@ from .id_assignment import Ids, assign_ids
 from .ids import child_order, derive_platform_chat_id
 from .marker import Marker, chat_marker
 from .model import ROUTED, Chat, Home, Records, RoomType, Status
-from .ownership import Claim, Claims, confirmed_replacement, elders, make_claims
+from .ownership import Claim, Claims, confirmed_replacement, make_claims, predecessors_of
 from .plan import (
     Change,
     Finding,
@@ -66,7 +66,7 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
             chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id)
     for room_id, row in records.chats.items():
         if room_id not in chats:
-            fate = _fate_of_chat(row, topology, findings)
+            fate = _row_without_claim(row, topology, findings)
             chats[room_id] = replace(fate, space_id=spaces.of_row(row))
     home_rows = {owner: _home_row(claim) for owner, claim in homes.items()}
     for owner, home in records.homes.items():
@@ -186,7 +186,7 @@ class _Spaces:
     def of_row(self, row: Chat) -> RoomID | None:
         """The Space of a chat that the bot is not in: the home, if that is what its became."""
         home = self._homes.get(row.matrix_user_id)
-        if home and row.space_id in elders(home.room, self._topology).room_ids:
+        if home and row.space_id in predecessors_of(home.room, self._topology).room_ids:
             return home.room.room_id
         return row.space_id
 
@@ -256,18 +256,18 @@ def _home_row(claim: Claim) -> Home:
 
 def _is_unknown(room_id: RoomID, claims: Claims, topology: Topology) -> bool:
     """Nothing can be said about the room: it, or the room it was upgraded to, is a riddle."""
-    if topology.is_unreadable(room_id) or claims.is_riddle(room_id):
+    if topology.is_unreadable(room_id) or claims.is_undetermined(room_id):
         return True
     claim = claims.of_room.get(room_id)
     if claim is None or claim.is_current:
         return False
     successor = confirmed_replacement(claim.room, topology)
     return topology.is_unreadable(claim.room.replacement) or (
-        successor is not None and claims.is_riddle(successor.room_id)
+        successor is not None and claims.is_undetermined(successor.room_id)
     )
 
 
-def _fate_of_chat(row: Chat, topology: Topology, findings: list[Finding]) -> Chat:
+def _row_without_claim(row: Chat, topology: Topology, findings: list[Finding]) -> Chat:
     """What becomes of a row whose room nobody claims."""
     return replace(
         row, status=_retire(row.status, row.room_id, row.matrix_user_id, topology, findings)
@@ -392,7 +392,10 @@ def _links(
         link = home.room.children.get(room_id)
         is_removed = link is not None and not link.linked
         if link is None:
-            rooms, spaces = elders(claim.room, topology), elders(home.room, topology)
+            rooms, spaces = (
+                predecessors_of(claim.room, topology),
+                predecessors_of(home.room, topology),
+            )
             if not rooms.are_all or not spaces.are_all:
                 continue
             earlier = _last_link(
@@ -428,7 +431,7 @@ def _unlinks(
 ) -> Iterable[Repair]:
     """Old rooms of chats that go on elsewhere need not be in the list."""
     for claim, home in _at_home(claims, chats, homes):
-        for room_id in elders(claim.room, topology).room_ids:
+        for room_id in predecessors_of(claim.room, topology).room_ids:
             link = home.room.children.get(room_id)
             if link and link.linked:
                 yield UnlinkChild(space_id=home.room.room_id, room_id=room_id)
@@ -439,12 +442,13 @@ def _moves(
 ) -> Iterable[Repair]:
     """What chats say about the Space that they are in, where it or they were upgraded."""
     former = {
-        owner: frozenset(elders(home.room, topology).room_ids) for owner, home in homes.items()
+        owner: frozenset(predecessors_of(home.room, topology).room_ids)
+        for owner, home in homes.items()
     }
     for claim, home in _at_home(claims, chats, homes):
         room, space_id = claim.room, home.room.room_id
-        before = map(topology.room, elders(room, topology).room_ids)
-        named = room.parents.union(*(elder.parents for elder in before if elder))
+        before = map(topology.room, predecessors_of(room, topology).room_ids)
+        named = room.parents.union(*(predecessor.parents for predecessor in before if predecessor))
         is_named = space_id in room.parents | room.other_parents
         gone = former[home.owner].intersection(room.parents | room.admits)
         if gone or (not is_named and not named.isdisjoint({space_id, *former[home.owner]})):
@@ -461,8 +465,8 @@ def _invites(
     in_use = [claim for claim, _ in _at_home(claims, chats, homes) if not claim.archived]
     for claim in [*homes.values(), *in_use]:
         if claim.room.membership(claim.owner) is None:
-            before = map(topology.room, elders(claim.room, topology).room_ids)
-            known = (elder.membership(claim.owner) for elder in before if elder)
+            before = map(topology.room, predecessors_of(claim.room, topology).room_ids)
+            known = (predecessor.membership(claim.owner) for predecessor in before if predecessor)
             if next(filter(None, known), None) in {"join", "invite"}:
                 yield InviteToReplacement(room_id=claim.room.room_id, user_id=claim.owner)
 

@@ -53,7 +53,7 @@ def next_step(
     chats: Iterable[Chat],
     rooms: Iterable[Room],
     initial_chats: tuple[str, ...],
-    wanted_back: bool = False,
+    reinvite_if_left: bool = False,
 ) -> Step | None:
     """What to do next so that the owner has a complete home; None if it is complete.
 
@@ -75,7 +75,7 @@ def next_step(
     for room in sorted(rooms, key=lambda room: room.age_key):
         membership = room.membership(owner)
         if membership is None or (
-            wanted_back and membership == "leave" and room.room_id == home.space_id
+            reinvite_if_left and membership == "leave" and room.room_id == home.space_id
         ):
             return InviteOwner(room_id=room.room_id)
     return None

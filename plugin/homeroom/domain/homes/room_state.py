@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from mautrix.types import RoomID, UserID
 
 from .marker import MARKER_TYPE, Marker, MarkerError, is_user_id, parse_marker
-from .topology import ChildLink, Invite, MarkerProblem, Member, Mirror, Room, Unreadable
+from .topology import CachedState, ChildLink, Invite, MarkerProblem, Member, Room, Unreadable
 
 MAX_NAME: Final = 255
 MAX_PROBLEMS: Final = 5
@@ -52,7 +52,7 @@ _OF_A_STATE_EVENT: Final = (
 )
 
 
-class Shared:
+class Interner:
     """Values that many rooms have, kept once: names, people, links, sets of rooms.
 
     One for each look; a thousand homes have a few hundred different ones.
@@ -68,14 +68,14 @@ class Shared:
 
 
 def read_room(
-    room_id: RoomID, events: Iterable[object], *, bot: UserID, shared: Shared | None = None
+    room_id: RoomID, events: Iterable[object], *, bot: UserID, interner: Interner | None = None
 ) -> Room | Unreadable:
     """Reduce a room's current state to a `Room`.
 
     Events of types that are not in `STATE_TYPES`, and events without type, sender, state key or
     content, are passed over; if an event comes twice the last one counts.
     """
-    shared = shared or Shared()
+    interner = interner or Interner()
     state = _index(events)
     create = state["m.room.create"].get("")
     if create is None:
@@ -90,11 +90,11 @@ def read_room(
     name = state["m.room.name"].get("", {}).get("content", {}).get("name")
     room = Room(
         room_id=room_id,
-        creator=shared(UserID(create["sender"])),
+        creator=interner(UserID(create["sender"])),
         created_at=created_at,
         is_space=content.get("type") == "m.space",
-        room_version=shared(_text(content.get("room_version")) or "1"),
-        name=shared(_text(name)),
+        room_version=interner(_text(content.get("room_version")) or "1"),
+        name=interner(_text(name)),
         predecessor=read_predecessor(content),
         is_tombstoned=tombstone is not None,
         replacement=_room_id(tombstone["content"].get("replacement_room")) if tombstone else None,
@@ -103,10 +103,10 @@ def read_room(
     )
     if room.creator != bot and not markers and room.predecessor is None:
         return room
-    return _with_details(room, state, bot=bot, shared=shared)
+    return _with_details(room, state, bot=bot, interner=interner)
 
 
-def _with_details(room: Room, state: Events, *, bot: UserID, shared: Shared) -> Room:
+def _with_details(room: Room, state: Events, *, bot: UserID, interner: Interner) -> Room:
     """Add what is only needed of rooms that may be Homeroom's."""
     power_levels = state["m.room.power_levels"].get("")
     encryption = state["m.room.encryption"].get("")
@@ -120,23 +120,23 @@ def _with_details(room: Room, state: Events, *, bot: UserID, shared: Shared) -> 
     create = state["m.room.create"][""]
     return replace(
         room,
-        parents=shared(parents),
-        other_parents=shared(about_parents - parents),
-        admits=shared(read_admitted(join_rules["content"]) if join_rules else _NOTHING),
+        parents=interner(parents),
+        other_parents=interner(about_parents - parents),
+        admits=interner(read_admitted(join_rules["content"]) if join_rules else _NOTHING),
         children={
-            RoomID(key): shared(
+            RoomID(key): interner(
                 ChildLink(
-                    sender=shared(UserID(event["sender"])), linked=_has_via(event["content"])
+                    sender=interner(UserID(event["sender"])), linked=_has_via(event["content"])
                 )
             )
             for key, event in state["m.space.child"].items()
             if room.is_space and _room_id(key)
         },
-        members=_members(state, shared=shared),
-        mirror=Mirror(
+        members=_members(state, interner=interner),
+        cached_state=CachedState(
             create=_json({key: create[key] for key in _OF_A_STATE_EVENT if key in create}) or "{}",
-            power_levels=shared(_json(power_levels["content"])) if power_levels else None,
-            encryption=shared(_json(encryption["content"])) if encryption else None,
+            power_levels=interner(_json(power_levels["content"])) if power_levels else None,
+            encryption=interner(_json(encryption["content"])) if encryption else None,
         ),
     )
 
@@ -161,9 +161,9 @@ def read_admitted(join_rules: dict[str, Any]) -> frozenset[RoomID]:
     )
 
 
-def add_members(room: Room, events: Iterable[object], *, shared: Shared | None = None) -> Room:
+def add_members(room: Room, events: Iterable[object], *, interner: Interner | None = None) -> Room:
     """The same room with the members that these `m.room.member` events tell of."""
-    return replace(room, members=_members(_index(events), shared=shared or Shared()))
+    return replace(room, members=_members(_index(events), interner=interner or Interner()))
 
 
 def read_invite(room_id: RoomID, events: object, *, bot: UserID) -> Invite | None:
@@ -223,9 +223,9 @@ def _read_markers(
     return trusted, tuple(problems[:MAX_PROBLEMS])
 
 
-def _members(state: Events, *, shared: Shared) -> dict[UserID, Member]:
+def _members(state: Events, *, interner: Interner) -> dict[UserID, Member]:
     return {
-        shared(UserID(key)): shared(member)
+        interner(UserID(key)): interner(member)
         for key, event in state["m.room.member"].items()
         if is_user_id(key) and (member := _read_member(event["content"]))
     }

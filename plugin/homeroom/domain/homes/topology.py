@@ -41,7 +41,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mirror:
+class CachedState:
     """What mautrix's state store keeps of a room, as the homeserver has it now.
 
     As JSON texts (keys sorted): nobody decides by them, and ten thousand rooms have to fit into
@@ -84,7 +84,7 @@ class Room:
     children: Mapping[RoomID, ChildLink] = field(default_factory=dict)
     members: Mapping[UserID, Member] = field(default_factory=dict)
     """Every member event of the room, whatever the membership."""
-    mirror: Mirror | None = None
+    cached_state: CachedState | None = None
 
     @property
     def age_key(self) -> tuple[int, RoomID]:

@@ -18,7 +18,7 @@ from ..json_shapes import as_dict
 from .news import events_in
 
 
-def rooms_to_look_at(
+def rooms_to_rescan(
     response: object, *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> frozenset[RoomID]:
     """The rooms of which a response says something that a look may see.

@@ -27,7 +27,7 @@ from . import via_interface as one_by_one
 __all__ = ["StateMirror"]
 
 
-class StateMirror:
+class MautrixState:
     """Writes what was observed into the state store.
 
     Args:
@@ -76,5 +76,5 @@ def _ours(topology: Topology) -> Iterator[Room]:
     return (
         room
         for room in topology.read()
-        if room.mirror is not None and topology.bot in room.members
+        if room.cached_state is not None and topology.bot in room.members
     )

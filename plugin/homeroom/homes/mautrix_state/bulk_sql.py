@@ -124,14 +124,17 @@ def _outdated(rooms: Iterable[Room], states: Iterable[Any], members: Iterable[An
 
 def _is_true(room: Room, known: Any, profiles: Mapping[str, Profile]) -> bool:
     """Whether the rows about a room say what was observed."""
-    mirror = room.mirror
-    assert mirror is not None
+    cached_state = room.cached_state
+    assert cached_state is not None
     return (
         known is not None
         and bool(known["has_full_member_list"])
         and bool(known["has_create"])
-        and (mirror.encryption is None or bool(known["is_encrypted"]))
-        and (mirror.power_levels is None or _is_same(known["power_levels"], mirror.power_levels))
+        and (cached_state.encryption is None or bool(known["is_encrypted"]))
+        and (
+            cached_state.power_levels is None
+            or _is_same(known["power_levels"], cached_state.power_levels)
+        )
         and profiles
         == {
             user_id: (member.membership, member.displayname, member.avatar_url)
@@ -154,15 +157,15 @@ def _rows(rooms: Iterable[Room], *, bot: UserID) -> _Rows:
     """Sorted, so that two that write at once wait for each other and never both."""
     rows = _Rows([], [])
     for room in sorted(rooms, key=lambda room: room.room_id):
-        mirror = room.mirror
-        assert mirror is not None
-        is_encrypted = True if mirror.encryption is not None else None
+        cached_state = room.cached_state
+        assert cached_state is not None
+        is_encrypted = True if cached_state.encryption is not None else None
         rows.rooms.append(
             (
                 room.room_id,
-                mirror.power_levels,
+                cached_state.power_levels,
                 is_encrypted,
-                mirror.encryption,
+                cached_state.encryption,
                 create_event_text(room, bot=bot),
             )
         )

@@ -26,5 +26,5 @@ def create_event_text(room: Room, *, bot: UserID) -> str | None:
 
 
 def _whole(room: Room) -> dict[str, Any]:
-    assert room.mirror is not None
-    return {**json.loads(room.mirror.create), "room_id": room.room_id}
+    assert room.cached_state is not None
+    return {**json.loads(room.cached_state.create), "room_id": room.room_id}

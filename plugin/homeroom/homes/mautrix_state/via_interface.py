@@ -53,18 +53,20 @@ async def _heal_among_others(store: StateStore, room: Room) -> bool:
 
 async def _heal(store: StateStore, room: Room) -> bool:
     healed = False
-    mirror = room.mirror
-    assert mirror is not None
-    if mirror.power_levels is not None:
-        levels = json.loads(mirror.power_levels)
+    cached_state = room.cached_state
+    assert cached_state is not None
+    if cached_state.power_levels is not None:
+        levels = json.loads(cached_state.power_levels)
         known = await _readable(store.get_power_levels(room.room_id))
         if known is None or known.serialize() != levels:
             with suppress(SerializerError):
                 await store.set_power_levels(room.room_id, levels)
             healed = known is None or healed
-    if mirror.encryption is not None and not await _readable(store.is_encrypted(room.room_id)):
+    if cached_state.encryption is not None and not await _readable(
+        store.is_encrypted(room.room_id)
+    ):
         with suppress(SerializerError):
-            await store.set_encryption_info(room.room_id, json.loads(mirror.encryption))
+            await store.set_encryption_info(room.room_id, json.loads(cached_state.encryption))
         healed = True
     if not await store.has_create_cached(room.room_id):
         create = read_create_event(room)

@@ -37,7 +37,7 @@ class RoomByRoom:
         for batch in batches(sorted(room_ids), AT_ONCE):
             read = await asyncio.gather(*(self._read(room_id) for room_id in batch))
             rooms = {room.room_id: room for room in read if room is not None}
-            self._found.add(rooms, looked_at=len(batch))
+            self._found.add(rooms, rescanned=len(batch))
 
     async def _read(self, room_id: RoomID) -> Room | Unreadable | None:
         bot = self._homeserver.bot
@@ -49,7 +49,7 @@ class RoomByRoom:
             return Unreadable(room_id=room_id, reason=str(e))
         if has_left(events, bot=bot):
             return None
-        return read_room(room_id, events, bot=bot, shared=self._found.shared)
+        return read_room(room_id, events, bot=bot, interner=self._found.interner)
 
 
 def has_left(events: Iterable[Any], *, bot: UserID) -> bool:

@@ -54,8 +54,8 @@ REQUIRED_STATE: Final = [
 MEMBERS: Final = [["m.room.member", "*"]]
 
 Answer = dict[str, Any]
-Reader = Callable[[Answer], "Told"]
-Source = Callable[[], Coroutine[Any, Any, "Told"] | None]
+Reader = Callable[[Answer], "SlidingSyncResult"]
+Source = Callable[[], Coroutine[Any, Any, "SlidingSyncResult"] | None]
 Lists = Mapping[str, tuple[list[list[str]], dict[str, Any]]]
 LISTS: Final[Lists] = {
     "spaces": (REQUIRED_STATE + MEMBERS, {"room_types": ["m.space"], "is_invite": False}),
@@ -63,7 +63,7 @@ LISTS: Final[Lists] = {
 }
 
 
-class Told(NamedTuple):
+class SlidingSyncResult(NamedTuple):
     """What an answer says."""
 
     rooms: dict[RoomID, Room]
@@ -79,7 +79,7 @@ class Told(NamedTuple):
     pos: str | None
 
 
-class SlidingLook:
+class SlidingScan:
     """One look.
 
     Args:
@@ -103,13 +103,13 @@ class SlidingLook:
         """
         invites: list[Invite] = []
         lists, linked = _Windows(self, LISTS), _Names(self, REQUIRED_STATE + MEMBERS)
-        async for told in self._answers(lists.next, linked.next):
-            self._take(told)
-            invites += told.invites
+        async for result in self._answers(lists.next, linked.next):
+            self._take(result)
+            invites += result.invites
             # In the Spaces' order: what was made together lies together in the database there.
-            linked.add(filter(self._found.is_left, self._linked(told)))
+            linked.add(filter(self._found.is_left, self._linked(result)))
         await self.at(filter(self._found.is_left, likely))
-        await self.at_strange(sorted(self._found.left))
+        await self.read_unclassified(sorted(self._found.left))
         return invites
 
     async def invites(self) -> list[Invite]:
@@ -119,35 +119,35 @@ class SlidingLook:
             HomeserverError: the server does not do its part.
         """
         lists = _Windows(self, {"invites": LISTS["invites"]})
-        return [invite async for told in self._answers(lists.next) for invite in told.invites]
+        return [invite async for result in self._answers(lists.next) for invite in result.invites]
 
     async def at(self, room_ids: Iterable[RoomID]) -> None:
         """Look at rooms that most likely are Homeroom's, members and all."""
         names = _Names(self, REQUIRED_STATE + MEMBERS, room_ids)
-        async for told in self._answers(names.next):
-            self._take(told)
+        async for result in self._answers(names.next):
+            self._take(result)
 
-    async def at_strange(self, room_ids: Iterable[RoomID]) -> None:
+    async def read_unclassified(self, room_ids: Iterable[RoomID]) -> None:
         """Look at rooms that may be anybody's: members are asked for where they matter."""
         incomplete: dict[RoomID, Room] = {}
         strange = _Names(self, REQUIRED_STATE, room_ids)
         ours = _Names(self, MEMBERS, reader=partial(self._read_members, incomplete))
-        async for told in self._answers(strange.next, ours.next):
-            self._take(told)
-            incomplete |= told.incomplete
-            ours.add(told.incomplete)
+        async for result in self._answers(strange.next, ours.next):
+            self._take(result)
+            incomplete |= result.incomplete
+            ours.add(result.incomplete)
 
-    def _linked(self, told: Told) -> Iterator[RoomID]:
+    def _linked(self, result: SlidingSyncResult) -> Iterator[RoomID]:
         """The rooms that the bot has linked from Spaces of its own, Space by Space."""
-        for space in told.rooms.values():
+        for space in result.rooms.values():
             if space.is_space and space.creator == self._bot:
                 for child, link in space.children.items():
                     if link.linked and link.sender == self._bot:
                         yield child
 
-    async def _answers(self, *sources: Source) -> AsyncIterator[Told]:
+    async def _answers(self, *sources: Source) -> AsyncIterator[SlidingSyncResult]:
         """The answers to all that the sources ask, the first source first; two are under way."""
-        under_way: deque[asyncio.Task[Told]] = deque()
+        under_way: deque[asyncio.Task[SlidingSyncResult]] = deque()
         try:
             while True:
                 for source in sources:
@@ -155,9 +155,9 @@ class SlidingLook:
                         under_way.append(asyncio.create_task(question))
                 if not under_way:
                     return
-                told = await under_way[0]
+                result = await under_way[0]
                 under_way.popleft()
-                yield told
+                yield result
         finally:
             for task in under_way:
                 task.cancel()
@@ -165,23 +165,23 @@ class SlidingLook:
 
     async def ask(
         self, body: dict[str, Any], *, pos: str | None = None, reader: Reader | None = None
-    ) -> Told:
+    ) -> SlidingSyncResult:
         """Ask one question; `reader` is what makes something of the answer, in a thread."""
         started = time.monotonic()
-        told = await self._homeserver.sliding_sync(body, pos=pos, read=reader or self._read)
+        result = await self._homeserver.sliding_sync(body, pos=pos, read=reader or self._read)
         took = time.monotonic() - started
-        if told.events:
-            fitting = EVENTS_AT_ONCE * told.entries // told.events
-            in_time = max(int(SECONDS_AT_ONCE * told.entries / max(took, 0.001)), FIRST)
+        if result.events:
+            fitting = EVENTS_AT_ONCE * result.entries // result.events
+            in_time = max(int(SECONDS_AT_ONCE * result.entries / max(took, 0.001)), FIRST)
             self.at_once = min(max(min(fitting, in_time), AT_LEAST), AT_MOST)
         if self._rest:
             await asyncio.sleep(min(self._rest * took, REST_AT_MOST))
-        return told
+        return result
 
-    def _take(self, told: Told) -> None:
-        self._found.add(told.rooms, looked_at=len(told.rooms))
+    def _take(self, result: SlidingSyncResult) -> None:
+        self._found.add(result.rooms, rescanned=len(result.rooms))
 
-    def _read(self, answer: Answer) -> Told:
+    def _read(self, answer: Answer) -> SlidingSyncResult:
         """What an answer says; called in a thread."""
         rooms: dict[RoomID, Room] = {}
         incomplete: dict[RoomID, Room] = {}
@@ -197,16 +197,18 @@ class SlidingLook:
             events += len(state or ())
             if room_id not in self._found.joined or state is None:
                 continue
-            room = read_room(room_id, state, bot=self._bot, shared=self._found.shared)
+            room = read_room(room_id, state, bot=self._bot, interner=self._found.interner)
             if not isinstance(room, Room):
                 continue
-            if room.mirror is None or room.membership(self._bot) == "join":
+            if room.cached_state is None or room.membership(self._bot) == "join":
                 rooms[room_id] = room
             elif not room.members:
                 incomplete[room_id] = room
-        return Told(rooms, incomplete, invites, events, entries, _lengths(answer), _pos(answer))
+        return SlidingSyncResult(
+            rooms, incomplete, invites, events, entries, _lengths(answer), _pos(answer)
+        )
 
-    def _read_members(self, incomplete: dict[RoomID, Room], answer: Answer) -> Told:
+    def _read_members(self, incomplete: dict[RoomID, Room], answer: Answer) -> SlidingSyncResult:
         """What an answer says about the members of these rooms; called in a thread."""
         rooms: dict[RoomID, Room] = {}
         entries = events = 0
@@ -214,16 +216,16 @@ class SlidingLook:
             state = _state(entry) or []
             entries, events = entries + 1, events + len(state)
             if room_id in incomplete:
-                room = add_members(incomplete[room_id], state, shared=self._found.shared)
+                room = add_members(incomplete[room_id], state, interner=self._found.interner)
                 if room.membership(self._bot) == "join":
                     rooms[room_id] = room
-        return Told(rooms, {}, [], events, entries, {}, None)
+        return SlidingSyncResult(rooms, {}, [], events, entries, {}, None)
 
 
 class _Windows:
     """Lists, window after window; the last answer tells how long they are."""
 
-    def __init__(self, look: SlidingLook, lists: Lists) -> None:
+    def __init__(self, look: SlidingScan, lists: Lists) -> None:
         self._look = look
         self._lists = lists
         self._connection = f"homeroom-{uuid4()}"
@@ -231,14 +233,14 @@ class _Windows:
         self._start, self._length = 0, 1
         self._is_under_way = False
 
-    def next(self) -> Coroutine[Any, Any, Told] | None:
+    def next(self) -> Coroutine[Any, Any, SlidingSyncResult] | None:
         """The question for the next window; None: there is none, or not yet."""
         if self._is_under_way or self._start >= self._length:
             return None
         self._is_under_way = True
         return self._ask(self._start + self._look.at_once)
 
-    async def _ask(self, end: int) -> Told:
+    async def _ask(self, end: int) -> SlidingSyncResult:
         lists = {
             name: {
                 "ranges": [[self._start, end - 1]],
@@ -248,16 +250,16 @@ class _Windows:
             }
             for name, (state, filters) in self._lists.items()
         }
-        told = await self._look.ask({"conn_id": self._connection, "lists": lists}, pos=self._pos)
-        counts = [told.lengths.get(name) for name in self._lists]
+        result = await self._look.ask({"conn_id": self._connection, "lists": lists}, pos=self._pos)
+        counts = [result.lengths.get(name) for name in self._lists]
         if None in counts:
             raise Unavailable("sliding sync: the answer has no count of rooms")
-        self._pos, self._start = told.pos, end
+        self._pos, self._start = result.pos, end
         self._length = max(filter(None, counts), default=0)
-        if self._start < self._length and not told.entries:
+        if self._start < self._length and not result.entries:
             raise Unavailable("sliding sync: the lists end before their end")
         self._is_under_way = False
-        return told
+        return result
 
 
 class _Names:
@@ -265,7 +267,7 @@ class _Names:
 
     def __init__(
         self,
-        look: SlidingLook,
+        look: SlidingScan,
         state: list[list[str]],
         room_ids: Iterable[RoomID] = (),
         *,
@@ -284,7 +286,7 @@ class _Names:
                 self._named.add(room_id)
                 self._waiting.append(room_id)
 
-    def next(self) -> Coroutine[Any, Any, Told] | None:
+    def next(self) -> Coroutine[Any, Any, SlidingSyncResult] | None:
         """The question for as many of them as fit into one; None: nobody is left."""
         if not self._waiting:
             return None

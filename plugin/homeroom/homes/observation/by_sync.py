@@ -19,7 +19,7 @@ from mautrix.types import RoomID
 
 from ...domain.homes.room_state import (
     TYPES_WITHOUT_MEMBERS,
-    Shared,
+    Interner,
     add_members,
     read_invite,
     read_room,
@@ -34,7 +34,7 @@ AT_ONCE: Final = 50
 
 
 async def read_rooms(
-    homeserver: Homeserver, room_ids: Iterable[RoomID], *, shared: Shared
+    homeserver: Homeserver, room_ids: Iterable[RoomID], *, interner: Interner
 ) -> dict[RoomID, Room]:
     """Read what can be read of these rooms; the others are left out.
 
@@ -46,14 +46,14 @@ async def read_rooms(
         states = await _state(homeserver, batch, TYPES_WITHOUT_MEMBERS)
         await asyncio.gather(*(_add_create(homeserver, *state) for state in states.items()))
         for room_id, events in states.items():
-            room = read_room(room_id, events, bot=homeserver.bot, shared=shared)
+            room = read_room(room_id, events, bot=homeserver.bot, interner=interner)
             if isinstance(room, Room):
                 found[room_id] = room
-        ours = sorted(room_id for room_id, room in found.items() if room.mirror is not None)
+        ours = sorted(room_id for room_id, room in found.items() if room.cached_state is not None)
         members = await _state(homeserver, ours, ["m.room.member"]) if ours else {}
-        rooms |= {room_id: room for room_id, room in found.items() if room.mirror is None}
+        rooms |= {room_id: room for room_id, room in found.items() if room.cached_state is None}
         for room_id in ours:
-            complete = add_members(found[room_id], members.get(room_id, ()), shared=shared)
+            complete = add_members(found[room_id], members.get(room_id, ()), interner=interner)
             if complete.membership(homeserver.bot) == "join":
                 rooms[room_id] = complete
     return rooms

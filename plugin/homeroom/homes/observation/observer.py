@@ -14,14 +14,14 @@ from ...matrix.errors import HomeserverError
 from ...matrix.homeserver import Homeserver
 from . import by_sync
 from .by_room_state import RoomByRoom
-from .by_sliding_sync import SlidingLook
+from .by_sliding_sync import SlidingScan
 from .partial_topology import Found
 from .progress import OnProgress
 
 MANY: Final = 20
 """Rooms from which on sliding sync is the faster way to look at some, too."""
 
-Way = Callable[[SlidingLook, Sequence[RoomID]], Awaitable[None]]
+Way = Callable[[SlidingScan, Sequence[RoomID]], Awaitable[None]]
 
 
 class Observer:
@@ -51,7 +51,7 @@ class Observer:
         found = Found.nothing(joined, on_progress=on_progress)
         invites: list[Invite] | None = None
         if await self._homeserver.supports_sliding_sync():
-            sliding = SlidingLook(self._homeserver, found, rest=rest)
+            sliding = SlidingScan(self._homeserver, found, rest=rest)
             try:
                 invites = await sliding.everywhere(likely=likely)
             except HomeserverError as e:
@@ -74,34 +74,32 @@ class Observer:
         """
         if await self._homeserver.supports_sliding_sync():
             try:
-                return await SlidingLook(self._homeserver, Found.nothing()).invites()
+                return await SlidingScan(self._homeserver, Found.nothing()).invites()
             except HomeserverError as e:
                 self._log.debug("Sliding sync failed, asking /sync for invites: %s", e)
         return await by_sync.pending_invites(self._homeserver)
 
     async def look_gently(self) -> Topology:
         """Look at every joined room with GET requests only, room by room; no invites."""
-        return await self._look_at_some(await self._homeserver.joined_rooms())
+        return await self._scan_some(await self._homeserver.joined_rooms())
 
     async def look_at(self, room_ids: Iterable[RoomID]) -> Topology:
         """Look at these rooms only, and whether the bot is in them."""
         wanted = frozenset(room_ids) & await self._homeserver.joined_rooms()
-        return await self._look_at_some(wanted, first=SlidingLook.at)
+        return await self._scan_some(wanted, first=SlidingScan.at)
 
     async def look_beyond(self, known: frozenset[RoomID]) -> Topology:
         """Look at the joined rooms that are not among the known ones."""
         wanted = await self._homeserver.joined_rooms() - known
-        return await self._look_at_some(wanted, first=SlidingLook.at_strange)
+        return await self._scan_some(wanted, first=SlidingScan.read_unclassified)
 
-    async def _look_at_some(
-        self, wanted: frozenset[RoomID], *, first: Way | None = None
-    ) -> Topology:
+    async def _scan_some(self, wanted: frozenset[RoomID], *, first: Way | None = None) -> Topology:
         """Look at rooms that are joined; if they are many, first in the fast way."""
         found = Found.nothing(wanted)
         if first is not None and len(wanted) >= MANY:
             try:
                 if await self._homeserver.supports_sliding_sync():
-                    await first(SlidingLook(self._homeserver, found), sorted(wanted))
+                    await first(SlidingScan(self._homeserver, found), sorted(wanted))
             except HomeserverError as e:
                 self._log.debug("Sliding sync failed, reading room by room instead: %s", e)
         await self._read_the_rest(found)
@@ -112,7 +110,7 @@ class Observer:
         one_by_one = RoomByRoom(self._homeserver, found)
         await one_by_one.at(found.left)
         more = await by_sync.read_rooms(
-            self._homeserver, one_by_one.not_this_way, shared=found.shared
+            self._homeserver, one_by_one.not_this_way, interner=found.interner
         )
         found.rooms.update(more)  # they were counted when they could not be read
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mautrix.types import RoomID
 
-from ...domain.homes.room_state import Shared
+from ...domain.homes.room_state import Interner
 from ...domain.homes.topology import Room, Unreadable
 from .progress import Counting, OnProgress
 
@@ -20,7 +20,7 @@ class Found:
     """The rooms that count; whatever else is told is passed over."""
     counting: Counting
     rooms: dict[RoomID, Room | Unreadable] = field(default_factory=dict)
-    shared: Shared = field(default_factory=Shared)
+    interner: Interner = field(default_factory=Interner)
 
     @classmethod
     def nothing(
@@ -38,7 +38,7 @@ class Found:
         """Whether the room is one of them; to be asked of one room after the other."""
         return room_id in self.joined and room_id not in self.rooms
 
-    def add(self, rooms: Mapping[RoomID, Room | Unreadable], *, looked_at: int) -> None:
+    def add(self, rooms: Mapping[RoomID, Room | Unreadable], *, rescanned: int) -> None:
         """These rooms were found by looking at so many."""
         self.rooms.update(rooms)
-        self.counting.add(looked_at)
+        self.counting.add(rescanned)
