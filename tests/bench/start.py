@@ -190,7 +190,9 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
     is_open = asyncio.Event()
 
     def look() -> None:
-        if notes.failure is not None or getattr(plugin, "opened_at", None) is not None:
+        if notes.failure is not None or (
+            plugin.app is not None and plugin.app.startup.opened_at is not None
+        ):
             is_open.set()
 
     explain = None if options.explain is None else options.explain / 1000
@@ -205,7 +207,8 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
         if notes.failure is not None:
             raise RuntimeError(notes.failure)
         # Now, because what verifies it in the background is a reconcile as well.
-        past = plugin.reconciler.past[0] if plugin.reconciler.past else None
+        assert plugin.app is not None
+        past = next(iter(plugin.app.reconciler.past), None)
         await starting
         lingered = None
         if options.linger:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +20,21 @@ from mautrix.types import UserID
 from homeroom.matrix.early_keys import _listen, take_early_keys, take_keys
 
 KEYS = {"to_device": {"events": [{}]}, "device_lists": {}, "device_one_time_keys_count": {}}
+
+
+AS_MAUBOT_DOES = """
+from types import SimpleNamespace
+from maubot.client import Client
+
+class Account:
+    crypto = object()
+    def add_event_handler(self, kind, handler):
+        print("listens")
+
+Client.cache = {"@bot:test": SimpleNamespace(client=Account())}
+import homeroom
+"""
+"""It imports the package while its clients begin to sync."""
 
 
 def response(*, is_first: bool) -> dict[str, Any]:
@@ -85,3 +103,15 @@ async def test_whoever_starts_first_listens_alone(client: MaubotMatrixClient) ->
     _listen()
     assert take_early_keys(client) == {}
     assert handlers(client) == 0
+
+
+def test_importing_the_package_is_enough_to_listen() -> None:
+    """Before `start()`; a test in this process would not see an import that was put off."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_MAUBOT_DOES],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout == "listens\n"

@@ -32,6 +32,7 @@ from mautrix.util.async_db import Database
 
 from homeroom import Homeroom
 from homeroom.domain.homes.marker import MARKER_TYPE
+from homeroom.wiring import App
 from tests.fake import FakeHomeserver, Recorded, User
 from tests.fake.events import Json
 from tests.fake.filters import read_filter
@@ -93,6 +94,13 @@ class Bot:
         self.client: MaubotMatrixClient | None = None
         self.webapp = PluginWebApp()
         """What answers at the instance's web address; `tests/plugin/web.py` puts it on the web."""
+
+    @property
+    def app(self) -> App:
+        """What the instance is made of; only while it has settings."""
+        assert self.plugin is not None
+        assert self.plugin.app is not None
+        return self.plugin.app
 
     # The life of the process
 
@@ -166,8 +174,8 @@ class Bot:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if platform := getattr(self.plugin, "platform", None):
-            await platform.close()  # a process that dies leaves no connection open
+        if self.plugin is not None and self.plugin.app is not None:
+            await self.plugin.app.platform.close()  # a process that dies leaves no connection open
         while self._closing:
             await self._closing.pop()()
         self.webapp.clear()
@@ -231,10 +239,10 @@ class Bot:
 
     def _is_busy(self) -> bool:
         names = {task.get_name() for task in self._tasks if not task.done()}
-        catch_up = getattr(self.plugin, "catch_up", None)
+        app = self.plugin and self.plugin.app
         return (
             any(name.startswith("homeroom: ") and name not in SLEEPERS for name in names)
-            or (catch_up is not None and not catch_up._line.empty())
+            or (app is not None and app.feed.waiting > 0)
             or any(
                 request.status is None and not request.fault and not self.is_long_poll(request)
                 for request in self.hs.requests[-50:]

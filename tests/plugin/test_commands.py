@@ -371,7 +371,7 @@ async def test_a_long_look_that_breaks_off_says_so(
             raise StoreError("the disk is full")
 
         assert bot.plugin
-        monkeypatch.setattr(bot.plugin.store, "apply", fail)
+        monkeypatch.setattr(bot.app.store, "apply", fail)
         hs.user("admin").send(room_id, "!reconcile")
         await until("a word", lambda: replies.NO_LOOK in bot.words(room_id))
         said = [c.get("m.new_content", c)["body"] for c in bot.said(room_id)[before:]]

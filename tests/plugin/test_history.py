@@ -10,7 +10,7 @@ import pytest_asyncio
 from mautrix.types import RoomID
 
 from homeroom import replies
-from homeroom.delivery import room_history as history
+from homeroom.delivery import history_memory
 from homeroom.domain.homes.ids import derive_platform_chat_id
 from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.domain.builders import later
@@ -200,7 +200,7 @@ async def test_a_long_room_is_read_no_further_than_needed(
     hs: FakeHomeserver, tmp_path: Path, agent: AgentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anna, bert = hs.user("anna"), hs.user("bert")
-    monkeypatch.setattr(history, "LINES_AT_MOST", 320)
+    monkeypatch.setattr(history_memory, "LINES_AT_MOST", 320)
     async with running(hs, tmp_path, config=config(agent, history_messages=3)) as bot:
         await bot.onboard(anna)
         (chat,) = bot.chats_of(anna)

@@ -334,7 +334,7 @@ async def test_a_database_that_fails_is_told_and_nothing_is_left(
         command = await place.confirm()
         await place.bot.settled()  # a command is marked as handled after its answer is heard
         assert place.bot.plugin is not None
-        store = place.bot.plugin.store
+        store = place.bot.app.store
         mark, failures = store.mark_handled, 2
 
         async def fail_twice(*args: object, **more: object) -> None:

@@ -67,7 +67,7 @@ async def test_nothing_has_changed(hs: FakeHomeserver, tmp_path: Path, unverifie
         await bot.stop()
         (request, *_) = await asked_at_start(bot)
         assert bot.plugin
-        assert bot.plugin.opened_at
+        assert bot.app.startup.opened_at
         assert (request.route, request.query["timeout"]) == ("sync", "0")
         assert bot.tables() == before
         assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")

@@ -212,7 +212,7 @@ async def test_a_token_in_the_address_is_refused_and_not_logged(
             require_armour(answer)
             assert (answer.status, answer.text) == (400, replies.NOT_IN_THE_ADDRESS)
         assert bot.plugin is not None
-        assert TOKEN not in repr(bot.plugin.settings)
+        assert TOKEN not in repr(bot.plugin.settings())
     assert "GET" in caplog.text
     assert TOKEN not in caplog.text
 
@@ -492,7 +492,7 @@ async def test_healthz_has_one_word_for_everything(
         html = (await web.get(token=TOKEN)).text
         assert "<code>limits.homes</code>: found <bdi>0</bdi>" in html
         await bot.configure(CONFIG)
-        await until("an answer", lambda: bot.plugin and bot.plugin.opened_at)
+        await until("an answer", lambda: bot.plugin and bot.app.startup.opened_at)
         assert await health(web) == (200, "ok\n")
 
 
@@ -501,7 +501,7 @@ async def test_the_page_says_why_nothing_goes(hs: FakeHomeserver, tmp_path: Path
     config = f"{CONFIG}\nreconcile: {{start_timeout: 0}}"
     async with page_of(hs, tmp_path, config=config) as (bot, web):
         assert (await web.get("healthz")).text == "reconciling\n"
-        await until("a failure", lambda: bot.plugin and bot.plugin.reconciler.failure)
+        await until("a failure", lambda: bot.plugin and bot.app.reconciler.failure)
         status = await status_of(web)
         assert status["condition"] == "reconciling"
         assert status["homeserver"]["failures"] > 0
@@ -510,7 +510,7 @@ async def test_the_page_says_why_nothing_goes(hs: FakeHomeserver, tmp_path: Path
         html = (await web.get(token=TOKEN)).text
         assert "The last attempt to reconcile failed" in html
         fault.cancel()
-        await until("open doors", lambda: bot.plugin and bot.plugin.opened_at)
+        await until("open doors", lambda: bot.plugin and bot.app.startup.opened_at)
         status = await status_of(web)
         assert (status["condition"], status["reconcile_failure"]) == ("ok", None)
 

@@ -481,7 +481,7 @@ async def test_an_answer_that_a_signal_ends_says_that_it_goes_on(
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
         chat_id = await move_in(bot, anna)
         assert bot.plugin is not None
-        (chat,) = bot.plugin.routes.records.chats.values()
+        (chat,) = bot.app.routes.records.chats.values()
         turn = Turn(
             platform_chat_id=chat.platform_chat_id,
             chat_id=chat.chat_id,
@@ -493,7 +493,7 @@ async def test_an_answer_that_a_signal_ends_says_that_it_goes_on(
         )
         question = Question(room_id=turn.room_id, event_id=turn.event_id)
         # Not in a task of the plugin's: there it would end the event loop, and with it this test.
-        answering = asyncio.ensure_future(_interrupted(bot.plugin.streamer.answer(question, turn)))
+        answering = asyncio.ensure_future(_interrupted(bot.app.streamer.answer(question, turn)))
         speech.say("one")
         await when_shown(bot, chat_id, "one")
         monkeypatch.setattr(LOG, "handlers", [*LOG.handlers, Signal("An edit was left out")])

@@ -143,9 +143,9 @@ async def test_a_message_that_is_redacted_in_line_is_not_given_to_the_platform(
     async with no_turn_left(hs, tmp_path, anna, agent) as bot:
         _, two = bot.chats_of(anna)
         mistake = anna.send(two, "A mistake")
-        await until("it is in line", lambda: bot.plugin.streamer.in_line == 1)
+        await until("it is in line", lambda: bot.app.streamer.in_line == 1)
         anna.redact(two, mistake)
-        await until("it is done", lambda: not bot.plugin.inbox.has(mistake))
+        await until("it is done", lambda: not bot.app.inbox.has(mistake))
         agent.let_go.set()
         anna.send(two, "Better")
         assert await bot.hear(two, 1) == ["re: Better"]
@@ -159,9 +159,9 @@ async def test_a_command_that_is_redacted_in_line_is_not_carried_out(
     async with no_turn_left(hs, tmp_path, anna, agent) as bot:
         one, two = bot.chats_of(anna)
         mistake = anna.send(one, "!chat new Secret")
-        await until("it is in line", lambda: bot.plugin.inbox.has(mistake))
+        await until("it is in line", lambda: bot.app.inbox.has(mistake))
         anna.redact(one, mistake)
-        await until("it is heard", lambda: mistake in bot.plugin.inbox._redacted)
+        await until("it is heard", lambda: mistake in bot.app.inbox._redacted)
         agent.let_go.set()
         assert await bot.hear(one, 1) == ["re: Hello"]
         await bot.settled()

@@ -4,22 +4,23 @@ All problems are found in one go, each naming its key, what was found and what i
 keys and addresses (people put secrets into those, too) are in no `repr`, and no problem quotes
 what was found in their place.
 
-    text       maubot's side: the user's text over base-config.yaml, with nothing lost
-    reading    which key is read as what
-    values     how a value of each kind is checked
-    problems   what is wrong, said without a secret
-    settings   what comes out of it, and what is so when nobody decides
+    text                maubot's side: the user's text over base-config.yaml, with nothing lost
+    reading          which key is read as what
+    values            how a value of each kind is checked
+    problems        what is wrong, said without a secret
+    settings        what comes out of it, and what is so when nobody decides
+    live_settings   which of them are in force
 """
 
+from .live_settings import LiveSettings
 from .problems import ConfigError, NotInForce, Problem
-from .reading import read_admins, read_settings, read_status_token
+from .reading import read_settings
 from .settings import (
     RESTART_KEYS,
     OpenAISettings,
     PlatformSettings,
     Settings,
     WebhookSettings,
-    awaits_restart,
 )
 from .text import Config
 
@@ -27,14 +28,12 @@ __all__ = [
     "RESTART_KEYS",
     "Config",
     "ConfigError",
+    "LiveSettings",
     "NotInForce",
     "OpenAISettings",
     "PlatformSettings",
     "Problem",
     "Settings",
     "WebhookSettings",
-    "awaits_restart",
-    "read_admins",
     "read_settings",
-    "read_status_token",
 ]

@@ -44,8 +44,8 @@ from ..runtime.backoff import waits
 from ..runtime.clock import now
 from ..runtime.tasks import Background
 from ..storage import StoreError
+from .history_memory import HistoryMemory
 from .inbox import Inbox
-from .room_history import RoomHistory
 from .sync_feed import SyncFeed
 from .welcomes import Welcomes
 
@@ -112,7 +112,7 @@ class EventDispatcher:
         *,
         bot: UserID,
         inbox: Inbox,
-        history: RoomHistory,
+        history: HistoryMemory,
         welcomes: Welcomes,
         provisioner: Provisioner,
         reconciler: Reconciler,

@@ -78,6 +78,7 @@ class Homeserver:
     Args:
         client: maubot's client; address, token, crypto and state store are its own.
         concurrency: how many requests may be under way at once, besides joins and messages.
+        on_sent: told of every message; None: nobody wants to know.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class Homeserver:
         *,
         log: TraceLogger,
         concurrency: int,
+        on_sent: OnSent | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.bot: UserID = client.mxid
         self.health = Health()
-        self.on_sent: OnSent | None = None
+        self._on_sent = on_sent
         slots = asyncio.Semaphore(concurrency)
 
         def api(budget: RetryBudget, slots: asyncio.Semaphore = slots) -> PatientAPI:
@@ -417,9 +419,9 @@ class Homeserver:
         event_id: EventID | None,
         content: MessageEventContent | dict[str, Any],
     ) -> None:
-        if self.on_sent is not None:
+        if self._on_sent is not None:
             raw = content if isinstance(content, dict) else content.serialize()
-            self.on_sent(room_id, event_id, cast("dict[str, Any]", raw))
+            self._on_sent(room_id, event_id, cast("dict[str, Any]", raw))
 
     async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
         """Show the bot as typing for a while; 0 stops it."""

@@ -72,9 +72,23 @@ class Startup:
         self._streamer = streamer
         self._settings = settings
         self._log = log
+        self._opened_at: int | None = None
+
+    @property
+    def opened_at(self) -> int | None:
+        """When what was said meanwhile was taken in, and news began to be; None: not yet.
+
+        In milliseconds since 1970.
+        """
+        return self._opened_at
 
     async def run(self) -> Started:
         """Go on until it is known what there is and what was said meanwhile is taken in."""
+        started = await self._run()
+        self._opened_at = now()
+        return started
+
+    async def _run(self) -> Started:
         early = EarlyResponses()
         self._register(early)
         resumed = await self._resume()

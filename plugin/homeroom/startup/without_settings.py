@@ -6,6 +6,7 @@ Registered in place of the real handlers when the settings cannot be used.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from maubot.handlers import event
@@ -20,45 +21,36 @@ from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
 
 
+@dataclass(frozen=True, kw_only=True)
 class WithoutSettings:
-    """Answers `!reconcile` of these administrators with what is wrong, nobody else."""
+    """Answers `!reconcile` of these administrators with what is wrong, nobody else.
 
-    def __init__(
-        self,
-        *,
-        bot: UserID,
-        speaker: Speaker,
-        admins: Callable[[], Collection[UserID]],
-        explanation: Callable[[], str],
-        background: Background,
-        log: TraceLogger,
-    ) -> None:
-        self._bot = bot
-        self._speaker = speaker
-        self._admins = admins
-        self._explanation = explanation
-        self._background = background
-        self._log = log
-        self._is_closed = False
+    Args:
+        is_idle: whether there are still no settings; the handlers stay until the instance stops.
+    """
 
-    def close(self) -> None:
-        """Say nothing more. The handlers themselves go when the instance stops."""
-        self._is_closed = True
+    bot: UserID
+    speaker: Speaker
+    is_idle: Callable[[], bool]
+    admins: Callable[[], Collection[UserID]]
+    explanation: Callable[[], str]
+    background: Background
+    log: TraceLogger
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
-        if self._is_closed:
+        if not self.is_idle():
             return
-        for news in read_response(data.get("data"), bot=self._bot):
+        for news in read_response(data.get("data"), bot=self.bot):
             if (
                 isinstance(news, Message)
-                and news.sender in self._admins()
+                and news.sender in self.admins()
                 and isinstance(parse_command(news.text), Reconcile)
             ):
-                self._background.start(self._explain(news, self._explanation()), name="explaining")
+                self.background.start(self._explain(news, self.explanation()), name="explaining")
 
     async def _explain(self, message: Message, explanation: str) -> None:
         try:
-            await self._speaker.notice(message.room_id, explanation, about=message.event_id)
+            await self.speaker.notice(message.room_id, explanation, about=message.event_id)
         except HomeserverError as e:
-            self._log.warning("Could not answer %s: %s", message.event_id, e)
+            self.log.warning("Could not answer %s: %s", message.event_id, e)

@@ -1,0 +1,367 @@
+"""Builds everything that runs, once, from the bottom up, and gives each part what it uses.
+
+    build_base         what speaks to the homeserver and to the database
+    build_homes        what knows, repairs and makes homes
+    build_commands     what people ask for by a command
+    build_delivery     a message's way: in, to the agent, and back
+    build              all of it, and what starts it and keeps it up
+
+Nothing is set afterwards: a part is whole when it is made, and needs only parts below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maubot.matrix import MaubotMatrixClient
+from mautrix.util.async_db import Database
+from mautrix.util.logging import TraceLogger
+
+from .commands.dispatch import Commands
+from .commands.reset import Resetter
+from .config import LiveSettings
+from .delivery.answer_stream import Streamer
+from .delivery.decryption import Decryption
+from .delivery.dispatcher import EventDispatcher
+from .delivery.history_memory import HistoryMemory
+from .delivery.inbox import Inbox
+from .delivery.message_handler import MessageHandler
+from .delivery.room_history import RoomHistory
+from .delivery.sync_feed import SyncFeed
+from .delivery.welcomes import Welcomes
+from .domain.homes.checkpoint import Origin
+from .homes.checkpoint_state import CheckpointState
+from .homes.mautrix_state import MautrixState
+from .homes.observation import Observer
+from .homes.owner_locks import OwnerLocks
+from .homes.provisioner import Provisioner
+from .homes.reconciler import Reconciler
+from .homes.repairer import Repairer
+from .homes.routes import Routes
+from .matrix.encryption import Encryption
+from .matrix.homeserver import Homeserver
+from .matrix.messages import Speaker
+from .matrix.typing_notice import TypingNotice
+from .platforms.configured import ChosenPlatform
+from .runtime.clock import now
+from .runtime.tasks import Background
+from .startup.maintenance import Maintenance
+from .startup.resume import Resumption
+from .startup.start import Startup
+from .status_page import Snapshot, take
+from .storage import UPGRADES, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What maubot gives to one instance, and what lives as long as it.
+
+    `register` has maubot call the handlers of an object.
+    """
+
+    client: MaubotMatrixClient
+    database: Database
+    version: str
+    register: Callable[[object], None]
+    settings: LiveSettings
+    encryption: Encryption
+    background: Background
+    log: TraceLogger
+
+    def origin(self) -> Origin:
+        """What a checkpoint depends on besides the rows."""
+        return Origin(
+            bot=self.client.mxid,
+            homeserver=str(self.client.api.base_url),
+            version=self.version,
+            schema=len(UPGRADES.upgrades),
+            adopt_unmarked=self.settings().adopt_unmarked,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """Everything that has to be started, stopped or shown."""
+
+    homeserver: Homeserver
+    store: Store
+    routes: Routes
+    reconciler: Reconciler
+    platform: ChosenPlatform
+    streamer: Streamer
+    inbox: Inbox
+    feed: SyncFeed
+    startup: Startup
+    maintenance: Maintenance
+
+    async def snapshot(self, *, version: str) -> Snapshot:
+        """What the status page shows."""
+        return await take(
+            bot=self.homeserver.bot,
+            version=version,
+            now=now(),
+            opened_at=self.startup.opened_at,
+            homeserver=self.homeserver,
+            routes=self.routes,
+            reconciler=self.reconciler,
+            inbox=self.inbox,
+            streamer=self.streamer,
+            catch_up=self.feed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    homeserver: Homeserver
+    speaker: Speaker
+    store: Store
+    history: HistoryMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Homes:
+    routes: Routes
+    checkpoint_state: CheckpointState
+    observer: Observer
+    reconciler: Reconciler
+    repairer: Repairer
+    provisioner: Provisioner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryParts:
+    platform: ChosenPlatform
+    streamer: Streamer
+    inbox: Inbox
+    dispatcher: EventDispatcher
+    feed: SyncFeed
+
+
+def build(instance: Instance) -> App:
+    """Build it with the settings that are in force."""
+    base = build_base(instance)
+    homes = build_homes(instance, base=base)
+    commands = build_commands(instance, base=base, homes=homes)
+    delivery = build_delivery(instance, base=base, homes=homes, commands=commands)
+    startup = Startup(
+        bot=instance.client.mxid,
+        register=instance.register,
+        encryption=instance.encryption,
+        store=base.store,
+        resumption=Resumption(
+            homeserver=base.homeserver,
+            store=base.store,
+            reconciler=homes.reconciler,
+            origin=instance.origin,
+            log=instance.log,
+        ),
+        reconciler=homes.reconciler,
+        feed=delivery.feed,
+        streamer=delivery.streamer,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    maintenance = Maintenance(
+        observer=homes.observer,
+        reconciler=homes.reconciler,
+        repairer=homes.repairer,
+        routes=homes.routes,
+        checkpoint_state=homes.checkpoint_state,
+        inbox=delivery.inbox,
+        feed=delivery.feed,
+        dispatcher=delivery.dispatcher,
+        streamer=delivery.streamer,
+        background=instance.background,
+        log=instance.log,
+    )
+    return App(
+        homeserver=base.homeserver,
+        store=base.store,
+        routes=homes.routes,
+        reconciler=homes.reconciler,
+        platform=delivery.platform,
+        streamer=delivery.streamer,
+        inbox=delivery.inbox,
+        feed=delivery.feed,
+        startup=startup,
+        maintenance=maintenance,
+    )
+
+
+def build_base(instance: Instance) -> Base:
+    """Build what speaks to the homeserver and to the database."""
+    history = HistoryMemory(bot=instance.client.mxid)
+    homeserver = Homeserver(
+        instance.client,
+        log=instance.log,
+        concurrency=instance.settings().concurrency,
+        on_sent=history.on_sent,
+    )
+    return Base(
+        homeserver=homeserver,
+        speaker=Speaker(homeserver),
+        store=Store(instance.database, now=now),
+        history=history,
+    )
+
+
+def build_homes(instance: Instance, *, base: Base) -> Homes:
+    """Build what knows, repairs and makes homes."""
+    routes, locks = Routes(), OwnerLocks()
+    checkpoint_state = CheckpointState(routes=routes, origin=instance.origin)
+    observer = Observer(base.homeserver, log=instance.log)
+    reconciler = Reconciler(
+        observer=observer,
+        store=base.store,
+        mautrix_state=MautrixState(instance.client.state_store, log=instance.log),
+        routes=routes,
+        checkpoint_state=checkpoint_state,
+        adopt_unmarked=lambda: instance.settings().adopt_unmarked,
+        log=instance.log,
+    )
+    repairer = Repairer(
+        homeserver=base.homeserver,
+        reconciler=reconciler,
+        routes=routes,
+        checkpoint_state=checkpoint_state,
+        locks=locks,
+        log=instance.log,
+    )
+    provisioner = Provisioner(
+        homeserver=base.homeserver,
+        reconciler=reconciler,
+        repairer=repairer,
+        routes=routes,
+        store=base.store,
+        speaker=base.speaker,
+        locks=locks,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    return Homes(
+        routes=routes,
+        checkpoint_state=checkpoint_state,
+        observer=observer,
+        reconciler=reconciler,
+        repairer=repairer,
+        provisioner=provisioner,
+    )
+
+
+def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
+    """Build what people ask for by a command."""
+    resetter = Resetter(
+        homeserver=base.homeserver,
+        observer=homes.observer,
+        store=base.store,
+        reconciler=homes.reconciler,
+        speaker=base.speaker,
+        background=instance.background,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    return Commands(
+        homeserver=base.homeserver,
+        provisioner=homes.provisioner,
+        reconciler=homes.reconciler,
+        repairer=homes.repairer,
+        routes=homes.routes,
+        speaker=base.speaker,
+        background=instance.background,
+        settings=instance.settings,
+        not_in_force=lambda: instance.settings.not_in_force,
+        resetter=resetter,
+        log=instance.log,
+    )
+
+
+def build_delivery(
+    instance: Instance, *, base: Base, homes: Homes, commands: Commands
+) -> DeliveryParts:
+    """Build a message's way: in, to the agent, and back."""
+    platform = ChosenPlatform(
+        settings=instance.settings,
+        history=RoomHistory(
+            homeserver=base.homeserver,
+            memory=base.history,
+            routes=homes.routes,
+            decrypt=instance.encryption.decrypt,
+            settings=instance.settings,
+            log=instance.log,
+        ),
+        log=instance.log,
+    )
+    streamer = Streamer(
+        homeserver=base.homeserver,
+        platform=platform,
+        speaker=base.speaker,
+        typing=TypingNotice(homeserver=base.homeserver, background=instance.background),
+        store=base.store,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    handler = MessageHandler(
+        streamer=streamer,
+        store=base.store,
+        routes=homes.routes,
+        provisioner=homes.provisioner,
+        commands=commands,
+        speaker=base.speaker,
+        background=instance.background,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    decryption = Decryption(
+        bot=instance.client.mxid,
+        encryption=instance.encryption,
+        store=base.store,
+        routes=homes.routes,
+        provisioner=homes.provisioner,
+        speaker=base.speaker,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    inbox = Inbox(
+        bot=instance.client.mxid,
+        handle=handler.handle,
+        turn_away=handler.turn_away,
+        open_=decryption.open,
+        withdraw=handler.withdraw,
+        checkpoint=lambda: homes.checkpoint_state.checkpoint,
+        store=base.store,
+        background=instance.background,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    dispatcher = EventDispatcher(
+        bot=instance.client.mxid,
+        inbox=inbox,
+        history=base.history,
+        welcomes=Welcomes(
+            provisioner=homes.provisioner,
+            inbox=inbox,
+            store=base.store,
+            background=instance.background,
+            log=instance.log,
+        ),
+        provisioner=homes.provisioner,
+        reconciler=homes.reconciler,
+        repairer=homes.repairer,
+        routes=homes.routes,
+        background=instance.background,
+        settings=instance.settings,
+        log=instance.log,
+    )
+    feed = SyncFeed(
+        homeserver=base.homeserver,
+        encryption=instance.encryption,
+        routes=homes.routes,
+        checkpoint_state=homes.checkpoint_state,
+        take_in=dispatcher.take_in,
+        found_open=streamer.remember,
+        log=instance.log,
+    )
+    return DeliveryParts(
+        platform=platform, streamer=streamer, inbox=inbox, dispatcher=dispatcher, feed=feed
+    )
