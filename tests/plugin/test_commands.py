@@ -15,7 +15,7 @@ from tests.fake import FakeHomeserver, Hang, Match, Respond
 from tests.plugin.harness import Bot, running, until
 
 ADMIN = 'admins: ["@admin:fake.test"]'
-CHAT_USAGE = "Usage: `!chat new [name] | list | rename NAME | clear | archive | unarchive | help`"
+MORE = "`!help` shows more."
 
 
 def url(room_id: str) -> str:
@@ -26,25 +26,44 @@ def without_seconds(report: str) -> str:
     return re.sub(r"in [\d.]+ s", "in … s", report)
 
 
-@pytest.mark.parametrize("text", ["!chat help", "!chat", "  !chat   help  "])
+@pytest.mark.parametrize("text", ["!chat help", "  !chat  ", "!help", "! Help", "/help"])
 async def test_help(hs: FakeHomeserver, tmp_path: Path, text: str) -> None:
     anna = hs.user("anna")
     async with running(hs, tmp_path) as bot:
         await bot.onboard(anna)
         reply = await bot.ask(anna, bot.chats_of(anna)[0], text)
         assert reply.startswith("**What you can do here**")
-        assert reply.endswith(CHAT_USAGE)
+        assert reply.endswith("it is about the chat you write in.")
         assert bot.said(bot.chats_of(anna)[0])[0]["msgtype"] == "m.notice"
 
 
 @pytest.mark.parametrize(
     ("text", "reply"),
     [
-        ("!chat foo", f"there is no “!chat foo”. {CHAT_USAGE}"),
-        ("!chat list all", f"“!chat list” takes nothing after it. {CHAT_USAGE}"),
-        ("!chat rename", f"the new name is missing. {CHAT_USAGE}"),
-        (f"!chat new {'x' * 101}", f"that name has 101 characters, at most 100 fit. {CHAT_USAGE}"),
-        ("!chat **foo**", f"there is no “!chat **foo**”. {CHAT_USAGE}"),
+        ("!chat xyzzy", "There is no “!chat xyzzy”. `!help` shows what I can do."),
+        ("!chat nwe", f"There is no “!chat nwe”. Did you mean `!chat new`? {MORE}"),
+        ("!hepl", f"I do not know “!hepl”. Did you mean `!help`? {MORE}"),
+        (
+            "!chat list all",
+            f"“!chat list” takes nothing after it. Did you mean `!chat list`? {MORE}",
+        ),
+        (
+            "!chat clear now",
+            (
+                "“!chat clear” takes only a chat's number, like C3, after it."
+                f" Did you mean `!chat clear`? {MORE}"
+            ),
+        ),
+        (
+            "!chat rename",
+            f"The new name is missing. Did you mean `!chat rename NAME`? {MORE}",
+        ),
+        (
+            f"!chat new {'x' * 101}",
+            "That name has 101 characters, and at most 100 fit. `!help` shows what I can do.",
+        ),
+        ("!chat **foo**", "There is no “!chat **foo**”. `!help` shows what I can do."),
+        ("!chat archive C9", "You have no chat C9. `!chat list` shows yours."),
     ],
 )
 async def test_what_is_not_understood_is_explained(
@@ -56,6 +75,31 @@ async def test_what_is_not_understood_is_explained(
         before, rooms = bot.tables(), set(hs.rooms)
         assert await bot.ask(anna, bot.chats_of(anna)[0], text) == reply
         assert (bot.tables(), set(hs.rooms)) == (before, rooms)
+
+
+async def test_a_chat_is_named_by_its_number_from_anywhere_in_the_home(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        await bot.ask(anna, first, "!chat new Trip")
+        second = bot.chats_of(anna)[1]
+        assert await bot.ask(anna, first, "!chat rename c2 Rome") == replies.renamed("Rome")
+        assert hs.room(second).state["m.room.name", ""] == {"name": "Rome"}
+        assert await bot.ask(anna, first, "!chat archive C2") == replies.ARCHIVED_NOW
+        assert [row["status"] for row in bot.tables()["chats"]] == ["active", "archived"]
+        assert (await bot.ask(anna, first, "!chat info C2")).startswith("**Rome** (C2)")
+
+
+async def test_words_that_are_not_ours_are_the_agents(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        for text in ("!weather in Rome", "!help me with this", "/usr/bin"):
+            assert await bot.ask(anna, chat_id, text) == bot.echo(chat_id, text)
 
 
 async def test_a_new_chat(hs: FakeHomeserver, tmp_path: Path) -> None:
@@ -274,7 +318,7 @@ async def test_a_report_without_changes(hs: FakeHomeserver, tmp_path: Path) -> N
             f"**Dry run, nothing was changed**: {rooms} rooms in … s.\n\nRows: no changes."
         )
         assert await bot.ask(admin, room_id, "!reconcile now") == (
-            "“now” is not understood. Usage: `!reconcile [--dry-run]`"
+            f"“!reconcile” does not know “now”. Did you mean `!reconcile --dry-run`? {MORE}"
         )
 
 

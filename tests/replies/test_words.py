@@ -11,11 +11,13 @@ from mautrix.types import RoomID, UserID
 from homeroom import replies
 from homeroom.domain.commands import (
     ChatArchive,
-    ChatHelp,
+    ChatClear,
+    ChatInfo,
     ChatList,
     ChatNew,
     ChatRename,
     Command,
+    Help,
     Misused,
     Reconcile,
     ResetHelp,
@@ -30,13 +32,13 @@ from homeroom.matrix.message_text import split
 from homeroom.replies.markdown import code, plain
 
 PARSED: list[tuple[str, Command | None]] = [
-    ("!chat", ChatHelp()),
-    ("!chat help", ChatHelp()),
+    ("!chat", Help()),
+    ("!chat help", Help()),
     ("  !chat   list  ", ChatList()),
     ("!chat new", ChatNew(None)),
     ("!chat new A  B\tC", ChatNew("A B C")),
     ("!chat new " + "x" * 100, ChatNew("x" * 100)),
-    ("!chat rename R", ChatRename("R")),
+    ("!chat rename R", ChatRename(name="R")),
     ("!chat archive", ChatArchive(archive=True)),
     ("!chat unarchive", ChatArchive(archive=False)),
     ("!reconcile", Reconcile(dry_run=False)),
@@ -54,11 +56,29 @@ PARSED: list[tuple[str, Command | None]] = [
         "!reset leave-forget --dry-run --scope managed",
         ResetLeave(scope=Scope.MANAGED, dry_run=True, code=None),
     ),
+    ("!help", Help()),
+    ("!Chat list", ChatList()),
+    ("! chat list", ChatList()),
+    ("/chat list", ChatList()),
+    ("!CHAT NEW Trip", ChatNew("Trip")),
+    ("!chat rename c3 Trip home", ChatRename(name="Trip home", chat_id=ChatID("C3"))),
+    ("!chat rename C3PO", ChatRename(name="C3PO")),
+    ("!chat clear C12", ChatClear(chat_id=ChatID("C12"))),
+    ("!chat archive c2", ChatArchive(archive=True, chat_id=ChatID("C2"))),
+    ("!chat info", ChatInfo()),
+    ("!Reconcile --Dry-Run", Reconcile(dry_run=True)),
     ("", None),
     ("chat", None),
-    ("!chats list", None),
-    ("!Chat list", None),
+    ("!", None),
+    ("!!chat", None),
+    ("!weather Rome", None),
+    ("! weather", None),
+    ("!help me with this letter", None),
     ("!resetting", None),
+    ("/reset local", None),
+    ("/ chat list", None),
+    ("/chatter", None),
+    ("!chat_list", None),
     ("> !chat list", None),
     ("say !chat list", None),
 ]
@@ -68,7 +88,10 @@ MISUSED = [
     "!chat list all",
     "!chat help me",
     "!chat foo",
-    "!chat NEW",
+    "!chat rename C3",
+    "!chat list C3",
+    "!chat clear C3 now",
+    "!chat clear C0",
     "!chat new " + "x" * 101,
     "!reconcile --dryrun",
     "!reconcile --dry-run --dry-run",
@@ -97,6 +120,26 @@ def test_a_command_is_read(text: str, command: Command | None) -> None:
 @pytest.mark.parametrize("text", MISUSED)
 def test_what_is_misused_is_explained(text: str) -> None:
     assert isinstance(parse_command(text), Misused)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("!chat nwe", "!chat new"),
+        ("!chat liste", "!chat list"),
+        ("!chat unarchiev C3", "!chat unarchive"),
+        ("!chta list", "!chat"),
+        ("!hepl", "!help"),
+        ("!stopp", "!stop"),
+        ("!recconcile", "!reconcile"),
+        ("!resett", "!reset"),
+        ("!chat xyzzy", None),
+    ],
+)
+def test_a_slip_is_met_with_what_was_probably_meant(text: str, meant: str | None) -> None:
+    command = parse_command(text)
+    assert isinstance(command, Misused)
+    assert command.meant == meant
 
 
 @pytest.mark.parametrize("text", RESET_MISUSED)

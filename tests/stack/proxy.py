@@ -257,7 +257,7 @@ class FaultProxy:
         finally:
             self._open.pop(seen, None)
 
-    async def _respond(  # noqa: PLR0911 (one return for each fate)
+    async def _respond(
         self, request: web.Request, raw: bytes, seen: ProxiedRequest
     ) -> web.StreamResponse:
         if self.severed.is_set():

@@ -14,16 +14,17 @@ from ..domain.commands import (
     ChatArchive,
     ChatClear,
     ChatCommand,
-    ChatHelp,
+    ChatInfo,
     ChatList,
     ChatNew,
     ChatRename,
     Command,
+    Help,
     Misused,
     Reconcile,
     ResetCommand,
 )
-from ..domain.homes.model import Chat
+from ..domain.homes.model import Chat, ChatID
 from ..domain.never import assert_never
 from ..domain.sync.news import Message
 from ..homes.observation import Progress
@@ -136,32 +137,45 @@ class Commands:
     async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
         sender, via = message.sender, self._homeserver.server_name
         match command:
-            case ChatHelp():
+            case Help():
                 return replies.HELP
             case ChatList():
                 return replies.chat_list(self._routes.chats_of(sender), via=via)
             case ChatNew(name=name):
                 made = await self._provisioner.new_chat(sender, name=name)
                 return replies.new_chat(made, via=via)
-            case ChatRename(name=name):
-                await self._provisioner.rename(self._own(chat, sender), name=name)
+            case ChatRename(name=name, chat_id=chat_id):
+                await self._provisioner.rename(self._own(chat, sender, chat_id), name=name)
                 return replies.renamed(name)
-            case ChatClear():
-                await self._provisioner.clear(self._own(chat, sender), since=message.event_id)
+            case ChatClear(chat_id=chat_id):
+                own = self._own(chat, sender, chat_id)
+                await self._provisioner.clear(own, since=message.event_id)
                 return replies.CLEARED
-            case ChatArchive(archive=archive):
-                own = self._own(chat, sender)
+            case ChatArchive(archive=archive, chat_id=chat_id):
+                own = self._own(chat, sender, chat_id)
                 await self._provisioner.set_archived(own, archived=archive)
                 return replies.ARCHIVED_NOW if archive else replies.UNARCHIVED_NOW
+            case ChatInfo(chat_id=chat_id):
+                return replies.chat_info(self._own(chat, sender, chat_id))
             case _:
                 assert_never(command)
 
-    def _own(self, chat: Chat | None, sender: UserID) -> Chat:
-        if chat is None:
+    def _own(self, here: Chat | None, sender: UserID, chat_id: ChatID | None) -> Chat:
+        """The sender's chat of that number; without one, the chat in which it was said.
+
+        Raises:
+            Denied: there is none, or it is somebody else's.
+        """
+        if chat_id is not None:
+            for chat in self._routes.chats_of(sender):
+                if chat.chat_id == chat_id and chat.is_routed:
+                    return chat
+            raise Denied(replies.no_such_chat(chat_id))
+        if here is None:
             raise Denied(replies.NOT_A_CHAT)
-        if chat.matrix_user_id != sender:
+        if here.matrix_user_id != sender:
             raise Denied(replies.OWNERS_ONLY)
-        return chat
+        return here
 
     async def _reconcile(self, message: Message, *, dry_run: bool) -> str:
         work = ProgressMessage(message, speaker=self._speaker, background=self._background)

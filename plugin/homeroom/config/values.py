@@ -223,7 +223,7 @@ class Values:
         return value
 
 
-def _wrong_url(value: str, *, has_query: bool) -> str | None:  # noqa: PLR0911 (a list of rules)
+def _wrong_url(value: str, *, has_query: bool) -> str | None:
     """What is wrong with an address, without quoting it; None if nothing is."""
     if not value:
         return "nothing"

@@ -1,25 +1,34 @@
 """The words a person can type: from a message's text to a command, or to why it is none.
 
-A command is the first word of a message, exactly; what follows must be understood completely or
-nothing is done. Text that starts with another word is not a command, also if it starts with `!`.
+A command begins with `!` and one of Homeroom's words; phones write capitals and blanks, so neither
+counts. What follows has to be understood completely, or nothing is done and the person hears how
+it is written. Other words behind a `!` are the agent's, unless one looks like a slip.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final
 
+from .homes.model import ChatID
 from .reset import Scope
 
 MAX_CHAT_NAME: Final = 100
 
-CHAT_USAGE: Final = "!chat new [name] | list | rename NAME | clear | archive | unarchive | help"
-RECONCILE_USAGE: Final = "!reconcile [--dry-run]"
 RESET_USAGE: Final = (
     "!reset local [--dry-run]"
     " | leave-forget [--scope managed|joined] [--dry-run] [--confirm CODE]"
     " | help"
 )
+_PERSONS_WORDS: Final = ("chat", "help", "stop", "again")
+_ADMINS_WORDS: Final = ("reconcile", "reset")
+_CHAT_VERBS: Final = (*("new", "list", "rename", "clear", "archive", "unarchive", "info", "help"),)
+_WORD: Final = re.compile(r"\s*(?P<mark>[!/])(?P<blank>\s*)(?P<word>[^\W_]+)(?=\s|$)")
+_NUMBER: Final = re.compile(r"[cC]([1-9][0-9]{0,5})")
+_LOOKS_LIKE: Final = 0.75
+"""The share of equal letters (difflib) from which on a word is taken for a slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +41,31 @@ class ChatList:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRename:
     name: str
+    chat_id: ChatID | None = None
+    """None, here and below: the chat in which it was said."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatClear:
-    pass
+    chat_id: ChatID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatArchive:
     archive: bool
+    chat_id: ChatID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatInfo:
+    chat_id: ChatID | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ChatHelp:
+class Help:
     pass
 
 
@@ -83,58 +100,94 @@ class ResetMisused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Misused:
-    """A command that is not understood: what is wrong with it, and how it is used."""
+    """A command that is not understood.
+
+    `reason` is a whole sentence, in which `meant` is not named; `meant` is what was probably
+    meant, or how it is written.
+    """
 
     reason: str
-    usage: str
+    meant: str | None = None
 
 
-ChatCommand = ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatHelp
+ChatCommand = ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatInfo | Help
 ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
 Command = ChatCommand | Reconcile | ResetCommand | Misused
 
 
 def parse_command(text: str) -> Command | None:
     """Read a message; None if it is not a command."""
-    # Blanks of every kind: phones write some that are no space, and a line break is one, too.
-    word, *more = text.split(maxsplit=1) or [""]
-    rest = more[0].strip() if more else ""
+    found = _WORD.match(text)
+    if found is None:
+        return None
+    word, rest = found["word"].lower(), text[found.end() :].strip()
+    if found["mark"] == "/" and (found["blank"] or word not in _PERSONS_WORDS):
+        return None  # it may be a path, or the agent's
     match word:
-        case "!chat":
+        case "chat":
             return _parse_chat(rest)
-        case "!reconcile":
-            return _parse_reconcile(rest.split())
-        case "!reset":
+        case "help" if not rest:
+            return Help()
+        case "reconcile":
+            return _parse_reconcile(rest.lower().split())
+        case "reset":
             return _parse_reset(rest.split())
-    return None
+    return None if found["blank"] else _parse_slip(word)
+
+
+def _parse_slip(word: str) -> Misused | None:
+    """A word that is one of ours but for a letter or two; None for all others."""
+    if word in _PERSONS_WORDS:
+        return None
+    near = get_close_matches(word[:20], (*_PERSONS_WORDS, *_ADMINS_WORDS), 1, _LOOKS_LIKE)
+    if not near:
+        return None
+    return Misused(reason=f"I do not know “!{word[:20]}”.", meant=f"!{near[0]}")
 
 
 def _parse_chat(text: str) -> Command:
-    verb, _, rest = text.partition(" ")
-    rest = " ".join(rest.split())
-    if len(rest) > MAX_CHAT_NAME:
-        return Misused(
-            f"that name has {len(rest)} characters, at most {MAX_CHAT_NAME} fit", CHAT_USAGE
-        )
+    first, *more = text.split(maxsplit=1) or ["help"]
+    verb, rest = first.lower(), " ".join(more[0].split()) if more else ""
+    if verb not in _CHAT_VERBS:
+        near = get_close_matches(verb[:20], _CHAT_VERBS, 1, 0.5)
+        meant = f"!chat {near[0]}" if near else None
+        return Misused(reason=f"There is no “!chat {first[:20]}”.", meant=meant)
     if verb == "new":
-        return ChatNew(rest or None)
+        return _too_long(rest) or ChatNew(rest or None)
+    chat_id, name = _chat_number(rest)
     if verb == "rename":
-        return ChatRename(rest) if rest else Misused("the new name is missing", CHAT_USAGE)
-    plain: dict[str, ChatCommand] = {
-        "list": ChatList(),
-        "clear": ChatClear(),
-        "archive": ChatArchive(archive=True),
-        "unarchive": ChatArchive(archive=False),
-        "help": ChatHelp(),
-        "": ChatHelp(),
-    }
-    if verb not in plain:
-        return Misused(f"there is no “!chat {verb[:20]}”", CHAT_USAGE)
-    if rest:
-        return Misused(f"“!chat {verb}” takes nothing after it", CHAT_USAGE)
-    return plain[verb]
+        if not name:
+            return Misused(reason="The new name is missing.", meant="!chat rename NAME")
+        return _too_long(name) or ChatRename(name=name, chat_id=chat_id)
+    takes_number = verb not in ("list", "help")
+    if name or (chat_id and not takes_number):
+        what = "only a chat's number, like C3," if takes_number else "nothing"
+        return Misused(reason=f"“!chat {verb}” takes {what} after it.", meant=f"!chat {verb}")
+    if not takes_number:
+        return ChatList() if verb == "list" else Help()
+    if verb == "clear":
+        return ChatClear(chat_id=chat_id)
+    if verb == "info":
+        return ChatInfo(chat_id=chat_id)
+    return ChatArchive(archive=verb == "archive", chat_id=chat_id)
+
+
+def _chat_number(text: str) -> tuple[ChatID | None, str]:
+    """The chat that a text begins with, and the rest of it."""
+    first, _, rest = text.partition(" ")
+    if number := _NUMBER.fullmatch(first):
+        return ChatID(f"C{number[1]}"), rest
+    return None, text
+
+
+def _too_long(name: str) -> Misused | None:
+    if len(name) <= MAX_CHAT_NAME:
+        return None
+    return Misused(
+        reason=f"That name has {len(name)} characters, and at most {MAX_CHAT_NAME} fit."
+    )
 
 
 def _parse_reconcile(words: list[str]) -> Command:
@@ -142,7 +195,10 @@ def _parse_reconcile(words: list[str]) -> Command:
         return Reconcile(dry_run=False)
     if words == ["--dry-run"]:
         return Reconcile(dry_run=True)
-    return Misused(f"“{' '.join(words)[:40]}” is not understood", RECONCILE_USAGE)
+    unknown = next((word for word in words if word != "--dry-run"), words[0])
+    return Misused(
+        reason=f"“!reconcile” does not know “{unknown[:40]}”.", meant="!reconcile --dry-run"
+    )
 
 
 def _parse_reset(words: list[str]) -> ResetCommand:

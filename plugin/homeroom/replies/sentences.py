@@ -6,21 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ..config import NotInForce, Problem
-from ..domain.commands import CHAT_USAGE, Misused
+from ..domain.commands import Misused
 from ..domain.homes.model import Chat, Home, Status
 from ..platforms import Trouble
 from .markdown import link, plain
 
 NOT_ALLOWED: Final = "You are not among the people this bot works for."
-HELP: Final = f"""**What you can do here**
+HELP: Final = """**What you can do here**
 
-- Write something: the agent answers.
-- `!chat new [name]` makes another chat, `!chat list` shows all of yours.
-- `!chat rename NAME` renames this chat.
-- `!chat clear` begins a new conversation in this chat.
-- `!chat archive` sets this chat aside; `!chat unarchive` takes it up again.
+- Just write: the agent answers.
+- `!chat new [NAME]` makes another chat.
+- `!chat list` shows your chats.
+- `!chat rename [C3] NAME` renames one.
+- `!chat clear [C3]` begins a new conversation in it.
+- `!chat archive [C3]` puts it away, `!chat unarchive [C3]` brings it back.
+- `!chat info [C3]` tells what support may ask for.
+- `!help` shows this.
 
-Usage: `{CHAT_USAGE}`"""
+Without a number like C3 it is about the chat you write in."""
 ARCHIVED: Final = "This chat is archived. `!chat unarchive` takes it up again."
 ARCHIVED_NOW: Final = (
     "This chat is archived: it is out of your home's list and nothing is answered here."
@@ -32,7 +35,9 @@ CLEARED: Final = (
 )
 UNARCHIVED_NOW: Final = "This chat is taken up again."
 NO_HOME: Final = "You have no home yet. Invite me to a room to get one."
-NOT_A_CHAT: Final = "That works in one of your chats only."
+NOT_A_CHAT: Final = (
+    "Which chat? Write it in the chat, or put its number behind it. `!chat list` shows them."
+)
 OWNERS_ONLY: Final = "That is for the person whose chat this is."
 ADMINS_ONLY: Final = "`!reconcile` is for the administrators of this bot."
 NO_ANSWER: Final = (
@@ -133,6 +138,22 @@ def renamed(name: str) -> str:
     return f"This chat is now called “{plain(name)}”."
 
 
+def no_such_chat(chat_id: str) -> str:
+    return f"You have no chat {chat_id}. `!chat list` shows yours."
+
+
+def chat_info(chat: Chat) -> str:
+    """What support asks for. Nobody else needs these ids."""
+    lines = [
+        f"**{_name(chat)}** ({chat.chat_id})",
+        "",
+        f"- Conversation: `{chat.platform_chat_id}`",
+        f"- Room: `{chat.room_id}`",
+        f"- Begun anew: {chat.conversation.number if chat.conversation else 0} times",
+    ]
+    return "\n".join(lines)
+
+
 def chat_list(chats: Iterable[Chat], *, via: str) -> str:
     listed = sorted(
         (chat for chat in chats if chat.is_routed),
@@ -149,7 +170,10 @@ def chat_list(chats: Iterable[Chat], *, via: str) -> str:
 
 
 def misused(problem: Misused) -> str:
-    return f"{plain(problem.reason)}. Usage: `{problem.usage}`"
+    reason = plain(problem.reason)
+    if problem.meant is None:
+        return f"{reason} `!help` shows what I can do."
+    return f"{reason} Did you mean `{problem.meant}`? `!help` shows more."
 
 
 def bad_settings(problems: Sequence[Problem]) -> str:
