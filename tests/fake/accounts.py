@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .errors import MatrixError
 from .events import Json
 
 
@@ -36,6 +37,8 @@ class Account:
     room_account_data: dict[str, dict[str, tuple[Json, int]]] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     devices: int = 0
+    refusal: MatrixError | None = None
+    """What every request of this account is answered, if it is locked or the like."""
 
     @property
     def profile(self) -> Json:

@@ -17,6 +17,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -36,6 +37,10 @@ class Party:
     base_url: str
     token: str
     user_id: str
+
+    @property
+    def server_name(self) -> str:
+        return self.user_id.partition(":")[2]
 
     async def ask(
         self, method: str, path: str, body: object = None, **query: str | int
@@ -153,6 +158,12 @@ def _good(answer: tuple[int, Any]) -> Any:
     return body
 
 
+def _new_alias(party: Party) -> tuple[str, str]:
+    """Make up a local part that nobody has, and the path of its alias."""
+    name = "x-" + secrets.token_hex(8)
+    return name, "directory/room/" + quote(f"#{name}:{party.server_name}", safe="")
+
+
 def _types(events: list[Json]) -> list[tuple[str, str | None]]:
     return [(event["type"], event.get("state_key")) for event in events]
 
@@ -245,6 +256,72 @@ async def creators_of_version_12_are_not_in_the_power_levels(c: Contract) -> Non
     path = room(room_id, "state/m.room.power_levels")
     assert await alice.refused("PUT", path, override) == (400, "M_UNKNOWN")
     await alice.create(room_version="11", power_level_content_override=override)
+
+
+# Aliases
+
+
+async def one_alias_names_one_room(c: Contract) -> None:
+    """Also if its `createRoom` was refused later; and it can be kept out of clients."""
+    alice = c.alice
+    for version in VERSIONS:
+        name, alias = _new_alias(alice)
+        hidden = {"type": "m.room.canonical_alias", "content": {}}
+        spec: Json = {"room_version": version, "room_alias_name": name}
+        first = await alice.create(**spec, initial_state=[hidden])
+        before = await alice.joined()
+        assert await alice.refused("POST", "createRoom", spec) == (400, "M_ROOM_IN_USE")
+        assert await c.bob.refused("POST", "createRoom", spec) == (400, "M_ROOM_IN_USE")
+        assert await alice.joined() == before
+        assert (await c.bob.get(alias))["room_id"] == first
+        assert await alice.get(room(first, "state/m.room.canonical_alias")) == {}
+        assert len((await alice.get(room(first, "aliases")))["aliases"]) == 1
+        name, alias = _new_alias(alice)
+        shown = await alice.create(room_version=version, room_alias_name=name)
+        canonical = await alice.get(room(shown, "state/m.room.canonical_alias"))
+        assert canonical == {"alias": f"#{name}:{alice.server_name}"}
+        name, alias = _new_alias(alice)
+        foreign = {"type": "dev.x", "state_key": c.bob.user_id, "content": {}}
+        spec = {"room_version": version, "room_alias_name": name, "initial_state": [foreign]}
+        assert await alice.refused("POST", "createRoom", spec) == (403, "M_FORBIDDEN")
+        (left,) = await alice.joined() - before - {shown}
+        assert (await alice.get(alias))["room_id"] == left
+
+
+async def an_alias_can_be_made_and_taken_away(c: Contract) -> None:
+    alice, bob = c.alice, c.bob
+    name, alias = _new_alias(alice)
+    assert await alice.refused("GET", alias) == (404, "M_NOT_FOUND")
+    assert await alice.refused("DELETE", alias) == (404, "M_NOT_FOUND")
+    assert await alice.refused("PUT", alias, {"room_id": "!no"}) == (400, "M_UNKNOWN")
+    room_id, other = await c.shared_room(), await alice.create()
+    await alice.put(alias, {"room_id": room_id})
+    assert await alice.refused("PUT", alias, {"room_id": other}) == (409, "M_UNKNOWN")
+    spec = {"room_alias_name": name}
+    assert await alice.refused("POST", "createRoom", spec) == (400, "M_ROOM_IN_USE")
+    assert await bob.refused("DELETE", alias) == (403, "M_FORBIDDEN")
+    await alice.post(room(room_id, "leave"))
+    await alice.post(room(room_id, "forget"))
+    assert (await alice.get(alias))["room_id"] == room_id
+    assert (await alice.ask("DELETE", alias))[0] == 200
+    assert await alice.refused("GET", alias) == (404, "M_NOT_FOUND")
+    again = await alice.create(room_alias_name=name)
+    assert (await alice.ask("DELETE", alias))[0] == 200
+    assert await alice.get(room(again, "state/m.room.canonical_alias")) == {}
+    for bad in ("with space", "with:colon"):
+        spec = {"room_alias_name": bad}
+        assert await alice.refused("POST", "createRoom", spec) == (400, "M_UNKNOWN")
+
+
+async def an_upgrade_takes_the_alias_along(c: Contract) -> None:
+    for hidden in ([], [{"type": "m.room.canonical_alias", "content": {}}]):
+        name, alias = _new_alias(c.alice)
+        old = await c.alice.create(room_alias_name=name, initial_state=hidden)
+        new = (await c.alice.post(room(old, "upgrade"), {"new_version": "11"}))["replacement_room"]
+        assert (await c.alice.get(alias))["room_id"] == new
+        content = {} if hidden else {"alias": f"#{name}:{c.alice.server_name}"}
+        assert await c.alice.get(room(new, "state/m.room.canonical_alias")) == content
+        assert await c.alice.get(room(old, "state/m.room.canonical_alias")) == {}
 
 
 # Who may do what
@@ -451,6 +528,30 @@ async def a_position_costs_nothing_and_misses_nothing(c: Contract) -> None:
     assert event["event_id"] == event_id
     assert "room_id" not in event
     assert "rooms" not in await c.bob.sync({}, since=answer["next_batch"])
+
+
+async def a_position_of_the_future_is_taken_for_now(c: Contract) -> None:
+    """As after a restore from an older backup: what happened meanwhile is never told."""
+    room_id = await c.shared_room()
+    since = await c.bob.position()
+    number, _, rest = since.removeprefix("s").partition("_")
+    missed = await c.alice.say(room_id, "missed")
+    answer = await c.bob.sync({}, since=f"s{int(number) + 1_000_000}_{rest}")
+    assert _only(answer, "join") == []
+    told = await c.alice.say(room_id, "told")
+    found = (await c.bob.sync({}, since=answer["next_batch"]))["rooms"]["join"][room_id]
+    assert [event["event_id"] for event in found["timeline"]["events"]] == [told]
+    assert missed != told
+
+
+async def every_answer_tells_the_time(c: Contract) -> None:
+    room_id = await c.alice.create()
+    create = await c.alice.get(room(room_id, "state/m.room.create"), format="event")
+    headers = {"Authorization": f"Bearer {c.alice.token}"}
+    url = f"{c.alice.base_url}/_matrix/client/v3/account/whoami"
+    async with c.alice.http.get(url, headers=headers) as response:
+        told = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    assert abs(told - create["origin_server_ts"] / 1000) < 60
 
 
 async def a_long_poll_ends_when_something_happens(c: Contract) -> None:
@@ -790,6 +891,9 @@ CHECKS: list[Check] = [
     a_refused_create_room_leaves_a_bare_room_behind,
     a_create_room_that_is_wrong_from_the_start_makes_nothing,
     creators_of_version_12_are_not_in_the_power_levels,
+    one_alias_names_one_room,
+    an_alias_can_be_made_and_taken_away,
+    an_upgrade_takes_the_alias_along,
     a_state_key_with_a_user_id_belongs_to_that_user,
     joining_takes_an_invite_or_an_allowed_room,
     membership_changes_follow_the_rules,
@@ -803,6 +907,8 @@ CHECKS: list[Check] = [
     an_event_comes_with_its_latest_edit,
     messages_can_be_paged_both_ways,
     a_position_costs_nothing_and_misses_nothing,
+    a_position_of_the_future_is_taken_for_now,
+    every_answer_tells_the_time,
     a_long_poll_ends_when_something_happens,
     a_gap_is_announced_and_can_be_filled,
     a_state_change_that_the_timeline_filter_drops_is_lost,

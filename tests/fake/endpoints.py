@@ -9,23 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from typing_extensions import assert_never
+
 from .accounts import Session
 from .errors import MatrixError, bad_request, forbidden, missing_params, not_found
-from .events import Event, Json, event_view, room_view
+from .events import Event, Json, StateKey, event_view, room_view
 from .filters import EventFilter, read_filter
+from .lag import JOINED_MEMBERS, JOINED_ROOMS, SLIDING, STATE, Lag
 from .rooms import Room
 from .sliding import Connections, sliding_sync
+from .switches import FutureSince, Switches
 from .sync import sync
 from .tokens import read_token, room_token, stream_token
+from .transactions import Transactions
 from .versions import ROOM_VERSIONS
 from .world import World
 
-SLIDING = "org.matrix.simplified_msc3575"
+SLIDING_SYNC = "org.matrix.simplified_msc3575"
 SPEC_VERSIONS = ["r0.6.1", *(f"v1.{minor}" for minor in range(1, 16))]
 _DEFAULT_MESSAGES = 10
 _MAX_MESSAGES = 1000
@@ -41,8 +46,9 @@ class Service:
     """Seconds; None lets a long poll take as long as it asks for."""
     remember_syncs: bool
     connections: Connections = field(default_factory=Connections)
-    answered: dict[tuple[str, ...], Json] = field(default_factory=dict)
-    """Answers by session and transaction."""
+    transactions: Transactions = field(default_factory=Transactions)
+    switches: Switches = field(default_factory=Switches)
+    lags: list[Lag] = field(default_factory=list)
     syncs: dict[tuple[str, ...], Json] = field(default_factory=dict)
 
 
@@ -79,6 +85,21 @@ class Call:
     def transaction(self) -> tuple[str, str]:
         return self.session.device_id, self.params["txn"]
 
+    def as_of(self, kind: str, thing: str, changes: Iterable[Event]) -> int | None:
+        """Give the stream position as of which something is read; None is now."""
+        lag = next((lag for lag in self.service.lags if lag.takes(kind)), None)
+        if lag is None:
+            return None
+        streams = (event.stream for event in changes)
+        return lag.as_of((kind, thing), streams, now=self.world.stream)
+
+    def room_state(self, kind: str) -> Mapping[StateKey, Event]:
+        """Give the state of the room that the caller may read, maybe not the newest."""
+        room = self.world.rooms.get(self.room_id)
+        changes = (e for events in room.history.values() for e in events) if room else ()
+        at = self.as_of(kind, self.room_id, changes)
+        return self.world.readable_state(self.me, self.room_id, at=at)
+
     def body(self, *, optional: bool = False) -> Json:
         """Give the JSON object in the body."""
         if not self.raw_body and optional:
@@ -101,13 +122,13 @@ class Call:
 
     def view(self, event: Event) -> Json:
         """Show a state event as the room endpoints do."""
-        return room_view(event, now=self.world.clock.now_ms, viewer=self.session.viewer)
+        return room_view(event, now=self.world.clock.read(), viewer=self.session.viewer)
 
     def timeline_view(self, room: Room, event: Event) -> Json:
         """Show a timeline event as the room endpoints do."""
         return room_view(
             event,
-            now=self.world.clock.now_ms,
+            now=self.world.clock.read(),
             viewer=self.session.viewer,
             membership=room.membership(self.me, at=event.stream) or "leave",
         )
@@ -170,7 +191,8 @@ async def create_room(call: Call) -> Json:
 
 
 async def joined_rooms(call: Call) -> Json:
-    return {"joined_rooms": call.world.rooms_with(call.me, "join")}
+    at = call.as_of(JOINED_ROOMS, call.me, call.world.member_events(call.me))
+    return {"joined_rooms": call.world.rooms_with(call.me, "join", at=at)}
 
 
 async def join(call: Call) -> Json:
@@ -205,25 +227,40 @@ async def upgrade(call: Call) -> Json:
 
 
 async def resolve_alias(call: Call) -> Json:
-    room_id = call.world.resolve(call.params["alias"])
+    room_id = call.world.aliases.resolve(call.params["alias"])
     return {"room_id": room_id, "servers": [call.world.server_name]}
+
+
+async def put_alias(call: Call) -> Json:
+    call.world.name_room(call.me, call.params["alias"], call.body().get("room_id", ""))
+    return {}
+
+
+async def delete_alias(call: Call) -> Json:
+    call.world.remove_alias(call.me, call.params["alias"])
+    return {}
+
+
+async def room_aliases(call: Call) -> Json:
+    call.world.readable_state(call.me, call.room_id)
+    return {"aliases": call.world.aliases.of_room(call.room_id)}
 
 
 # State and events
 
 
 async def full_state(call: Call) -> Any:
-    state = call.world.readable_state(call.me, call.room_id)
+    state = call.room_state(STATE)
     return [call.view(event) for event in state.values()]
 
 
 async def get_state(call: Call) -> Json:
-    state = call.world.readable_state(call.me, call.room_id)
+    state = call.room_state(STATE)
     event = state.get((call.params["type"], call.params.get("key", "")))
     if event is None:
         raise not_found()
     if call.query.get("format") == "event":
-        return event_view(event, now=call.world.clock.now_ms, viewer=call.session.viewer)
+        return event_view(event, now=call.world.clock.read(), viewer=call.session.viewer)
     return event.content
 
 
@@ -270,14 +307,17 @@ async def members(call: Call) -> Json:
 
 
 async def joined_members(call: Call) -> Json:
-    room, upto = call.world.readable(call.me, call.room_id)
-    if upto is not None:
+    state = call.room_state(JOINED_MEMBERS)
+    members = {e.state_key: e for e in state.values() if e.type == "m.room.member"}
+    if members[call.me].membership != "join":
         raise forbidden(
             "Getting joined members while not being a current member of the room is forbidden."
         )
     joined: Json = {}
-    for user_id in room.joined():
-        content = room.state["m.room.member", user_id].content
+    for user_id, member in members.items():
+        content = member.content
+        if member.membership != "join":
+            continue
         joined[user_id] = {
             "display_name": content.get("displayname"),
             "avatar_url": content.get("avatar_url"),
@@ -304,7 +344,8 @@ async def messages(call: Call) -> Json:
     filter_ = EventFilter.parse(json.loads(call.query.get("filter") or "{}"))
     default = end if backwards else 0
     start = read_token(call.query["from"]) if call.query.get("from") else default
-    stop = read_token(call.query["to"]) if call.query.get("to") else None
+    to = call.query.get("to") if call.service.switches.honours_to else None
+    stop = read_token(to) if to else None
     if backwards:
         events = room.between(stop or 0, min(start, end))[::-1][:limit]
     else:
@@ -380,6 +421,9 @@ async def get_account_data(call: Call) -> Json:
 async def put_account_data(call: Call) -> Json:
     if call.params["user_id"] != call.me:
         raise forbidden("Cannot add account data for other users.")
+    largest = call.service.switches.largest_account_data
+    if largest is not None and len(call.raw_body) > largest:
+        raise MatrixError(413, "M_TOO_LARGE", "Account data too large")
     room_id = call.params.get("room_id")
     call.world.set_account_data(call.me, call.params["type"], call.body(), room_id=room_id)
     return {}
@@ -427,6 +471,8 @@ async def get_sync(call: Call) -> Json:
     session, world = call.session, call.world
     filter_ = read_filter(world.accounts[call.me], call.query.get("filter"))
     since = read_token(call.query["since"]) if call.query.get("since") else None
+    if since is not None and since > world.stream:
+        since = _future(call.service.switches.future_since, world)
     full = call.query.get("full_state", "false") == "true"
     remembered = (*session.viewer, *(f"{k}={v}" for k, v in sorted(call.query.items())))
     if call.service.remember_syncs and remembered in call.service.syncs:
@@ -442,16 +488,36 @@ async def get_sync(call: Call) -> Json:
     return body
 
 
+def _future(answer: FutureSince, world: World) -> int | None:
+    """Give where to begin for a position that this server has not reached yet."""
+    match answer:
+        case "now":
+            return world.stream
+        case "initial":
+            return None
+        case "refused":
+            raise bad_request("Invalid stream token")
+        case _:
+            assert_never(answer)
+
+
 async def post_sliding_sync(call: Call) -> Json:
     session, world, request = call.session, call.world, call.body()
-    if not call.service.unstable_features.get(SLIDING):
+    if not call.service.unstable_features.get(SLIDING_SYNC):
         raise MatrixError(404, "M_UNRECOGNIZED", "Unrecognized request")
     pos = call.query.get("pos")
     wait = 0 if pos is None else call.number("timeout", 0)
     connections = call.service.connections
 
+    def hidden() -> frozenset[str]:
+        at = call.as_of(SLIDING, call.me, world.member_events(call.me))
+        rooms = world.memberships.get(call.me, {}) if at is not None else {}
+        return frozenset(
+            room_id for room_id in rooms if world.rooms[room_id].member(call.me, at=at) is None
+        )
+
     def look() -> tuple[Json, bool]:
-        answer = sliding_sync(world, connections, session, request, pos=pos)
+        answer = sliding_sync(world, connections, session, request, pos=pos, hidden=hidden())
         return answer.body, answer.has_news
 
     return await _poll(call.service, look, wait)
@@ -535,7 +601,7 @@ ROUTES = [
     Route("GET", "capabilities", capabilities),
     Route("GET", "pushrules/", get_push_rules),
     Route("GET", "sync", get_sync),
-    Route("POST", f"{SLIDING}/sync", post_sliding_sync),
+    Route("POST", f"{SLIDING_SYNC}/sync", post_sliding_sync),
     Route("POST", _USER + "/filter", post_filter),
     Route("GET", _USER + "/filter/{filter_id}", get_filter),
     Route("POST", "createRoom", create_room),
@@ -549,7 +615,10 @@ ROUTES = [
         for action in ("invite", "kick", "ban", "unban")
     ),
     Route("POST", _ROOM + "/upgrade", upgrade),
-    Route("GET", "directory/room/{alias}", resolve_alias),
+    Route("GET", "directory/room/{alias}", resolve_alias, public=True),
+    Route("PUT", "directory/room/{alias}", put_alias),
+    Route("DELETE", "directory/room/{alias}", delete_alias),
+    Route("GET", _ROOM + "/aliases", room_aliases),
     Route("GET", _ROOM + "/state", full_state),
     Route("GET", _ROOM + "/state/{type}", get_state),
     Route("GET", _ROOM + "/state/{type}/{key}", get_state),

@@ -3,7 +3,8 @@
 A `Fault` is a rule: requests that match, after `skip` of them and for `times` of them, get an
 answer other than the model's. The door asks `Faults.take` once per request. `DropBefore`,
 `Respond`, `RateLimit` and `Hang` until its release happen before the model hears of the request;
-`DropAfter`, `Truncate` and `Alter` after it has acted.
+`DropAfter`, `Truncate` and `Alter` after it has acted. What is `Late` takes effect when the client
+has long given up, and what comes `Twice` takes effect a second time.
 
 A client built on aiohttp tries GET, PUT and DELETE a second time by itself when a connection it
 has used before is closed: to be seen, such a drop must happen twice (`times=2`); a POST is never
@@ -116,13 +117,31 @@ class Hang:
 
 
 @dataclass(frozen=True)
+class Late:
+    """Let the client down now, and do what was asked when the fault is released.
+
+    It is done whatever became of the client meanwhile: `await fault.done()` waits for that.
+    """
+
+    status: int | None = None
+    """What the client is told now; None closes the connection."""
+    waits: bool = False
+    """Whether the client gets no answer before it is done: it may give up first."""
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Do what was asked, answer, and do it once more when the fault is released."""
+
+
+@dataclass(frozen=True)
 class Alter:
     """Do what was asked, and change the JSON of a good answer on its way out."""
 
     change: Callable[[Json], Any]
 
 
-Action = Respond | RateLimit | DropBefore | DropAfter | Truncate | Hang | Alter
+Action = Respond | RateLimit | DropBefore | DropAfter | Truncate | Hang | Late | Twice | Alter
 
 
 @dataclass(eq=False)
@@ -135,6 +154,8 @@ class Fault:
     times: int | None = 1
     """None is until `cancel`."""
     hits: list[Recorded] = field(default_factory=list)
+    later: list[asyncio.Future[Any]] = field(default_factory=list)
+    """What is done on release, the clients not waiting for it."""
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _hit: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -155,6 +176,11 @@ class Fault:
     async def released(self) -> None:
         """Wait for the release."""
         await self._released.wait()
+
+    async def done(self) -> None:
+        """Release it, and wait until what was late has been done."""
+        self.release()
+        await asyncio.gather(*self.later)
 
     def offer(self, request: Recorded) -> bool:
         """Take the request if it is meant and it is its turn."""

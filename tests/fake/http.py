@@ -5,10 +5,12 @@ Reads a request, writes it down, lets a fault have it or answers it. Decides not
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import math
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,10 +26,12 @@ from .faults import (
     Fault,
     Faults,
     Hang,
+    Late,
     RateLimit,
     Recorded,
     Respond,
     Truncate,
+    Twice,
 )
 
 
@@ -43,7 +47,15 @@ class Door:
         """Make the application; one is good for one run of the server."""
         app = web.Application(client_max_size=50 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self.handle)
+        app.on_response_prepare.append(self._date)
         return app
+
+    async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.service.switches.sends_date:
+            seconds = self.service.world.clock.read() / 1000
+            response.headers["Date"] = formatdate(seconds, usegmt=True)
+        else:
+            response.headers.popall("Date", None)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -72,6 +84,10 @@ class Door:
         except MatrixError:
             recorded.route = ""
         recorded.fault = self.faults.take(recorded)
+        largest = self.service.switches.largest_request
+        if largest is not None and len(raw_body) > largest:
+            recorded.status = 413
+            return web.Response(status=413, text="<html>Request Entity Too Large</html>")
         return await self._respond(request, recorded, answer)
 
     async def _execute(self, route: Route, call: Call) -> Any:
@@ -80,10 +96,8 @@ class Door:
             call.world.session(call.token)
         if not any(word in route.template for word in ("/send/", "/redact/")):
             return await route.endpoint(call)
-        key = (*call.session.viewer, call.path)
-        if key not in self.service.answered:
-            self.service.answered[key] = await route.endpoint(call)
-        return self.service.answered[key]
+        transactions = self.service.transactions
+        return await transactions.once(call.session, call.path, lambda: route.endpoint(call))
 
     async def _respond(
         self, request: web.Request, recorded: Recorded, answer: Callable[[], Any]
@@ -99,6 +113,8 @@ class Door:
                 return _drop(request)
             case Fault(action=Hang() as action) as fault:
                 return await self._hang(fault, action, recorded, answer)
+            case Fault(action=Late() | Twice() as action) as fault:
+                return await self._later(fault, action, request, recorded, answer)
             case Fault(action=DropAfter() | Truncate() | Alter() as action):
                 whole = await self._normal(recorded, answer)
                 return await _spoil(request, recorded, whole, action)
@@ -115,13 +131,42 @@ class Door:
             await fault.released()
         return response
 
+    async def _later(
+        self,
+        fault: Fault,
+        action: Late | Twice,
+        request: web.Request,
+        recorded: Recorded,
+        answer: Callable[[], Any],
+    ) -> web.StreamResponse:
+        async def act() -> web.Response:
+            await fault.released()
+            return await self._normal(recorded, answer)
+
+        if isinstance(action, Twice):
+            response = await self._normal(recorded, answer)
+            fault.later.append(asyncio.ensure_future(act()))
+            return response
+        acting = asyncio.ensure_future(act())
+        fault.later.append(acting)
+        if action.waits:
+            return await asyncio.shield(acting)
+        if action.status is None:
+            return _drop(request)
+        return web.Response(status=action.status, text="<html>Gateway time-out</html>")
+
     async def _normal(self, recorded: Recorded, answer: Callable[[], Any]) -> web.Response:
         try:
             status, body = 200, await answer()
         except MatrixError as error:
             status, body = error.status, error.body
+        response = _json(status, body)
+        largest = self.service.switches.largest_answer
+        if largest is not None and (response.content_length or 0) > largest:
+            recorded.status = 502
+            return web.Response(status=502, text="<html>Bad Gateway</html>")
         recorded.status, recorded.answer = status, body
-        return _json(status, body)
+        return response
 
 
 def _json_or_none(raw: bytes) -> Any:

@@ -105,6 +105,13 @@ def named_level(state: StateMap, name: str, default: int) -> int:
     return int(levels.content.get(name, default)) if levels else default
 
 
+def state_level(state: StateMap, type_: str) -> int:
+    """Give the level needed to set a state event."""
+    levels = state.get(("m.room.power_levels", ""))
+    content = levels.content if levels else {}
+    return int(content.get("events", {}).get(type_, content.get("state_default", 50)))
+
+
 def may_invite(state: StateMap, version: RoomVersion, user_id: str) -> bool:
     """Tell whether a joined user has the power to invite."""
     return membership_of(state, user_id) == "join" and power_of(

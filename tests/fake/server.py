@@ -11,7 +11,7 @@ Tests act through `User` objects or over HTTP, as they like; both go through the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -20,13 +20,18 @@ from mautrix.types import RoomID, UserID
 from typing_extensions import Self
 
 from .clock import Clock
-from .endpoints import SLIDING, Service
+from .endpoints import SLIDING_SYNC, Service
+from .errors import MatrixError
 from .events import Event, Json
 from .faults import Action, Fault, Faults, Match, Recorded
 from .http import Door
+from .lag import KINDS, Lag
 from .rooms import Room
+from .sliding import Connections
+from .switches import Switches
+from .transactions import Transactions
 from .user import User
-from .world import World
+from .world import Backup, World
 
 LOOPBACK = "127.0.0.1"
 
@@ -72,14 +77,20 @@ class FakeHomeserver:
         self.world = World(server_name, default_room_version=default_room_version)
         self.service = Service(
             self.world,
-            unstable_features={"org.matrix.msc2432": True, SLIDING: sliding_sync},
+            unstable_features={"org.matrix.msc2432": True, SLIDING_SYNC: sliding_sync},
             longest_poll=longest_poll,
             remember_syncs=remember_syncs,
         )
+        self.world.listeners.append(self._note_change)
         self.faults = Faults()
         self.requests: list[Recorded] = []
         self._runner: web.AppRunner | None = None
         self._port = 0
+        self._transactions_then: dict[Backup, dict[tuple[str, ...], Json]] = {}
+
+    def _note_change(self) -> None:
+        for lag in self.service.lags:
+            lag.note(self.world.stream)
 
     # Running
 
@@ -125,8 +136,17 @@ class FakeHomeserver:
         """Drop every connection and listen again on the same port, with the same rooms."""
         await self.stop()
         self.service.syncs.clear()
-        self.service.answered.clear()
         await self.start()
+
+    @property
+    def transactions(self) -> Transactions:
+        """What is remembered of transaction IDs."""
+        return self.service.transactions
+
+    @property
+    def switches(self) -> Switches:
+        """How this server differs from Synapse."""
+        return self.service.switches
 
     @property
     def url(self) -> str:
@@ -143,6 +163,41 @@ class FakeHomeserver:
         """The server's time, which a test may move."""
         return self.world.clock
 
+    def backup(self) -> Backup:
+        """Keep what the server knows now; transaction IDs belong to it."""
+        backup = self.world.backup()
+        self._transactions_then[backup] = dict(self.transactions.answers)
+        return backup
+
+    def restore(self, backup: Backup) -> None:
+        """Put a backup in place of what the server knows; clients find it so, without a word.
+
+        Positions that they hold may be from the future now: `switches.future_since`.
+        """
+        self.transactions.answers = dict(self._transactions_then[backup])
+        self.service.syncs.clear()
+        self.service.connections = Connections()
+        self.world.restore(backup)
+
+    def lag(
+        self,
+        *,
+        seconds: float | None = None,
+        reads: int | None = None,
+        kinds: Iterable[str] = KINDS,
+        every: int = 1,
+    ) -> Lag:
+        """Have reads answered by a worker that hears of changes late: see `lag`."""
+        if seconds is not None and reads is not None:
+            raise ValueError("late by seconds or by reads, not by both")
+        lag = Lag(self.world.stream, seconds, reads, frozenset(kinds), every)
+        self.service.lags.append(lag)
+        return lag
+
+    def no_lag(self) -> None:
+        """Have every worker up to date, from now on."""
+        self.service.lags.clear()
+
     # People and rooms
 
     def user(self, name: str) -> User:
@@ -151,6 +206,14 @@ class FakeHomeserver:
         sessions = self.world.sessions.values()
         own = next((s for s in sessions if s.user_id == account.user_id), None)
         return User(self.world, own or self.world.new_session(account))
+
+    def sign_out(self, user: str, *, softly: bool = False) -> None:
+        """End all sessions of a user: their tokens are unknown; `user` gives a new one."""
+        self.world.sign_out(self.world.user_id(user), softly=softly)
+
+    def refuse(self, user: str, refusal: MatrixError | None) -> None:
+        """Refuse whatever this account asks for (`M_USER_LOCKED` …); None is no longer."""
+        self.world.accounts[self.world.user_id(user)].refusal = refusal
 
     @property
     def rooms(self) -> dict[RoomID, RoomSnapshot]:

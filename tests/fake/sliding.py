@@ -96,9 +96,18 @@ class _Request:
 
 
 def sliding_sync(
-    world: World, connections: Connections, session: Session, body: Json, *, pos: str | None
+    world: World,
+    connections: Connections,
+    session: Session,
+    body: Json,
+    *,
+    pos: str | None,
+    hidden: frozenset[str] = frozenset(),
 ) -> Answer:
-    """Build the response; `pos` is the connection's last one, None starts it anew."""
+    """Build the response; `pos` is the connection's last one, None starts it anew.
+
+    `hidden` are rooms of which a worker that is behind has not heard.
+    """
     lists, subscriptions = _read(body)
     position, since = _read_pos(pos)
     key = (*session.viewer, body.get("conn_id") or "")
@@ -109,7 +118,7 @@ def sliding_sync(
     before = known[position] if position else _Connection()
     if position:
         connections.by_key[key] = {position: before}
-    builder = _Builder(world, session, request, before)
+    builder = _Builder(world, session, request, before, hidden)
     answer, after = builder.answer()
     if after is not None:
         connections.last += 1
@@ -207,6 +216,7 @@ class _Builder:
     session: Session
     request: _Request
     before: _Connection
+    hidden: frozenset[str]
 
     @property
     def me(self) -> str:
@@ -225,7 +235,7 @@ class _Builder:
             everything |= matching.keys()
             lists[name] = self._list(matching, spec, relevant)
         for room_id, wanted in self.request.subscriptions.items():
-            if room_id in self.world.listed_memberships(self.me):
+            if room_id in self.world.listed_memberships(self.me).keys() - self.hidden:
                 everything.add(room_id)
                 relevant[room_id] = relevant.get(room_id, wanted) | wanted
         rooms: Json = {}
@@ -270,7 +280,7 @@ class _Builder:
                 listed[room_id] = event
             elif left and event.sender == self.me:
                 listed.pop(room_id, None)
-        return listed
+        return {room_id: event for room_id, event in listed.items() if room_id not in self.hidden}
 
     def _matching(self, listed: Mapping[str, Event], filters: Json) -> dict[str, Event]:
         for unsupported in ("spaces", "room_name_like"):
@@ -525,12 +535,12 @@ class _RoomView:
         return self.member.stream if always else None
 
     def _event(self, event: Event) -> Json:
-        return sync_view(event, now=self.world.clock.now_ms, viewer=self.session.viewer)
+        return sync_view(event, now=self.world.clock.read(), viewer=self.session.viewer)
 
     def _timeline_event(self, event: Event) -> Json:
         return sync_view(
             event,
-            now=self.world.clock.now_ms,
+            now=self.world.clock.read(),
             viewer=self.session.viewer,
             membership=self.room.membership(self.me, at=event.stream) or "leave",
         )

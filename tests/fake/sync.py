@@ -265,13 +265,13 @@ class _Builder:
         return [event.depth for event in batch.events] == list(expected)
 
     def _event(self, event: Event) -> Json:
-        return sync_view(event, now=self.world.clock.now_ms, viewer=self.session.viewer)
+        return sync_view(event, now=self.world.clock.read(), viewer=self.session.viewer)
 
     def _timeline_event(self, room: Room, event: Event) -> Json:
         membership = room.membership(self.session.user_id, at=event.stream) or "leave"
         return sync_view(
             event,
-            now=self.world.clock.now_ms,
+            now=self.world.clock.read(),
             viewer=self.session.viewer,
             membership=membership,
         )

@@ -11,13 +11,16 @@ is stored but not sent; users of other servers can be invited and banned but nev
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from . import rules
 from .accounts import Account, Session
+from .aliases import Aliases
 from .clock import Clock
 from .errors import (
     MatrixError,
@@ -71,6 +74,14 @@ _STRINGS = {
     "m.room.topic": ("topic",),
 }
 _UPGRADE_REMEMBERED_MS = 5 * 60_000
+_NOT_KEPT = ("clock", "listeners", "_ids")
+
+
+@dataclass(frozen=True, eq=False)
+class Backup:
+    """All that a homeserver knew at some time."""
+
+    kept: Mapping[str, Any]
 
 
 class World:
@@ -89,15 +100,31 @@ class World:
         self.stream = 1
         self.accounts: dict[str, Account] = {}
         self.sessions: dict[str, Session] = {}
+        self.softly_ended: set[str] = set()
+        """Tokens of sessions that the device may renew."""
         self.rooms: dict[str, Room] = {}
         self.events: dict[str, Event] = {}
-        self.aliases: dict[str, str] = {}
+        self.aliases = Aliases(server_name)
         self.memberships: dict[str, dict[str, Event]] = {}
         """User to room to the user's current member event."""
         self.listeners: list[Callable[[], None]] = []
-        self._sent: dict[tuple[str, str, str, str], str] = {}
         self._upgrades: dict[tuple[str, str], tuple[str, int]] = {}
         self._ids = 0
+
+    # Backups
+
+    def backup(self) -> Backup:
+        """Keep all that there is now, for `restore`."""
+        kept = {name: value for name, value in vars(self).items() if name not in _NOT_KEPT}
+        return Backup(copy.deepcopy(kept))
+
+    def restore(self, backup: Backup) -> None:
+        """Be as it was: what happened since is gone, and its stream positions come again.
+
+        IDs do not come again, since they are hashes of what happens.
+        """
+        vars(self).update(copy.deepcopy(backup.kept))
+        self._tell()
 
     # Accounts
 
@@ -134,10 +161,21 @@ class World:
         if not token:
             raise MatrixError(401, "M_MISSING_TOKEN", "Missing access token")
         if token not in self.sessions:
-            raise MatrixError(
-                401, "M_UNKNOWN_TOKEN", "Invalid access token passed.", soft_logout=False
-            )
-        return self.sessions[token]
+            soft = token in self.softly_ended
+            text = "Access token has expired" if soft else "Invalid access token passed."
+            raise MatrixError(401, "M_UNKNOWN_TOKEN", text, soft_logout=soft)
+        session = self.sessions[token]
+        refusal = self.accounts[session.user_id].refusal
+        if refusal is not None:
+            raise refusal
+        return session
+
+    def sign_out(self, user_id: str, *, softly: bool = False) -> None:
+        """End all sessions of somebody; softly is until they log in again on their device."""
+        for token in [t for t, session in self.sessions.items() if session.user_id == user_id]:
+            del self.sessions[token]
+            if softly:
+                self.softly_ended.add(token)
 
     # Rooms: making
 
@@ -151,7 +189,8 @@ class World:
         version = room_version(spec.get("room_version", self.default_room_version))
         preset_name, preset = _preset(spec)
         invites = _list(spec, "invite")
-        alias = self._new_alias(spec)
+        name = spec.get("room_alias_name")
+        alias = None if name is None else self.aliases.check_new(name)
         for invited in invites:
             if not _is_user_id(invited):
                 raise bad_request(f"Invalid user_id: {invited}")
@@ -171,9 +210,11 @@ class World:
             if trusted and not version.creators_have_all_power:
                 levels["users"].update(dict.fromkeys(invites, 100))
             initial[("m.room.power_levels", "")] = {**levels, **preset["levels"], **override}
-        room = self._new_room(user_id, version, creation)
+        room_id, create_id = self._new_room_id(version)
         if alias:
-            self.aliases[alias] = room.room_id
+            self.aliases.add(alias, room_id, user_id)
+        room = self._new_room(user_id, version, creation, room_id=room_id, create_id=create_id)
+        if alias:
             initial.setdefault(("m.room.canonical_alias", ""), {"alias": alias})
         self._fill_room(room, user_id, preset, initial, _named(spec))
         for invited in invites:
@@ -181,18 +222,22 @@ class World:
             self.change_membership(user_id, room.room_id, invited, "invite", direct)
         return room
 
-    def _new_room(self, user_id: str, version: RoomVersion, creation: Json) -> Room:
+    def _new_room_id(self, version: RoomVersion) -> tuple[str, str]:
+        """Give the IDs of a room to come and of its create event."""
+        create_id = self._new_event_id()
+        if version.room_id_is_create_event:
+            return "!" + create_id[1:], create_id
+        return f"!{self._new_id(18)}:{self.server_name}", create_id
+
+    def _new_room(
+        self, user_id: str, version: RoomVersion, creation: Json, *, room_id: str, create_id: str
+    ) -> Room:
         """Make a room with its create event and its creator in it."""
-        event_id = self._new_event_id()
         if version.creator_in_content:
             creation = {**creation, "creator": user_id}
-        if version.room_id_is_create_event:
-            room_id = "!" + event_id[1:]
-        else:
-            room_id = f"!{self._new_id(18)}:{self.server_name}"
         room = Room(room_id, version)
         create = self._draft(room, {}, user_id, "m.room.create", creation, "")
-        create.event_id = event_id
+        create.event_id = create_id
         self.rooms[room_id] = room
         self._commit(room, create)
         content = {"membership": "join", **self._profile(user_id)}
@@ -231,15 +276,6 @@ class World:
             drafts.append(draft)
         for draft in drafts:
             self._commit(room, draft)
-
-    def _new_alias(self, spec: Json) -> str | None:
-        name = spec.get("room_alias_name")
-        if name is None:
-            return None
-        alias = f"#{name}:{self.server_name}"
-        if alias in self.aliases:
-            raise bad_request("Room alias already taken", "M_ROOM_IN_USE")
-        return alias
 
     # Rooms: membership
 
@@ -285,15 +321,29 @@ class World:
         """Join by room ID or alias and give the room ID."""
         room_id = room_id_or_alias
         if room_id.startswith("#"):
-            room_id = self.resolve(room_id)
+            room_id = self.aliases.resolve(room_id)
         self.change_membership(user_id, room_id, user_id, "join", content)
         return room_id
 
-    def resolve(self, alias: str) -> str:
-        """Give the room of an alias."""
-        if alias not in self.aliases:
-            raise not_found(f"Room alias {alias} not found")
-        return self.aliases[alias]
+    def name_room(self, user_id: str, alias: str, room_id: str) -> None:
+        """Give a room another alias; who does it need not be in the room."""
+        if room_id not in self.rooms:
+            raise bad_request("Room does not exist")
+        self.aliases.add(alias, room_id, user_id)
+
+    def remove_alias(self, user_id: str, alias: str) -> None:
+        """Take an alias away, from the canonical alias of its room too."""
+        room = self.rooms.get(self.aliases.rooms.get(alias, ""))
+        state = room.state if room else {}
+        needed = rules.state_level(state, "m.room.canonical_alias")
+        power = rules.power_of(state, room.version, user_id) if room else -1
+        is_in = room is not None and room.membership(user_id) == "join"
+        self.aliases.remove(alias, user_id, is_moderator=is_in and power >= needed)
+        canonical = state.get(("m.room.canonical_alias", ""))
+        if room and canonical and canonical.content.get("alias") == alias:
+            with contextlib.suppress(MatrixError):
+                rest = _without(canonical.content, ["alias"])
+                self.set_state(user_id, room.room_id, "m.room.canonical_alias", rest)
 
     def forget(self, user_id: str, room_id: str) -> None:
         """Forget a room; one that the user never was in is forgotten already."""
@@ -327,18 +377,14 @@ class World:
         *,
         transaction: tuple[str, str] | None = None,
     ) -> Event:
-        """Send a message event; `transaction` is device and transaction ID.
+        """Send a message event; `transaction`, device and transaction ID, is shown to its device.
 
-        The same transaction gives the same event again.
+        It does not make a request unique: that is the door's business.
         """
-        sent = (sender, room_id, *transaction) if transaction else None
-        if sent in self._sent:
-            return self.events[self._sent[sent]]
         room = self._room_for(sender, room_id)
         draft = self._draft(room, room.state, sender, type_, content, None)
-        if sent and transaction:
+        if transaction:
             draft.transaction = (sender, *transaction)
-            self._sent[sent] = draft.event_id
         return self._commit(room, draft)
 
     def set_state(
@@ -388,15 +434,13 @@ class World:
         content: Json = {} if reason is None else {"reason": reason}
         if room.version.redacts_in_content:
             content["redacts"] = event_id
-        known = transaction and self._sent.get((sender, room_id, *transaction))
         redaction = self.send(
             sender, room_id, "m.room.redaction", content, transaction=transaction
         )
-        if not known:
-            redaction.redacts = event_id
-            if target is not None and target.room_id == room_id:
-                target.content = _pruned(target)
-                target.redacted_because = redaction
+        redaction.redacts = event_id
+        if target is not None and target.room_id == room_id:
+            target.content = _pruned(target)
+            target.redacted_because = redaction
         return redaction
 
     def force(
@@ -424,7 +468,7 @@ class World:
             raise not_found(f"Unknown room id {room_id}")
         old = self._room_for(user_id, room_id)
         known, since = self._upgrades.get((room_id, user_id), ("", 0))
-        if known and self.clock.now_ms - since < _UPGRADE_REMEMBERED_MS:
+        if known and self.clock.read() - since < _UPGRADE_REMEMBERED_MS:
             return self.rooms[known]
         probe = {"body": "This room has been replaced", "replacement_room": "!new"}
         tombstone = self._draft(old, old.state, user_id, "m.room.tombstone", probe, "")
@@ -436,7 +480,8 @@ class World:
                 creation[copied] = old.create.content[copied]
         if version.creators_have_all_power and "additional_creators" in spec:
             creation["additional_creators"] = spec["additional_creators"]
-        new = self._new_room(user_id, version, creation)
+        room_id, create_id = self._new_room_id(version)
+        new = self._new_room(user_id, version, creation, room_id=room_id, create_id=create_id)
         initial = _upgraded_state(old, new, user_id)
         self._fill_room(new, user_id, _PRESETS["private_chat"], initial, {})
         for (type_, state_key), event in list(old.state.items()):
@@ -444,9 +489,21 @@ class World:
                 self.change_membership(user_id, new.room_id, state_key, "ban")
         tombstone.content["replacement_room"] = new.room_id
         self._commit(old, tombstone)
+        self._move_aliases(old, new, user_id)
         self._close_upgraded(old, new, user_id)
-        self._upgrades[room_id, user_id] = (new.room_id, self.clock.now_ms)
+        self._upgrades[room_id, user_id] = (new.room_id, self.clock.read())
         return new
+
+    def _move_aliases(self, old: Room, new: Room, user_id: str) -> None:
+        """Give the new room the old one's aliases, and its canonical one."""
+        self.aliases.move(old.room_id, new.room_id)
+        canonical = old.state.get(("m.room.canonical_alias", ""))
+        if canonical is None:
+            return
+        type_, alias = canonical.type, canonical.content.get("alias")
+        rest = _without(canonical.content, ["alias"])
+        self.set_state(user_id, old.room_id, type_, rest)
+        self.set_state(user_id, new.room_id, type_, {"alias": alias} if alias else {})
 
     def _close_upgraded(self, old: Room, new: Room, user_id: str) -> None:
         """Quieten the old room, and give the new one the old one's power levels."""
@@ -467,18 +524,25 @@ class World:
 
     # Reading
 
-    def readable_state(self, user_id: str, room_id: str) -> Mapping[StateKey, Event]:
-        """Give the state a user may read: now, or as it was when they left."""
-        room, upto = self.readable(user_id, room_id)
+    def readable_state(
+        self, user_id: str, room_id: str, *, at: int | None = None
+    ) -> Mapping[StateKey, Event]:
+        """Give the state a user may read: now, or as it was when they left.
+
+        `at` is a stream position after which nothing is known, neither who is in the room.
+        """
+        room, upto = self.readable(user_id, room_id, at=at)
         return room.state if upto is None else room.state_at(upto)
 
-    def readable(self, user_id: str, room_id: str) -> tuple[Room, int | None]:
+    def readable(
+        self, user_id: str, room_id: str, *, at: int | None = None
+    ) -> tuple[Room, int | None]:
         """Give the room and how far a user may read in it; None is to the end."""
         room = self.rooms.get(room_id)
-        member = room.member(user_id) if room else None
+        member = room.member(user_id, at=at) if room else None
         if room is not None and member is not None:
             if member.membership == "join":
-                return room, None
+                return room, at
             if member.membership == "leave" and room_id not in self.accounts[user_id].forgotten:
                 return room, member.stream
         raise forbidden(f"User {user_id} not in room {room_id}, and room previews are disabled")
@@ -504,10 +568,22 @@ class World:
         events = self.memberships.get(user_id, {})
         return {room_id: event for room_id, event in events.items() if room_id not in forgotten}
 
-    def rooms_with(self, user_id: str, membership: str) -> list[str]:
-        """List the rooms in which the user has this membership."""
-        events = self.memberships.get(user_id, {})
-        return [room_id for room_id, event in events.items() if event.membership == membership]
+    def rooms_with(self, user_id: str, membership: str, *, at: int | None = None) -> list[str]:
+        """List the rooms in which the user has this membership, now or at a stream position."""
+        rooms = self.memberships.get(user_id, {})
+        return [
+            room_id
+            for room_id in rooms
+            if self.rooms[room_id].membership(user_id, at=at) == membership
+        ]
+
+    def member_events(self, user_id: str) -> list[Event]:
+        """Give all that ever happened to a user's memberships."""
+        return [
+            event
+            for room_id in self.memberships.get(user_id, {})
+            for event in self.rooms[room_id].history["m.room.member", user_id]
+        ]
 
     # What is not an event
 
@@ -525,7 +601,7 @@ class World:
         """Say how far somebody has read."""
         room = self._room_for(user_id, room_id)
         rules.check_joined(room.state, user_id, room_id=room_id)
-        room.receipts[user_id, kind] = (event_id, self.clock.now_ms, self._next())
+        room.receipts[user_id, kind] = (event_id, self.clock.read(), self._next())
         self._tell()
 
     def set_account_data(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -27,18 +25,10 @@ from homeroom.matrix.retrying_api import RetryBudget
 from homeroom.startup import maintenance as upkeep
 from homeroom.startup import start as starting
 from tests.fake import FakeHomeserver
-from tests.fake.clock import Clock
+from tests.fake.clock import Running
 
-
-@dataclass
-class Present(Clock):
-    """The time of the plugin's own clock, because messages have an age; a test may fall behind."""
-
-    behind_ms: int = 0
-
-    def tick(self) -> int:
-        self.now_ms = max(self.now_ms + 1, int(time.time() * 1000) - self.behind_ms)
-        return self.now_ms
+Present = Running
+"""The time of the plugin's own clock, because messages have an age; a test may fall behind."""
 
 
 @pytest.fixture

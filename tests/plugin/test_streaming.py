@@ -399,8 +399,7 @@ async def test_killed_while_the_first_words_are_sent_they_are_gone_on_with(
 
 def forget_transactions(hs: FakeHomeserver) -> None:
     """As after a day, or with another device of the bot."""
-    hs.world._sent.clear()
-    hs.service.answered.clear()
+    hs.transactions.forget()
 
 
 @pytest.mark.parametrize("lost", ["transactions", "transactions and database"])
