@@ -613,6 +613,43 @@ HOSTILE: dict[str, tuple[str, str]] = {
             "<tr><td>only one</td><td></td></tr>\n</tbody>\n</table>\n"
         ),
     ),
+    "bars in cells": (
+        "| a | b |\n|---|---|\n| x\\|y | `p\\|q` |",
+        (
+            "<table>\n<thead>\n<tr><th>a</th><th>b</th></tr>\n</thead>\n<tbody>\n"
+            "<tr><td>x|y</td><td><code>p|q</code></td></tr>\n</tbody>\n</table>\n"
+        ),
+    ),
+    "table in a list": (
+        "- All:\n  | a |\n  |---|\n  | 1 |\n- next",
+        (
+            "<ul>\n<li>All:\n<table>\n<thead>\n<tr><th>a</th></tr>\n</thead>\n<tbody>\n"
+            "<tr><td>1</td></tr>\n</tbody>\n</table>\n</li>\n<li>next</li>\n</ul>\n"
+        ),
+    ),
+    "bars elsewhere": ("a\\|b `c\\|d`", "<p>a|b <code>c\\|d</code></p>\n"),
+    "deleted": (
+        "~~old~~ ~~two **words**~~ a ~~ b ~~ c ~~d\n# ~~e~~",
+        (
+            "<p><del>old</del> <del>two <strong>words</strong></del> a ~~ b ~~ c ~~d</p>\n"
+            "<h1><del>e</del></h1>\n"
+        ),
+    ),
+    "tasks": (
+        "- [ ] milk\n- [x] **bread**\n- [y] no\n\n[x] no",
+        (
+            "<ul>\n<li>☐ milk</li>\n<li>☑ <strong>bread</strong></li>\n<li>[y] no</li>\n</ul>\n"
+            "<p>[x] no</p>\n"
+        ),
+    ),
+    "footnotes": (
+        "Said.[^1] `[^1]` [^ no]\n\n[^1]: Source\n\n[^a-b]: Two words",
+        (
+            "<p>Said.<sup>1</sup> <code>[^1]</code> [^ no]</p>\n<p><sup>1</sup>: Source</p>\n"
+            "<p><sup>a-b</sup>: Two words</p>\n"
+        ),
+    ),
+    "an entity that is nothing": ("a &#1;\nb &#1;", "<p>a &amp;#1;\nb &amp;#1;</p>\n"),
     "no table": ("a | b\nc | d", "<p>a | b\nc | d</p>\n"),
     "right to left": ("שלום **עולם** 🙂", "<p>שלום <strong>עולם</strong> 🙂</p>\n"),
 }

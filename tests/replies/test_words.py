@@ -1,4 +1,4 @@
-"""What people type, and what is said to them: parsing, splitting, and names that mean harm."""
+"""What people type, and what is said to them: parsing, and names that mean harm."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from homeroom.domain.commands import (
 )
 from homeroom.domain.homes.model import Chat, ChatID, PlatformChatID
 from homeroom.domain.reset import Scope
-from homeroom.matrix.message_text import split
 from homeroom.replies.markdown import code, plain
 
 PARSED: list[tuple[str, Command | None]] = [
@@ -151,24 +150,6 @@ def test_a_reset_that_is_not_understood_does_nothing(text: str) -> None:
 def test_any_text_can_be_read(text: str) -> None:
     for prefix in ("", "!chat ", "!reconcile ", "!reset ", "!reset leave-forget --scope "):
         parse_command(prefix + text)
-
-
-@given(st.text(alphabet=st.sampled_from("ab \n"), max_size=60), st.integers(2, 20))
-def test_a_split_text_is_whole_and_no_part_is_too_long(text: str, limit: int) -> None:
-    parts = split(text, limit=limit)
-    assert all(len(part) <= limit for part in parts)
-    assert "".join("".join(parts).split()) == "".join(text.split())
-
-
-@given(st.text(max_size=200), st.integers(1, 50))
-def test_every_text_is_split_somewhere(text: str, limit: int) -> None:
-    assert all(len(part) <= limit for part in split(text, limit=limit))
-
-
-def test_a_text_is_split_where_a_paragraph_ends() -> None:
-    assert split("one two\n\nthree four", limit=14) == ["one two", "three four"]
-    assert split("short", limit=10) == ["short"]
-    assert split("", limit=10) == [""]
 
 
 HOSTILE = [

@@ -27,7 +27,8 @@ from mautrix.util.logging import TraceLogger
 
 from .. import replies
 from ..config import Settings
-from ..domain.conversation.answer_parts import OpenAnswer, Question, closed, divide, shown_text
+from ..domain.conversation.answer_parts import OpenAnswer, Question, shown_text
+from ..domain.conversation.text_parts import closed, divide
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker

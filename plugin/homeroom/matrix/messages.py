@@ -1,34 +1,31 @@
 """Saying things in rooms.
 
-Everything that is said answers something: an event, or an occasion. The transaction ID is made
-from that, so saying it a second time after an unknown outcome does not show it twice. What answers
-an event also names it, so that the room itself tells what was answered, whatever else is lost.
+Everything that is said answers an event, or belongs to an occasion. The transaction ID is made
+from that, so saying it a second time after an unknown outcome does not show it twice. Everything
+names the event that it answers, or says that it answers none: the room itself tells what was
+answered, whatever else is lost.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 from uuid import uuid4
 
-from mautrix.types import (
-    EventID,
-    FileInfo,
-    Format,
-    MediaMessageEventContent,
-    MessageType,
-    RoomID,
-    TextMessageEventContent,
-)
+from mautrix.types import EventID, RoomID
 
-from ..domain.conversation.answer_parts import Question, weight
-from ..domain.sync.news import ANSWERS, MORE_TO_COME, Message
+from ..domain.conversation.answer_parts import Question
+from ..domain.conversation.text_parts import divide, weight
+from ..domain.sync.news import ANSWERS, MORE_TO_COME, NOTHING, Message
 from .homeserver import Homeserver
-from .message_text import parts, render, speakable, to_html
+from .message_text import speakable, to_html, to_plain
 
 MAX_HTML: Final = 28_000
 """Bytes of HTML in one message, as `MAX_WEIGHT`; where it would be longer there is none."""
 _OF_HTML: Final = ("format", "formatted_body")
+
+Kind = Literal["notice", "edit"]
 
 
 class Speaker:
@@ -39,7 +36,15 @@ class Speaker:
         self, room_id: RoomID, markdown: str, *, about: str, thread_root: EventID | None = None
     ) -> EventID:
         """Say something of Homeroom's own, as a notice. Returns the (first) event."""
-        return await self._say(room_id, markdown, MessageType.NOTICE, about, thread_root)
+        sent = list[EventID]()
+        parts = divide(markdown, encrypted=await self.is_encrypted(room_id))
+        for number, part in enumerate(parts):
+            content = await self._notice(
+                room_id, part, about=about, has_more=number < len(parts) - 1
+            )
+            txn_id = _txn_id(about, number, kind="notice")
+            sent.append(await self._send(room_id, content, thread_root, txn_id=txn_id))
+        return sent[0]
 
     async def reply(self, message: Message, markdown: str) -> None:
         """Say something of Homeroom's own about a message, where it was said."""
@@ -49,22 +54,24 @@ class Speaker:
 
     async def edit(self, room_id: RoomID, event_id: EventID, markdown: str, *, about: str) -> None:
         """Replace a notice by another text of one event's length."""
-        content = await _content(markdown, MessageType.NOTICE)
-        content.set_edit(event_id)
-        await self._homeserver.send(room_id, content, txn_id=_txn_id(about, 0))
+        content = await self._notice(room_id, markdown, about=about, has_more=False)
+        txn_id = _txn_id(about, 0, kind="edit")
+        await self._homeserver.send(room_id, _replacing(event_id, content), txn_id=txn_id)
 
     async def attach(self, room_id: RoomID, filename: str, text: str, *, about: str) -> None:
         """Attach a text file; in encrypted rooms the text is sent as messages instead."""
-        if await self._homeserver.is_encrypted(room_id):
+        if await self.is_encrypted(room_id):
             await self.notice(room_id, f"```\n{text}\n```", about=about)
             return
-        content = MediaMessageEventContent(
-            msgtype=MessageType.FILE,
-            body=filename,
-            url=await self._homeserver.upload(text, filename=filename),
-            info=FileInfo(mimetype="text/plain", size=len(text.encode())),
-        )
-        await self._homeserver.send(room_id, content, txn_id=_txn_id(about, 0))
+        content = {
+            "msgtype": "m.file",
+            "body": filename,
+            "url": await self._homeserver.upload(text, filename=filename),
+            "info": {"mimetype": "text/plain", "size": len(text.encode())},
+            ANSWERS: _answered(about),
+        }
+        txn_id = _txn_id(about, 0, kind="notice")
+        await self._homeserver.send(room_id, content, txn_id=txn_id)
 
     async def answer(
         self, question: Question, markdown: str, *, part: int, has_more: bool
@@ -73,11 +80,9 @@ class Speaker:
 
         `part` is its number in the answer, from 0. `has_more`: it will be edited, or followed.
         """
-        content = await self._answer_content(question, markdown, has_more=has_more)
-        if question.thread_root is not None:
-            content["m.relates_to"] = _in_thread(question.thread_root)
+        content = await self._answer(question, markdown, has_more=has_more)
         txn_id = _txn_id(question.event_id, part)
-        return await self._homeserver.send(question.room_id, content, txn_id=txn_id)
+        return await self._send(question.room_id, content, question.thread_root, txn_id=txn_id)
 
     async def edit_answer(
         self,
@@ -95,76 +100,75 @@ class Speaker:
         Raises:
             RateLimited: it was `hasty`, and can be sent later.
         """
-        content = await self._answer_content(question, markdown, has_more=has_more)
-        edit = {
-            **{key: value for key, value in content.items() if key not in _OF_HTML},
-            "body": f"* {content['body']}",
-            "m.new_content": content,
-            "m.relates_to": {"rel_type": "m.replace", "event_id": answer_id},
-        }
+        content = await self._answer(question, markdown, has_more=has_more)
+        edit = _replacing(answer_id, content)
         if question.thread_root is not None:
             content["m.relates_to"] = _in_thread(question.thread_root)
-        txn_id = _txn_id(f"{question.event_id} {uuid4()}", 0)
+        txn_id = _txn_id(f"{question.event_id} {uuid4()}", 0, kind="edit")
         await self._homeserver.send(question.room_id, edit, txn_id=txn_id, best_effort=best_effort)
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
         return await self._homeserver.is_encrypted(room_id)
 
-    async def _answer_content(
+    async def _notice(
+        self, room_id: RoomID, markdown: str, *, about: str, has_more: bool
+    ) -> dict[str, Any]:
+        content = await self._content(room_id, markdown, answers=_answered(about))
+        more = {MORE_TO_COME: True} if has_more else {}
+        return {**content, "msgtype": "m.notice", "body": await to_plain(markdown), **more}
+
+    async def _answer(
         self, question: Question, markdown: str, *, has_more: bool
     ) -> dict[str, Any]:
         """The body is the Markdown itself, so that the conversation can be read back."""
-        is_encrypted = await self.is_encrypted(question.room_id)
-        body, html = speakable(markdown), to_html(markdown)
+        content = await self._content(question.room_id, markdown, answers=question.event_id)
+        return {**content, **({MORE_TO_COME: True} if has_more else {})}
+
+    async def _content(self, room_id: RoomID, markdown: str, *, answers: str) -> dict[str, Any]:
         content: dict[str, Any] = {
             "msgtype": "m.text",
-            "body": body,
+            "body": speakable(markdown),
             "m.mentions": {},
-            ANSWERS: question.event_id,
+            ANSWERS: answers,
         }
+        html = await to_html(markdown)
+        is_encrypted = await self.is_encrypted(room_id)
         if html is not None and weight(html, encrypted=is_encrypted) <= MAX_HTML:
             content |= {"format": "org.matrix.custom.html", "formatted_body": html}
-        if has_more:
-            content[MORE_TO_COME] = True
         return content
 
-    async def _say(
+    async def _send(
         self,
         room_id: RoomID,
-        markdown: str,
-        msgtype: MessageType,
-        about: str,
+        content: Mapping[str, Any],
         thread_root: EventID | None,
+        *,
+        txn_id: str,
     ) -> EventID:
-        first = None
-        divided = parts(markdown)
-        for number, part in enumerate(divided):
-            content = await _content(part, msgtype)
-            if about.startswith("$"):
-                content[ANSWERS] = about
-                if number < len(divided) - 1:
-                    content[MORE_TO_COME] = True
-            if thread_root is not None:
-                content.set_thread_parent(thread_root, disable_reply_fallback=True)
-            sent = await self._homeserver.send(room_id, content, txn_id=_txn_id(about, number))
-            first = first or sent
-        assert first is not None
-        return first
+        thread = {} if thread_root is None else {"m.relates_to": _in_thread(thread_root)}
+        return await self._homeserver.send(room_id, {**content, **thread}, txn_id=txn_id)
 
 
-async def _content(markdown: str, msgtype: MessageType) -> TextMessageEventContent:
-    body, html = await render(markdown)
-    content = TextMessageEventContent(msgtype=msgtype, body=body)
-    if html is not None:
-        content.format, content.formatted_body = Format.HTML, html
-    content["m.mentions"] = {}
-    return content
+def _replacing(event_id: EventID, content: dict[str, Any]) -> dict[str, Any]:
+    """An event that replaces another one's content."""
+    return {
+        **{key: value for key, value in content.items() if key not in _OF_HTML},
+        "body": f"* {content['body']}",
+        "m.new_content": content,
+        "m.relates_to": {"rel_type": "m.replace", "event_id": event_id},
+    }
 
 
 def _in_thread(root: EventID) -> dict[str, str]:
     return {"rel_type": "m.thread", "event_id": root}
 
 
-def _txn_id(about: str, part: int) -> str:
+def _answered(about: str) -> str:
+    """The event that something of our own answers, if it is about one."""
+    return about if about.startswith("$") else NOTHING
+
+
+def _txn_id(about: str, part: int, *, kind: Kind | None = None) -> str:
+    """The transaction ID; the `kind` of all that is not an answer's message keeps them apart."""
     digest = hashlib.sha256(about.encode()).hexdigest()[:32]
-    return f"homeroom-{digest}-{part}"
+    return f"homeroom-{kind}-{digest}-{part}" if kind else f"homeroom-{digest}-{part}"

@@ -23,7 +23,9 @@ from ..homes.topology import Invite
 from ..json_shapes import as_dict, as_list
 
 ANSWERS: Final = "dev.homeroom.answers"
-"""In the content of what the bot says: the ID of the event that it answers."""
+"""In the content of all that the bot says: the ID of the event that it answers, or `NOTHING`.
+(What names nothing at all is from before it did so: all before it counts as answered.)"""
+NOTHING: Final = "none"
 MORE_TO_COME: Final = "dev.homeroom.more_to_come"
 """In the content of what is not the last word of an answer: of every part of it but the last, and
 of every edit but the last. True."""
