@@ -129,7 +129,7 @@ def test_a_key_without_an_end_is_described() -> None:
     text = f"admins: []\n? 0x{'f' * 5000}\n: []\n"
     config = Config(lambda: YAML().load(text), lambda: base, lambda _: None)
     config.load()
-    assert config.unknown_keys() == ["a number of more than 60 digits"]
+    assert [key.key for key in config.unknown_keys()] == ["a number of more than 60 digits"]
 
 
 def test_without_a_word_it_is_echo() -> None:

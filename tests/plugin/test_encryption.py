@@ -31,7 +31,7 @@ async def test_encrypted_chats_are_refused_where_the_bot_would_be_mute(
             'rooms.version: found 5, expected a text from "8" on, or ""',
             (
                 "rooms.encrypted: found true, expected false, because the bot's client in maubot"
-                ' has no device ID (see "Encrypted rooms" in the README)'
+                " has no device ID (see docs/encryption.md)"
             ),
         ]
         assert hs.writes == []

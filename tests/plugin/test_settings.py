@@ -102,7 +102,7 @@ PROBLEMS = [
     ),
     "platform.openai.model: found 4, expected a text of 0 to 100 characters",
     'platform.openai.stream: found "yes", expected true or false',
-    "platform.openai.system_prompt: found nothing, expected a text of at most 50000 characters",
+    "platform.openai.system_prompt: found nothing, expected a text of 0 to 50000 characters",
     'platform.openai.temperature: found 2.5, expected a number from 0 to 2, or ""',
     "platform.openai.max_tokens: found -1, expected a whole number from 0 to 1000000",
     "platform.openai.history_messages: found 1001, expected a whole number from 0 to 1000",
@@ -328,8 +328,9 @@ async def test_the_users_text_survives_and_new_keys_are_added(
     ]
     async with running(hs, tmp_path, config=text) as bot:
         for key in ("rooms.colour", "plugins"):
-            assert f"Settings: {key} is not a key of Homeroom's; it is kept, not used" in (
-                caplog.messages
+            assert (
+                f"Settings: {key} is not a key of Homeroom's, so it is kept and not used"
+                in caplog.messages
             )
         for _ in range(2):
             saved = YAML().load(bot.config)

@@ -85,8 +85,8 @@ class LiveSettings:
             )
             return False
         self._current, self._problems = settings, ()
-        for key in self._config.unknown_keys():
-            self._log.warning("Settings: %s is not a key of Homeroom's; it is kept, not used", key)
+        for unknown in self._config.unknown_keys():
+            self._log.warning("Settings: %s", unknown)
         return True
 
     def note_start(self) -> None:

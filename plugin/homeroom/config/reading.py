@@ -17,7 +17,7 @@ from .settings import (
     Settings,
     WebhookSettings,
 )
-from .values import Values
+from .values import MAX_PROMPT, Values
 
 MIN_STATUS_TOKEN: Final = 16
 
@@ -85,7 +85,9 @@ def _read_platform(values: Values) -> PlatformSettings:
             api_key=values.secret("platform.openai.api_key"),
             model=values.name("platform.openai.model", is_needed=is_openai),
             stream=values.flag("platform.openai.stream", ours.stream),
-            system_prompt=values.prompt("platform.openai.system_prompt"),
+            system_prompt=values.text(
+                "platform.openai.system_prompt", "", least=0, most=MAX_PROMPT
+            ),
             temperature=values.temperature("platform.openai.temperature"),
             max_tokens=values.number("platform.openai.max_tokens", ours.max_tokens, 0, 1_000_000),
             history_messages=values.number(

@@ -6,7 +6,9 @@ even what Homeroom does not know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final, cast
 
 from mautrix.util.config import BaseProxyConfig, ConfigUpdateHelper
@@ -19,6 +21,20 @@ from .problems import ConfigError, Problem, show
 
 SHOWN_OF_A_KEY: Final = 100
 """Characters."""
+GUESSES_AT_MOST: Final = 20
+"""Unknown keys that are compared with the known ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownKey:
+    """A key that Homeroom has no use for, and the known one that is most like it."""
+
+    key: str
+    meant: str | None
+
+    def __str__(self) -> str:
+        guess = f"; did you mean {self.meant}?" if self.meant else ""
+        return f"{self.key} is not a key of Homeroom's, so it is kept and not used{guess}"
 
 
 class Config(BaseProxyConfig):
@@ -49,15 +65,34 @@ class Config(BaseProxyConfig):
         """The settings as plain keys and values."""
         return cast("Mapping[Any, Any]", self._data)
 
-    def unknown_keys(self) -> list[str]:
+    def unknown_keys(self) -> list[UnknownKey]:
         """Keys that Homeroom has no use for: a typo, or a newer version's."""
         base = self.load_base()
-        return _unknown(self.values, base._data if base else {})  # noqa: SLF001
+        known = base._data if base else {}  # noqa: SLF001
+        return [
+            UnknownKey(key=key, meant=_nearest(key, known) if number < GUESSES_AT_MOST else None)
+            for number, key in enumerate(_unknown(self.values, known))
+        ]
 
     def do_update(self, helper: ConfigUpdateHelper) -> None:
         base = cast("dict[Any, Any]", helper.base._data)  # noqa: SLF001
         _write_comments_again(base)
         _lay_over(base, self._data)
+
+
+def _nearest(key: str, known: Mapping[Any, Any]) -> str | None:
+    """The known key that is written most like this one, or that ends like it."""
+    keys = list(_keys(known))
+    last = key.rpartition(".")[2]
+    same = [one for one in keys if one.rpartition(".")[2] == last]
+    return next(iter(get_close_matches(key, keys, n=1, cutoff=0.75) or same[:1]), None)
+
+
+def _keys(data: Mapping[Any, Any], path: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        yield f"{path}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{path}{key}.")
 
 
 def _write_comments_again(value: object) -> None:
