@@ -94,7 +94,9 @@ class Homeroom(Plugin):
         if self.app is None:
             self.log.info("The settings can be used now")
             await self._come_up()
-        elif keys := self.settings.not_in_force.awaits_restart:
+            return
+        self.app.streamer.settings_changed()
+        if keys := self.settings.not_in_force.awaits_restart:
             self.log.info("Saved; restart the instance to apply: %s", ", ".join(keys))
         else:
             self.log.info("Saved, and in force")

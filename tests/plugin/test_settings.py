@@ -283,7 +283,7 @@ async def test_what_needs_a_restart_is_named(
     caplog.set_level("INFO")
     admin = hs.user("admin")
     admins = "admins: ['@admin:fake.test']"
-    two = f"{admins}\nhomeserver: {{concurrency: 3}}\nlimits: {{parallel_turns: 2}}"
+    two = f"{admins}\nhomeserver: {{concurrency: 3}}\nreconcile: {{start_timeout: 9}}"
     async with running(hs, tmp_path, config=admins) as bot:
         room_id = admin.create_room(invite=[bot.me])
         await bot.hear(room_id, 1)
@@ -300,8 +300,8 @@ async def test_what_needs_a_restart_is_named(
         in_report = "**Saved, but waiting for a restart of the instance**: "
         for text in (two, f"{two}\naccess: {{answer: members}}"):
             assert await save(text) == (
-                f"{in_log}limits.parallel_turns, homeserver.concurrency",
-                f"{in_report}`limits.parallel_turns`, `homeserver.concurrency`",
+                f"{in_log}reconcile.start_timeout, homeserver.concurrency",
+                f"{in_report}`reconcile.start_timeout`, `homeserver.concurrency`",
             )
         assert await save(f"{admins}\nreconcile: {{start_timeout: 11}}") == (
             f"{in_log}reconcile.start_timeout",

@@ -109,6 +109,53 @@ async def no_turn_left(
         yield bot
 
 
+async def test_somebody_else_waits_for_at_most_one_turn_of_a_person_with_many_chats(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, bert = hs.user("anna"), hs.user("bert")
+    steps: list[asyncio.Event] = []
+
+    async def step_by_step(turn: Turn) -> str:
+        steps.append(asyncio.Event())
+        await steps[-1].wait()
+        return f"re: {turn.text}"
+
+    agent = Agent(step_by_step)
+    chats = "rooms: {initial_chats: [One, Two, Three, Four, Five, Six]}"
+    config = f"limits: {{parallel_turns: 1}}\n{chats}"
+    async with running(hs, tmp_path, platform=agent, config=config) as bot:
+        for person in (anna, bert):
+            await bot.onboard(person)
+        for number, chat_id in enumerate(bot.chats_of(anna)):
+            anna.send(chat_id, f"anna {number}")
+        assert bot.plugin
+        assert bot.plugin.app
+        streamer = bot.plugin.app.streamer
+        await until("anna's are in line", lambda: len(steps) == 1 and streamer.in_line == 5)
+        bert.send(bot.chats_of(bert)[0], "bert")
+        await until("bert's is, too", lambda: streamer.in_line == 6)
+        for number in range(7):
+            await until("the next turn", lambda number=number: len(steps) == number + 1)
+            steps[number].set()
+        assert await bot.hear(bot.chats_of(bert)[0], 1) == ["re: bert"]
+        assert [text.split()[0] for text in agent.texts] == ["anna", "bert", *["anna"] * 5]
+
+
+async def test_more_turns_are_given_as_soon_as_the_settings_say_so(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, agent = hs.user("anna"), Agent()
+    async with no_turn_left(hs, tmp_path, anna, agent) as bot:
+        anna.send(bot.chats_of(anna)[1], "Hello")
+        assert bot.plugin
+        assert bot.plugin.app
+        streamer = bot.plugin.app.streamer
+        await until("it is in line", lambda: streamer.in_line == 1)
+        await bot.configure(ONE_TURN.replace("turns: 1", "turns: 2"))
+        await until("both are worked on", lambda: agent.at_work == 2)
+        agent.let_go.set()
+
+
 async def test_a_command_needs_no_turn(hs: FakeHomeserver, tmp_path: Path) -> None:
     anna, agent = hs.user("anna"), Agent()
     async with no_turn_left(hs, tmp_path, anna, agent) as bot:

@@ -82,7 +82,6 @@ class Settings:
 DEFAULTS: Final = Settings()
 
 RESTART_KEYS: Final = {
-    "parallel_turns": "limits.parallel_turns",
     "start_timeout": "reconcile.start_timeout",
     "concurrency": "homeserver.concurrency",
 }

@@ -18,8 +18,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from mautrix.types import EventID
@@ -28,13 +28,15 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer, Question, shown_text
-from ..domain.conversation.text_parts import closed, divide
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..matrix.typing_notice import TypingNotice
 from ..platforms import Platform, PlatformError, Turn
+from ..runtime.fair_turns import FairTurns
 from ..storage import Store, StoreError
+from .answer_messages import AnswerMessages, with_note
+from .platform_reading import PlatformReading
 
 GATHER: Final = 0.3
 """Seconds from the first words to the first message."""
@@ -53,41 +55,39 @@ CLOSING: Final = 3.0
 """Seconds that a stop waits for an answer to say that it goes on later."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Streamer:
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        platform: Platform,
-        speaker: Speaker,
-        typing: TypingNotice,
-        store: Store,
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._platform = platform
-        self._speaker = speaker
-        self._typing = typing
-        self._turns = asyncio.Semaphore(settings().parallel_turns)
-        self._store = store
-        self._settings = settings
-        self._log = log
-        self._under_way: dict[EventID, _Reading] = {}
-        self._open: dict[EventID, list[OpenAnswer]] = {}
-        self._said: dict[EventID, tuple[str, str | None]] = {}
-        """What the platform has said, while the homeserver cannot be had for it."""
-        self._limits = _Limits()
-        self._is_stopping = False
+    homeserver: Homeserver
+    platform: Platform
+    speaker: Speaker
+    typing: TypingNotice
+    store: Store
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    _turns: FairTurns = field(init=False)
+    _under_way: dict[EventID, PlatformReading] = field(default_factory=dict, init=False)
+    _open: dict[EventID, list[OpenAnswer]] = field(default_factory=dict, init=False)
+    _said: dict[EventID, tuple[str, str | None]] = field(default_factory=dict, init=False)
+    """What the platform has said, while the homeserver cannot be had for it."""
+    _limits: _RateLimits = field(init=False)
+    _is_stopping: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._turns = FairTurns(lambda: self.settings().parallel_turns)
+        self._limits = _RateLimits()
 
     @property
     def in_line(self) -> int:
         """How many answers wait until the platform has a turn for them."""
-        return sum(reading.is_in_line for reading in self._under_way.values())
+        return self._turns.waiting
+
+    def settings_changed(self) -> None:
+        """Begin the turns for which there is room now."""
+        self._turns.limit_changed()
 
     async def load(self) -> None:
         """Take over what an earlier life of the plugin left open."""
-        self.remember(await self._store.open_answers())
+        self.remember(await self.store.open_answers())
 
     def remember(self, answers: Iterable[OpenAnswer]) -> None:
         """Take over messages of open answers, in their order, unless the answer is known."""
@@ -112,10 +112,10 @@ class Streamer:
             Unavailable, StoreError: it is not finished, and has to be tried again.
         """
         event_id = question.event_id
-        messages = _Messages(
+        messages = AnswerMessages(
             question,
-            speaker=self._speaker,
-            store=self._store,
+            speaker=self.speaker,
+            store=self.store,
             open_=self._open.setdefault(event_id, []),
         )
         try:
@@ -143,7 +143,7 @@ class Streamer:
         try:
             await self._end(left[-1], why)
         except Refused as e:
-            self._log.info("An answer to %s stays unfinished: %s", event_id, e)
+            self.log.info("An answer to %s stays unfinished: %s", event_id, e)
         await self._close(event_id)
 
     async def end_abandoned(self, *, is_coming: Callable[[EventID], bool]) -> None:
@@ -154,18 +154,20 @@ class Streamer:
                 continue
             try:
                 await self.end(event_id, replies.INTERRUPTED)
-                await self._store.mark_handled(event_id, room_id=room_id)
+                await self.store.mark_handled(event_id, room_id=room_id)
             except (HomeserverError, StoreError) as e:
-                self._log.warning("The answer to %s is still unfinished: %s", event_id, e)
+                self.log.warning("The answer to %s is still unfinished: %s", event_id, e)
 
-    async def _collect_answer(self, turn: Turn, messages: _Messages) -> tuple[str, str | None]:
+    async def _collect_answer(
+        self, turn: Turn, messages: AnswerMessages
+    ) -> tuple[str, str | None]:
         """What the platform says, shown as it comes; and the sentence for why it is not whole."""
-        reading = _Reading(
-            self._platform, turn, turns=self._turns, seconds=self._settings().turn_timeout
+        reading = PlatformReading(
+            self.platform, turn, turns=self._turns, seconds=self.settings().turn_timeout
         )
         self._under_way[turn.event_id] = reading
         try:
-            async with self._typing.shown(turn.room_id):
+            async with self.typing.shown(turn.room_id):
                 await self._show_growing(reading, messages)
             return reading.text.strip(), self._what_went_wrong(reading)
         except asyncio.CancelledError:
@@ -181,7 +183,7 @@ class Streamer:
             del self._under_way[turn.event_id]
             await reading.stop()
 
-    async def _show_growing(self, reading: _Reading, messages: _Messages) -> None:
+    async def _show_growing(self, reading: PlatformReading, messages: AnswerMessages) -> None:
         """Show what there is, again and again, until the platform has finished."""
         interval = EDIT_AFTER * (RESUMED if messages.open else 1)
         await reading.has_begun.wait()
@@ -197,12 +199,12 @@ class Streamer:
             except Unavailable as e:
                 if not messages.open:
                     raise
-                self._log.debug("An edit was left out: %s", e)
+                self.log.debug("An edit was left out: %s", e)
             busy = min((time.monotonic() - started) * SHARE, SLOWEST)
             await reading.done_within(max(interval, busy, self._limits.seconds_left))
             interval = min(interval * SLOWER, SLOWEST)
 
-    def _what_went_wrong(self, reading: _Reading) -> str | None:
+    def _what_went_wrong(self, reading: PlatformReading) -> str | None:
         """The sentence for an answer that did not come, or not to its end; None: it is whole.
 
         Raises:
@@ -214,26 +216,26 @@ class Streamer:
         except asyncio.CancelledError:
             return replies.WITHDRAWN
         except asyncio.TimeoutError:
-            self._log.warning("The platform took too long over %s", event_id)
+            self.log.warning("The platform took too long over %s", event_id)
             return replies.TOOK_TOO_LONG
         except PlatformError as e:
-            self._log.warning("The platform did not answer %s: %s", event_id, e)
+            self.log.warning("The platform did not answer %s: %s", event_id, e)
             return replies.TROUBLES[e.trouble]
         except (HomeserverError, StoreError):
             raise
-        except Exception:  # noqa: BLE001 (a bug of a platform is not one of its chats)
-            self._log.exception("Error while the platform answered %s", event_id)
+        except Exception:
+            self.log.exception("Error while the platform answered %s", event_id)
             return replies.NO_ANSWER
         return None
 
-    async def _finish(self, messages: _Messages, text: str, trouble: str | None) -> None:
+    async def _finish(self, messages: AnswerMessages, text: str, trouble: str | None) -> None:
         """The last word: the whole text, or what there is of it and why it ends there."""
         question = messages.question
         if trouble is not None and text:
-            text = _with_note(text, trouble)
+            text = with_note(text, trouble)
         if not text and not messages.open:
             if trouble != replies.WITHDRAWN:
-                await self._speaker.notice(
+                await self.speaker.notice(
                     question.room_id,
                     trouble or replies.EMPTY,
                     about=question.event_id,
@@ -244,10 +246,10 @@ class Streamer:
         if messages.open:
             await self._close(question.event_id)
 
-    async def _pause(self, messages: _Messages, text: str) -> None:
+    async def _pause(self, messages: AnswerMessages, text: str) -> None:
         """Say that the answer goes on after the restart: if that can be said at once."""
         if messages.open and text.strip():
-            note = _with_note(text.strip(), replies.PAUSED)
+            note = with_note(text.strip(), replies.PAUSED)
             with suppress(HomeserverError, StoreError, asyncio.TimeoutError):
                 await asyncio.wait_for(messages.show(note, is_whole=False), CLOSING)
 
@@ -255,164 +257,28 @@ class Streamer:
         question, answer_id = last.question, last.answer_id
         if answer_id is None:
             # Whether it was sent is not known; if it was, this is its ID.
-            answer_id = await self._speaker.answer(
+            answer_id = await self.speaker.answer(
                 question, f"*{why}*", part=last.part, has_more=False
             )
-        event = await self._homeserver.message(question.room_id, answer_id)
+        event = await self.homeserver.message(question.room_id, answer_id)
         text = shown_text(event)
         if text is not None:
             for note in (replies.PAUSED, why):
                 text = text.removesuffix(f"*{note}*").rstrip()
             if text:
-                text = _with_note(text, why)
-                await self._speaker.edit_answer(question, answer_id, text, has_more=False)
+                text = with_note(text, why)
+                await self.speaker.edit_answer(question, answer_id, text, has_more=False)
         elif event is not None:
             # What an encrypted message says is not at hand.
-            await self._speaker.answer(question, f"*{why}*", part=last.part + 1, has_more=False)
+            await self.speaker.answer(question, f"*{why}*", part=last.part + 1, has_more=False)
 
     async def _close(self, event_id: EventID) -> None:
-        await self._store.close_answer(event_id)
+        await self.store.close_answer(event_id)
         if (left := self._open.pop(event_id, None)) is not None:
             left.clear()
 
 
-class _Reading:
-    """The pieces of an answer as they come in, whatever the writing waits for.
-
-    Args:
-        turns: what it waits in line for, before the platform is asked.
-        seconds: how long the platform may take from then on.
-    """
-
-    def __init__(
-        self, platform: Platform, turn: Turn, *, turns: asyncio.Semaphore, seconds: float
-    ) -> None:
-        self.event_id = turn.event_id
-        self.is_in_line = True
-        self.has_begun = asyncio.Event()
-        """There are words, or there will be none."""
-        self._platform = platform
-        self._pieces: list[str] = []
-        self._task = asyncio.create_task(
-            self._take_turn(turn, turns, seconds), name=f"homeroom: reading {turn.event_id}"
-        )
-        self._task.add_done_callback(lambda _: self.has_begun.set())
-
-    @property
-    def text(self) -> str:
-        self._pieces = ["".join(self._pieces)]
-        return self._pieces[0]
-
-    @property
-    def is_done(self) -> bool:
-        return self._task.done()
-
-    async def done_within(self, seconds: float) -> None:
-        """Wait until it is done, so long at most."""
-        await asyncio.wait({self._task}, timeout=seconds)
-
-    def result(self) -> None:
-        """Raise what ended it, if it did not end by itself."""
-        self._task.result()
-
-    def withdraw(self) -> None:
-        self._task.cancel()
-
-    async def stop(self) -> None:
-        """Read no more: whoever is answering is told so."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _take_turn(self, turn: Turn, turns: asyncio.Semaphore, seconds: float) -> None:
-        async with turns:
-            self.is_in_line = False
-            await asyncio.wait_for(self._read(turn), seconds)
-
-    async def _read(self, turn: Turn) -> None:
-        async with aclosing(self._platform.answer(turn)) as pieces:
-            async for piece in pieces:
-                self._pieces.append(piece)
-                if piece.strip():
-                    self.has_begun.set()
-
-
-@dataclass(slots=True)
-class _Message:
-    """One message of an answer, and what it shows; None: not known."""
-
-    answer_id: EventID | None = None
-    text: str | None = None
-    has_more: bool | None = None
-
-
-class _Messages:
-    """The messages of one answer.
-
-    Args:
-        open_: those that were left unfinished; kept up to date here.
-    """
-
-    def __init__(
-        self, question: Question, *, speaker: Speaker, store: Store, open_: list[OpenAnswer]
-    ) -> None:
-        self.question = question
-        self.open = open_
-        self._speaker = speaker
-        self._store = store
-        self._messages = [_Message(answer.answer_id) for answer in open_]
-
-    async def show(self, text: str, *, is_whole: bool) -> None:
-        """Make the room show this text, and whether there is more to come.
-
-        Raises:
-            RateLimited: not now; only while there is more to come.
-        """
-        encrypted = await self._speaker.is_encrypted(self.question.room_id)
-        parts = divide(text, encrypted=encrypted)
-        last = len(parts) - 1
-        for number, part in enumerate(parts):
-            is_last = is_whole and number == last
-            best_effort = not is_whole and number == last
-            await self._show(number, part, has_more=not is_last, best_effort=best_effort)
-        if is_whole:
-            for number in range(len(parts), len(self._messages)):
-                await self._show(number, f"*{replies.SHORTER}*", has_more=False, best_effort=False)
-
-    async def _show(self, number: int, text: str, *, has_more: bool, best_effort: bool) -> None:
-        if number == len(self._messages):
-            await self._send(number, text, has_more=has_more)
-        message = self._messages[number]
-        if message.answer_id is None:
-            # It may have been sent, and then this is its ID, and it shows what it showed then.
-            message.answer_id = await self._speaker.answer(
-                self.question, text, part=number, has_more=True
-            )
-            await self._note(number, message.answer_id)
-        if (message.text, message.has_more) != (text, has_more):
-            await self._speaker.edit_answer(
-                self.question, message.answer_id, text, has_more=has_more, best_effort=best_effort
-            )
-            message.text, message.has_more = text, has_more
-
-    async def _send(self, number: int, text: str, *, has_more: bool) -> None:
-        """Send a new message; an unfinished one is noted before: that may be our last deed."""
-        if has_more:
-            await self._note(number, None)
-        message = _Message(text=text, has_more=has_more)
-        message.answer_id = await self._speaker.answer(
-            self.question, text, part=number, has_more=has_more
-        )
-        self._messages.append(message)
-        if has_more:
-            await self._note(number, message.answer_id)
-
-    async def _note(self, number: int, answer_id: EventID | None) -> None:
-        answer = OpenAnswer(question=self.question, part=number, answer_id=answer_id)
-        await self._store.note_open_answer(answer)
-        self.open[number:] = [answer]
-
-
-class _Limits:
+class _RateLimits:
     """Until when the homeserver wants fewer requests: of all answers together."""
 
     def __init__(self) -> None:
@@ -424,8 +290,3 @@ class _Limits:
     @property
     def seconds_left(self) -> float:
         return max(0.0, self._until - time.monotonic())
-
-
-def _with_note(text: str, note: str) -> str:
-    """The text in a readable state, with a sentence of our own below it."""
-    return f"{closed(text)}\n\n*{note}*" if text else f"*{note}*"
