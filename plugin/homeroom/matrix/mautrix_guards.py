@@ -1,0 +1,188 @@
+"""Guards against what mautrix 0.21.1 lets other people do to the bot's group sessions.
+
+    the list of skipped messages    `_ratchet_session` (crypto/decrypt_megolm.py:146, from
+                                    https://github.com/mautrix/python/pull/144) lists every index
+                                    between the last message and this one: one short message with
+                                    a high index takes all memory, and so does every later one
+    a session that is written over  `put_group_session` (crypto/store/asyncpg/store.py:248) takes
+                                    any later `m.room_key` (crypto/machine.py:253) of the same
+                                    session: of another room, of another sender, or one that opens
+                                    less than the one that is there
+    a message that is copied        `decrypt_megolm_event` opens whoever's copy of a message comes
+                                    first, and calls the real one a duplicate
+
+Each looks first whether mautrix still does it, and does nothing where it does not. They work on
+maubot's own machine, from outside: one method of its store is wrapped while Homeroom runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mautrix.types import EncryptedEvent, IdentityKey, RoomID, SessionID, UserID
+from mautrix.util.logging import TraceLogger
+
+MAX_INDEX: Final = 2**31 - 1
+"""The largest index that mautrix's table of messages can hold in PostgreSQL."""
+MAX_SKIPPED: Final = 1000
+"""Messages between two that were read which mautrix may list. Clients change their session after
+100 messages, unless a room says otherwise."""
+MAX_LISTED: Final = 1000
+"""Skipped messages of one session that are remembered. maubot does nothing with them."""
+
+_KNOWN: Final = """
+SELECT room_id, sender_key, session FROM crypto_megolm_inbound_session
+WHERE session_id=$1 AND account_id=$2
+"""
+_OF_SOMEBODY_ELSE: Final = """
+SELECT 1 FROM crypto_device WHERE identity_key=$1 AND signing_key=$2 AND user_id<>$3
+AND NOT EXISTS (
+    SELECT 1 FROM crypto_device WHERE identity_key=$1 AND signing_key=$2 AND user_id=$3
+)
+"""
+"""Both keys count: anybody can upload the first one as theirs, but not sign with the second."""
+
+Put = Callable[[RoomID, IdentityKey, SessionID, Any], Awaitable[None]]
+
+
+class NotTheirs(Exception):
+    """The message is encrypted with a session of somebody else's device."""
+
+
+class IndexTooHigh(Exception):
+    """The message has an index that no session gets to."""
+
+
+def message_index(ciphertext: str) -> int | None:
+    """The ratchet index of a Megolm message, as it says itself; None if it is not one.
+
+    https://gitlab.matrix.org/matrix-org/olm/-/blob/master/docs/megolm.md (Message format)
+    """
+    head = ciphertext[:24]
+    try:
+        data = b64decode(head + "=" * (-len(head) % 4), validate=True)
+    except (Base64Error, ValueError):
+        return None
+    if data[:2] != b"\x03\x08":
+        return None
+    index = 0
+    for place, byte in enumerate(data[2:12]):
+        index |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return index
+    return None
+
+
+def lists_what_was_skipped() -> bool:
+    """Whether mautrix lists every index that was skipped."""
+    from mautrix.crypto.decrypt_megolm import MegolmDecryptionMachine
+
+    return "list(range(" in _source(MegolmDecryptionMachine._ratchet_session)
+
+
+def writes_over_sessions() -> bool:
+    """Whether mautrix takes any key for a session that it has."""
+    from mautrix.crypto.machine import OlmMachine
+    from mautrix.crypto.store import PgCryptoStore
+
+    return "DO UPDATE" in _source(
+        PgCryptoStore.put_group_session
+    ) and "first_known_index" not in _source(OlmMachine._receive_room_key)
+
+
+def _source(function: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(function)
+    except OSError:
+        return "list(range( DO UPDATE"  # not to be had: rather guard once too often
+
+
+class SessionGuard:
+    """Watches over the group sessions of one of maubot's machines until `close`."""
+
+    def __init__(self, machine: Any, *, log: TraceLogger) -> None:
+        self.machine = machine
+        self._store = machine.crypto_store
+        self._log = log
+        self._put: Put | None = None
+        self._is_listing = lists_what_was_skipped()
+        if hasattr(self._store, "db") and writes_over_sessions():
+            self._put = self._store.put_group_session
+            self._store.put_group_session = self.put_group_session
+
+    def close(self) -> None:
+        """Leave the machine as it was."""
+        if self._put is not None and vars(self._store).get("put_group_session") == (
+            self.put_group_session
+        ):
+            del self._store.put_group_session
+
+    async def put_group_session(
+        self, room_id: RoomID, sender_key: IdentityKey, session_id: SessionID, session: Any
+    ) -> None:
+        """Keep a session, unless a better one, or somebody else's, is kept under its ID."""
+        assert self._put is not None
+        safety = session.ratchet_safety
+        del safety.missed_indices[:-MAX_LISTED], safety.lost_indices[:-MAX_LISTED]
+        if reason := await self._worse(room_id, sender_key, session_id, session):
+            self._log.warning(
+                "Did not take a key of session %s for %s from device key %s: %s",
+                session_id,
+                room_id,
+                sender_key,
+                reason,
+            )
+            return
+        await self._put(room_id, sender_key, session_id, session)
+
+    async def _worse(
+        self, room_id: RoomID, sender_key: IdentityKey, session_id: SessionID, session: Any
+    ) -> str | None:
+        """Why the session that is there is to be kept; None: there is none, or a worse one."""
+        row = await self._store.db.fetchrow(_KNOWN, session_id, self._store.account_id)
+        if row is None or row["session"] is None:
+            return None
+        if row["room_id"] != room_id:
+            return "it is known from another room"
+        if row["sender_key"].strip() != sender_key:
+            return "it is known from another device"
+        if self.machine.ratchet_keys_on_decrypt:
+            return None
+        known = await self._store.get_group_session(room_id, session_id)
+        if known is not None and known.first_known_index < session.first_known_index:
+            return "the one that is there opens more"
+        return None
+
+    async def before_decrypting(self, event: EncryptedEvent) -> None:
+        """Make an event safe to decrypt, without taking anything from its session.
+
+        Raises:
+            NotTheirs, IndexTooHigh: it must not be.
+        """
+        content = event.content
+        index = message_index(content.ciphertext)
+        if index is None:
+            return  # mautrix says what is wrong with it
+        if index > MAX_INDEX:
+            raise IndexTooHigh(f"its index is {index}")
+        session = await self._store.get_group_session(event.room_id, content.session_id)
+        if session is None:
+            return
+        if await self._is_of_somebody_else(session, event.sender):
+            raise NotTheirs("its session is of a device of somebody else")
+        safety = session.ratchet_safety
+        if self._is_listing and index - safety.next_index > MAX_SKIPPED:
+            safety.next_index = index
+            await self._store.put_group_session(
+                event.room_id, session.sender_key, content.session_id, session
+            )
+
+    async def _is_of_somebody_else(self, session: Any, sender: UserID) -> bool:
+        if not hasattr(self._store, "db"):
+            return False
+        keys = session.sender_key, session.signing_key
+        return await self._store.db.fetchval(_OF_SOMEBODY_ELSE, *keys, sender) is not None
