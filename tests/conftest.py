@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy
 from maubot.matrix import MaubotMatrixClient
 
+from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.homeserver import Homeserver
 from tests.fake import FakeHomeserver
 from tests.fake.clients import LOG, Naps, client_of
@@ -73,7 +74,7 @@ def connect(client: MaubotMatrixClient, naps: Naps) -> Callable[..., Homeserver]
     """The adapter with this many requests at once."""
 
     def make(concurrency: int = 10) -> Homeserver:
-        return Homeserver(client, log=LOG, concurrency=concurrency, sleep=naps)
+        return Homeserver(CurrentClient(client), log=LOG, concurrency=concurrency, sleep=naps)
 
     return make
 

@@ -18,11 +18,12 @@ from mautrix.util.async_db import Database, UpgradeTable
 
 from . import replies
 from .config import Config, LiveSettings
+from .matrix.current_client import CurrentClient
 
 # Importing it is what makes it listen, before the plugin starts; imported later, in a function,
 # it would lose the keys of what was said to the bot while it was away.
 from .matrix.early_keys import take_early_keys
-from .matrix.encryption import Encryption, why_not
+from .matrix.encryption import Encryption
 from .matrix.homeserver import Homeserver
 from .matrix.messages import Speaker
 from .runtime.clock import now
@@ -54,9 +55,9 @@ class Homeroom(Plugin):
     async def start(self) -> None:
         assert isinstance(self.config, Config)
         self.background = Background(log=self.log)
-        self.settings = LiveSettings(
-            self.config, no_encryption=lambda: why_not(self.client), log=self.log
-        )
+        client = CurrentClient(self.client)
+        self.settings = LiveSettings(self.config, no_encryption=client.why_not, log=self.log)
+        self.encryption = Encryption(client, only_signed=self._only_signed, log=self.log)
         self._listen_for_keys()
         self.settings.read()
         await self._show_status()
@@ -67,10 +68,12 @@ class Homeroom(Plugin):
 
     def _listen_for_keys(self) -> None:
         """Even while the settings cannot be used: keys that are missed do not come again."""
-        self.encryption = Encryption(self.client, log=self.log)
         early = take_early_keys(self.client)
         self.register_handler_class(self.encryption)
         self.background.start(self.encryption.hand_on(early), name="taking in keys")
+
+    def _only_signed(self) -> bool:
+        return self.settings.are_usable and self.settings().only_signed_devices
 
     async def pre_stop(self) -> None:
         # Before maubot removes the handlers: whoever is about to register some must be gone.
@@ -82,6 +85,7 @@ class Homeroom(Plugin):
             await self.app.platform.close()
 
     async def stop(self) -> None:
+        self.encryption.close()
         if self.app is not None:
             try:
                 await self.app.inbox.save_position(now=True)
@@ -142,7 +146,7 @@ class Homeroom(Plugin):
         """Answer nobody but an administrator who asks, until there are settings."""
         idle = WithoutSettings(
             bot=self.client.mxid,
-            speaker=Speaker(Homeserver(self.client, log=self.log, concurrency=1)),
+            speaker=Speaker(Homeserver(self.encryption.client, log=self.log, concurrency=1)),
             is_idle=lambda: self.app is None,
             admins=lambda: self.settings.admins,
             explanation=lambda: replies.bad_settings(self.settings.problems),

@@ -193,7 +193,7 @@ def build_base(instance: Instance) -> Base:
     """Build what speaks to the homeserver and to the database."""
     history = HistoryMemory(bot=instance.client.mxid)
     homeserver = Homeserver(
-        instance.client,
+        instance.encryption.client,
         log=instance.log,
         concurrency=instance.settings().concurrency,
         on_sent=history.on_sent,
@@ -315,6 +315,7 @@ def build_delivery(
     decryption = Decryption(
         bot=instance.client.mxid,
         encryption=instance.encryption,
+        is_encrypted=base.homeserver.is_encrypted,
         store=base.store,
         routes=homes.routes,
         provisioner=homes.provisioner,

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 from maubot.matrix import MaubotMatrixClient
+from mautrix.client.state_store import MemoryStateStore
 
 from tests.fake import FakeHomeserver
 
@@ -31,5 +32,10 @@ async def client_of(hs: FakeHomeserver) -> AsyncIterator[MaubotMatrixClient]:
     bot = hs.user("bot")
     async with aiohttp.ClientSession() as http:
         yield MaubotMatrixClient(
-            mxid=bot.user_id, base_url=hs.url, token=bot.token, client_session=http, log=LOG
+            mxid=bot.user_id,
+            base_url=hs.url,
+            token=bot.token,
+            client_session=http,
+            state_store=MemoryStateStore(),
+            log=LOG,
         )

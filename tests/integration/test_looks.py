@@ -22,6 +22,7 @@ from homeroom.domain.homes.topology import Topology, Unreadable
 from homeroom.homes.observation import Observer
 from homeroom.homes.observation import by_sliding_sync as sliding
 from homeroom.matrix import homeserver
+from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.homeserver import Homeserver
 from homeroom.matrix.retrying_api import RetryBudget
 from tests.stack.http import JsonApi
@@ -97,7 +98,7 @@ async def observer(place: Place) -> AsyncIterator[tuple[Observer, FaultProxy]]:
             client_session=session,
             log=LOG,
         )
-        yield Observer(Homeserver(client, log=LOG, concurrency=10), log=LOG), proxy
+        yield Observer(Homeserver(CurrentClient(client), log=LOG, concurrency=10), log=LOG), proxy
 
 
 @pytest.fixture

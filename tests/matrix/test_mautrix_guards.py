@@ -18,7 +18,6 @@ if not os.environ.get("CI"):
     pytest.importorskip("olm", reason="python-olm is not installed")
 
 import olm
-from mautrix.crypto.decrypt_megolm import MegolmDecryptionMachine
 from mautrix.errors import DecryptionError, DuplicateMessageIndex
 
 from homeroom.matrix import mautrix_guards as guards
@@ -154,8 +153,10 @@ async def test_a_session_that_opens_less_does_not_replace_one_that_opens_more(
     await give(bot.machine, bot.anna)  # again, from where it is now
     assert await bot.opened(told) == "Hello"
     assert [r.getMessage() for r in caplog.records if "Did not" in r.msg] == [
-        f"Did not take a key of session {bot.anna.session.id} for {ROOM} from device key"
-        f" {bot.anna.account.identity_key}: the one that is there opens more"
+        (
+            f"Did not take a key of session {bot.anna.session.id} for {ROOM} from device key"
+            f" {bot.anna.account.identity_key}: the one that is there opens more"
+        )
     ]
 
 
@@ -200,24 +201,41 @@ async def test_the_machine_is_left_as_it_was(bot: Setting) -> None:
         await bot.machine.decrypt_megolm_event(sealed(told))
 
 
+async def test_an_unknown_device_is_asked_for_once_and_again_later(
+    bot: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def fetch(users: list[str], **_: Any) -> dict[str, Any]:
+        asked.append(*users)
+        return {}
+
+    monkeypatch.setattr(bot.machine, "_fetch_keys", fetch)
+    stranger = Device("@stranger:test")
+    await give(bot.machine, stranger)
+    assert [await bot.opened(stranger.say(f"${n}")) for n in range(3)] == ["Hello"] * 3
+    assert asked == ["@stranger:test"]
+    monkeypatch.setattr(guards, "ASK_AGAIN_AFTER", 0)
+    await bot.opened(stranger.say("$4"))
+    assert asked == ["@stranger:test"] * 2
+
+
 async def test_a_guard_is_off_where_mautrix_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert guards.lists_what_was_skipped()
-    assert guards.writes_over_sessions()
-
     async def bounded(self: Any, sess: Any, index: int) -> None:
         first_known_index = index
         del first_known_index
 
-    from mautrix.crypto.machine import OlmMachine
-
-    monkeypatch.setattr(MegolmDecryptionMachine, "_ratchet_session", bounded)
-    monkeypatch.setattr(OlmMachine, "_receive_room_key", bounded)
-    assert not guards.lists_what_was_skipped()
-    assert not guards.writes_over_sessions()
     anna = Device(ANNA)
     async with machine_in(tmp_path, anna) as machine:
+        assert guards.lists_what_was_skipped(machine)
+        assert guards.writes_over_sessions(machine)
+        monkeypatch.setattr(type(machine), "_ratchet_session", bounded)
+        monkeypatch.setattr(type(machine), "_receive_room_key", bounded)
+        assert not guards.lists_what_was_skipped(machine)
+        assert not guards.writes_over_sessions(machine)
         guard = SessionGuard(machine, log=LOG)
         assert "put_group_session" not in vars(machine.crypto_store)
         guard.close()
+        assert "get_or_fetch_device_by_key" not in vars(machine)

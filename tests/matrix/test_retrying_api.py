@@ -16,6 +16,7 @@ from mautrix.types import MessageType, RoomID, TextMessageEventContent, UserID
 
 from homeroom.matrix import homeserver
 from homeroom.matrix import retrying_api as http
+from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.errors import (
     HomeserverError,
     NotSignedIn,
@@ -212,7 +213,7 @@ async def test_what_goes_on_failing_is_given_up(
 ) -> None:
     hs.fail("joined_rooms", Respond(500, text="no"), times=None)
     api = PatientAPI(
-        client.api,
+        lambda: client.api,
         slots=asyncio.Semaphore(1),
         budget=RetryBudget(call=60, failing=1, attempt=60),
         log=LOG,
@@ -227,7 +228,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 ) -> None:
     hs.fail("joined_rooms", Hang(), times=None)
     api = PatientAPI(
-        client.api,
+        lambda: client.api,
         slots=asyncio.Semaphore(1),
         budget=RetryBudget(call=0.2, failing=0.2, attempt=0.1),
         log=LOG,
@@ -309,7 +310,7 @@ async def test_a_room_is_asked_for_again_when_nobody_was_there_to_hear(
         if len(sleeps) == 2:
             await hs.start()
 
-    adapter = Homeserver(client, log=LOG, concurrency=1, sleep=back_after_two)
+    adapter = Homeserver(CurrentClient(client), log=LOG, concurrency=1, sleep=back_after_two)
     room_id = await adapter.create_room({})
     assert set(hs.rooms) == {room_id}
     assert len(sleeps) == 2
@@ -418,7 +419,7 @@ async def test_who_waits_for_a_rate_limit_is_in_nobodys_way(
         waiting.set()
         await go_on.wait()
 
-    adapter = Homeserver(client, log=LOG, concurrency=1, sleep=sleep)
+    adapter = Homeserver(CurrentClient(client), log=LOG, concurrency=1, sleep=sleep)
     hs.fail("createRoom", RateLimit(retry_after_ms=60_000))
     making = asyncio.ensure_future(adapter.create_room({}))
     await waiting.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mautrix.types import RoomID
 
-from homeroom import replies
+from homeroom.replies import encryption as words
 from tests.fake import FakeHomeserver, User
 from tests.plugin.harness import running
 
@@ -54,10 +54,10 @@ async def test_in_a_chat_that_is_encrypted_all_the_same_one_notice_says_so(
         sealed = [send_sealed(anna, chat_id) for _ in range(3)]
         await bot.settled()
         assert [content["msgtype"] for content in bot.said(chat_id)] == ["m.notice"]
-        assert bot.words(chat_id) == [replies.NO_ENCRYPTION]
+        assert bot.words(chat_id) == [words.NO_ENCRYPTION]
         named = [r.getMessage() for r in caplog.records if "Cannot read" in r.getMessage()]
         assert [line for line in named if anna.user_id in line] == [
-            f"Cannot read {event_id} of {anna.user_id} in {chat_id}:"
+            f"Cannot read {event_id} of {anna.user_id} in {chat_id} (session s):"
             " there is no encryption on this bot"
             for event_id in sealed
         ]

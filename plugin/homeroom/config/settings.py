@@ -62,6 +62,8 @@ class Settings:
     room_version: str | None = None
     """None: what the homeserver prefers."""
     encrypted: bool = False
+    only_signed_devices: bool = False
+    """Whether devices that their owner has not signed get no keys, and are not listened to."""
     chats_per_owner: int = 50
     homes: int = 5000
     waiting_messages: int = 50

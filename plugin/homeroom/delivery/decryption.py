@@ -1,56 +1,48 @@
 """Decryption: from an encrypted event to the message that is in it, when its turn comes.
 
 A room waits for a key for some seconds, with what was said after it; other rooms do not. A message
-that stays unreadable is named in the log, and its sender is told, from time to time.
+that stays unreadable is named in the log with the cause, and its sender is told what helps, from
+time to time. What is said in the clear where everything else is encrypted is not read at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
-from mautrix.types import UserID
+from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
-from .. import replies
 from ..config import Settings
 from ..domain.sync.news import Encrypted, Message, read_message
 from ..homes.provisioner import Provisioner
 from ..homes.routes import Routes
-from ..matrix.encryption import Encryption, KeyMissing, Undecryptable
+from ..matrix.encryption import Cause, Encryption, Unreadable
 from ..matrix.errors import HomeserverError, Unavailable
 from ..matrix.messages import Speaker
+from ..replies import encryption as words
 from ..storage import Store, StoreError
 
-UNREADABLE_EVERY: Final = 60 * 60 * 1000
-"""Milliseconds between two notices that a message could not be read, in one room."""
+TOLD_EVERY: Final = 60 * 60 * 1000
+"""Milliseconds between two notices of one kind that a message could not be read, in one room."""
 NO_ENCRYPTION_EVERY: Final = 30 * 24 * 60 * 60 * 1000
 """Milliseconds between two notices that none can, in one room."""
+EARLIER_EVERY: Final = 30 * 24 * 60 * 60 * 1000
 
 
+@dataclass(slots=True, kw_only=True)
 class Decryption:
-    def __init__(
-        self,
-        *,
-        bot: UserID,
-        encryption: Encryption,
-        store: Store,
-        routes: Routes,
-        provisioner: Provisioner,
-        speaker: Speaker,
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._bot = bot
-        self._encryption = encryption
-        self._store = store
-        self._routes = routes
-        self._provisioner = provisioner
-        self._speaker = speaker
-        self._settings = settings
-        self._log = log
+    bot: UserID
+    encryption: Encryption
+    is_encrypted: Callable[[RoomID], Awaitable[bool]]
+    store: Store
+    routes: Routes
+    provisioner: Provisioner
+    speaker: Speaker
+    settings: Callable[[], Settings]
+    log: TraceLogger
 
     async def open(self, message: Message | Encrypted) -> Message | None:
         """The message, in the clear; None: there is nothing to do about it (any more).
@@ -59,53 +51,83 @@ class Decryption:
             Unavailable, StoreError: it has to be tried again.
         """
         if isinstance(message, Message):
-            return message
+            return None if await self._is_out_of_place(message) else message
         try:
-            event = await self._encryption.read(message)
+            opened = await self.encryption.read(message)
         except (Unavailable, StoreError):
             raise
-        except Undecryptable as e:
-            self._log.warning(
-                "Passed over %s of %s in %s: %s",
-                message.event_id,
-                message.sender,
-                message.room_id,
-                e,
-            )
+        except Unreadable as e:
+            await self._unreadable(message, e)
             return None
-        except KeyMissing:
-            await self._unreadable(message)
+        except Exception:
+            self.log.exception("Error while decrypting %s", message.event_id)
             return None
-        except Exception:  # noqa: BLE001 (a bug; one message must not stop its room)
-            self._log.exception("Error while decrypting %s", message.event_id)
-            return None
-        clear = read_message(message.room_id, event, bot=self._bot)
-        return clear and replace(clear, is_live=message.is_live)
+        clear = read_message(message.room_id, opened.event, bot=self.bot)
+        return clear and replace(clear, is_live=message.is_live, is_signed=opened.is_signed)
 
-    async def _unreadable(self, message: Encrypted) -> None:
-        """Name a message that cannot be read, and say so to whoever would have been answered."""
-        is_possible = self._encryption.is_possible
-        self._log.warning(
-            "Cannot read %s of %s in %s: %s",
+    async def _is_out_of_place(self, message: Message) -> bool:
+        """Whether it was said in the clear in an encrypted chat; then it is not the person's."""
+        if self.routes.chat(message.room_id) is None:
+            return False
+        if not await self.is_encrypted(message.room_id):
+            return False
+        self.log.warning(
+            "Passed over %s of %s in %s: it came in the clear, and the chat is encrypted",
             message.event_id,
             message.sender,
             message.room_id,
-            f"the key of session {message.session_id} is missing"
-            if is_possible
-            else "there is no encryption on this bot",
         )
-        chat = self._routes.chat(message.room_id)
-        if chat is None:
+        if self.encryption.is_possible:
+            await self._tell(message, "not-encrypted", words.NOT_ENCRYPTED, every=TOLD_EVERY)
+        else:
+            await self._tell_no_encryption(message)
+        return True
+
+    async def _unreadable(self, message: Encrypted, why: Unreadable) -> None:
+        """Name a message that cannot be read, and say so to whoever would have been answered."""
+        self.log.warning(
+            "Cannot read %s of %s in %s (session %s): %s",
+            message.event_id,
+            message.sender,
+            message.room_id,
+            message.session_id,
+            why,
+        )
+        text = words.why_unreadable(why.cause)
+        if text is None:
+            return
+        if self.routes.chat(message.room_id) is None:
             # Whatever it says, the answer is where the home is.
-            await self._provisioner.answer_stray(
+            await self.provisioner.answer_stray(
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
-        elif self._settings().answer_members or message.sender == chat.matrix_user_id:
-            kind, every, text = (
-                ("no-key", UNREADABLE_EVERY, replies.UNREADABLE)
-                if is_possible
-                else ("no-encryption", NO_ENCRYPTION_EVERY, replies.NO_ENCRYPTION)
-            )
-            if await self._store.claim_notice(message.room_id, kind, every_ms=every):
-                with suppress(HomeserverError):
-                    await self._speaker.notice(message.room_id, text, about=message.event_id)
+        elif why.cause is Cause.NO_ENCRYPTION:
+            await self._tell_no_encryption(message)
+        else:
+            kind = f"unreadable {why.cause.name.lower()}"
+            await self._tell(message, kind, text, every=TOLD_EVERY)
+
+    async def _tell_no_encryption(self, message: Message | Encrypted) -> None:
+        await self._tell(message, "no-encryption", words.NO_ENCRYPTION, every=NO_ENCRYPTION_EVERY)
+
+    async def _tell(
+        self, message: Message | Encrypted, kind: str, text: str, *, every: int
+    ) -> None:
+        """Say something in a chat, to whoever would have been answered there."""
+        chat = self.routes.chat(message.room_id)
+        if chat is None or not (
+            self.settings().answer_members or message.sender == chat.matrix_user_id
+        ):
+            return
+        if await self.store.claim_notice(message.room_id, kind, every_ms=every):
+            with suppress(HomeserverError):
+                await self.speaker.notice(
+                    message.room_id, text, about=message.event_id, fixed_words=True
+                )
+
+    async def tell_earlier_unreadable(self, room_id: RoomID) -> None:
+        """Say once that a chat's history cannot be read whole any more."""
+        about = f"earlier-unreadable {room_id}"
+        if await self.store.claim_notice(room_id, "earlier-unreadable", every_ms=EARLIER_EVERY):
+            with suppress(HomeserverError):
+                await self.speaker.notice(room_id, words.EARLIER_UNREADABLE, about=about)

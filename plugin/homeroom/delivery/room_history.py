@@ -18,7 +18,7 @@ from ..domain.conversation.history import Line, conversation, latest, read_lines
 from ..domain.homes.model import Chat
 from ..domain.homes.room_state import read_predecessor
 from ..homes.routes import Routes
-from ..matrix.encryption import KeyMissing, Undecryptable
+from ..matrix.encryption import Opened, Unreadable
 from ..matrix.errors import Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..platforms import Turn, Utterance
@@ -28,7 +28,7 @@ from .history_memory import HistoryMemory, Memory, Scope
 PAGES_AT_MOST: Final = 20
 """Pages of `/messages`, 100 events each, that are read for one turn."""
 
-Decrypt = Callable[[RoomID, dict[str, Any]], Awaitable[dict[str, Any]]]
+Decrypt = Callable[[RoomID, dict[str, Any]], Awaitable[Opened]]
 """`Encryption.decrypt`."""
 
 
@@ -150,8 +150,8 @@ class RoomHistory:
         if not isinstance(event, dict) or event.get("type") != "m.room.encrypted":
             return event
         try:
-            return await self._decrypt(room_id, event)
-        except (KeyMissing, Undecryptable):
+            return (await self._decrypt(room_id, event)).event
+        except Unreadable:
             return {**event, "content": {}}
         except StoreError as e:
             raise Unavailable(str(e)) from e

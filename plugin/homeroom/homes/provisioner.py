@@ -170,7 +170,7 @@ class Provisioner:
             await self._welcome(sender, room_id=room_id, silent=False)
         elif await self._store.claim_notice(room_id, "pointer", every_ms=POINTER_EVERY):
             text = replies.pointer(home, via=self._homeserver.server_name)
-            await self._speaker.notice(room_id, text, about=event_id)
+            await self._speaker.notice(room_id, text, about=event_id, fixed_words=True)
 
     async def complete(self, owner: UserID) -> None:
         """A sign of life of an owner: finish what a crash left out of their home."""
@@ -216,10 +216,12 @@ class Provisioner:
         except (HomeserverError, StoreError):
             if not silent:
                 with suppress(HomeserverError):  # a courtesy, too
-                    await self._speaker.notice(room_id, replies.OUTAGE, about=about)
+                    await self._speaker.notice(
+                        room_id, replies.OUTAGE, about=about, fixed_words=True
+                    )
             raise
         if not silent:
-            await self._speaker.notice(room_id, text, about=about)
+            await self._speaker.notice(room_id, text, about=about, fixed_words=True)
 
     async def _while_waiting(
         self, making: Coroutine[Any, Any, Home], *, room_id: RoomID, silent: bool
@@ -231,7 +233,9 @@ class Provisioner:
             if not task.done() and not silent:
                 about = f"slow {room_id} {self._homeserver.bot}"
                 with suppress(HomeserverError):  # a courtesy: the home is what counts
-                    await self._speaker.notice(room_id, replies.SLOW, about=about)
+                    await self._speaker.notice(
+                        room_id, replies.SLOW, about=about, fixed_words=True
+                    )
             return await task
         finally:
             task.cancel()

@@ -9,8 +9,16 @@ each time.
 
 from __future__ import annotations
 
+from typing import Any
+
 from maubot.client import Client
 from maubot.matrix import MaubotMatrixClient
+
+from .errors import Unavailable
+
+
+class EncryptionGone(Unavailable):
+    """The bot could encrypt, and cannot now: what is encrypted waits until it can again."""
 
 
 class CurrentClient:
@@ -20,6 +28,9 @@ class CurrentClient:
 
     def __init__(self, first: MaubotMatrixClient) -> None:
         self.first = first
+        self.had_encryption = first.crypto is not None
+        """Whether this account could ever encrypt here: who could once is not without it now, but
+        has lost it for a while. A start notes what the database remembers."""
 
     def __call__(self) -> MaubotMatrixClient:
         known = Client.cache.get(self.first.mxid)
@@ -29,6 +40,34 @@ class CurrentClient:
     def is_replaced(self) -> bool:
         """Whether maubot uses another one than at the start of this instance."""
         return self() is not self.first
+
+    @property
+    def can_encrypt(self) -> bool:
+        return getattr(self().crypto, "account", None) is not None
+
+    def machine(self) -> Any:
+        """The `OlmMachine` that encrypts; None: this bot cannot, and never could.
+
+        Raises:
+            EncryptionGone: it could.
+        """
+        if self.can_encrypt:
+            self.had_encryption = True
+            return self().crypto
+        if self.had_encryption:
+            raise EncryptionGone(f"encryption is gone: {self.why_not()}")
+        return None
+
+    def why_not(self) -> str | None:
+        """Why the client cannot encrypt; None if it can."""
+        client = self()
+        if client.crypto is not None:
+            return None
+        if not client.device_id:
+            return "the bot's client in maubot has no device ID"
+        if self.is_replaced:
+            return "maubot has not made the new client ready yet"
+        return "maubot was installed without its encryption dependencies (maubot[encryption])"
 
     def revive_sync(self) -> bool:
         """Start maubot's sync loop again if it has ended by itself; whether that was so.

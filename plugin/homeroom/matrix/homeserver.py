@@ -17,14 +17,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
-from maubot.matrix import MaubotMatrixClient
 from mautrix.api import MediaPath, Method, Path
 from mautrix.errors import MatrixError
 from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..storage.errors import StoreError, attempt
-from .encryption import Sender
+from .current_client import CurrentClient, EncryptionGone
+from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
 from .retrying_api import Health, PatientAPI, RetryBudget
 
@@ -66,6 +66,8 @@ WHOLE_TIMELINES: Final[dict[str, Any]] = {
 """100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
 NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
 
+NOT_IN_THE_CLEAR: Final = "the room is encrypted, and this bot cannot encrypt"
+
 T = TypeVar("T")
 
 OnSent = Callable[[RoomID, EventID | None, dict[str, Any]], None]
@@ -76,28 +78,29 @@ class Homeserver:
     """Requests in the bot's name.
 
     Args:
-        client: maubot's client; address, token, crypto and state store are its own.
+        client: maubot's; address, token, keys and state store are its own.
         concurrency: how many requests may be under way at once, besides joins and messages.
         on_sent: told of every message; None: nobody wants to know.
     """
 
     def __init__(
         self,
-        client: MaubotMatrixClient,
+        client: CurrentClient,
         *,
         log: TraceLogger,
         concurrency: int,
         on_sent: OnSent | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.bot: UserID = client.mxid
+        first = client.first
+        self.bot: UserID = first.mxid
         self.health = Health()
         self._on_sent = on_sent
         slots = asyncio.Semaphore(concurrency)
 
         def api(budget: RetryBudget, slots: asyncio.Semaphore = slots) -> PatientAPI:
             return PatientAPI(
-                client.api,
+                lambda: client().api,
                 slots=slots,
                 budget=budget,
                 log=log.getChild("http"),
@@ -111,10 +114,10 @@ class Homeserver:
         self._joining = api(JOINING, asyncio.Semaphore(JOINS_AT_ONCE))
         self._client = client
         self._sender = Sender(
-            mxid=client.mxid,
-            device_id=client.device_id,
+            mxid=first.mxid,
+            device_id=first.device_id,
             api=api(WRITING, asyncio.Semaphore(TALKS_AT_ONCE)),
-            state_store=client.state_store,
+            state_store=first.state_store,
         )
         self._plain: set[RoomID] = set()
         """Rooms that are not encrypted, by the homeserver's word."""
@@ -326,10 +329,12 @@ class Homeserver:
         return ContentURI(_text(_object(answer), "content_uri"))
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
-        """Whether the room is encrypted: as mautrix's state store knows, else as it is."""
-        store = self._client.state_store
-        if store is None or self._client.crypto is None:
-            return False  # the bot could not encrypt, either
+        """Whether the room is encrypted: as mautrix's state store knows, else as it is.
+
+        Whether the bot could encrypt says nothing about it.
+        """
+        store = self._client.first.state_store
+        assert store is not None
         try:
             with attempt(f"look up whether {room_id} is encrypted"):
                 if await store.is_encrypted(room_id):
@@ -366,18 +371,23 @@ class Homeserver:
         *,
         txn_id: str,
         best_effort: bool = False,
+        fixed_words: bool = False,
     ) -> EventID:
         """Send a message, encrypted where the room is.
 
         The same `txn_id` sent twice makes one event, as long as the homeserver remembers it.
-        A `hasty` one is tried once.
+        A `best_effort` one is tried once. `fixed_words` are the same for everybody: a bot that
+        never could encrypt says them in an encrypted room, because nobody would know otherwise.
 
         Raises:
-            RateLimited: it was hasty, and can be sent later.
+            RateLimited: it was `best_effort`, and can be sent later.
+            EncryptionGone: the room is encrypted, and the bot cannot encrypt now.
         """
         try:
-            event_id = await self._send(room_id, content, txn_id=txn_id, best_effort=best_effort)
-        except (RateLimited, Refused):
+            event_id = await self._send(
+                room_id, content, txn_id=txn_id, best_effort=best_effort, fixed_words=fixed_words
+            )
+        except (RateLimited, Refused, EncryptionGone):
             raise  # nothing was sent
         except BaseException:
             self._tell(room_id, None, content)
@@ -392,15 +402,18 @@ class Homeserver:
         *,
         txn_id: str,
         best_effort: bool,
+        fixed_words: bool,
     ) -> EventID:
         budget = BEST_EFFORT if best_effort else None
         try:
             if await self.is_encrypted(room_id):
-                assert self._client.crypto is not None
-                self._sender.crypto = self._client.crypto
-                return await self._sender.send_encrypted(
-                    room_id, content, txn_id=txn_id, budget=budget
-                )
+                if (machine := self._client.machine()) is not None:
+                    self._sender.crypto = machine
+                    return await self._sender.send_encrypted(
+                        room_id, content, txn_id=txn_id, budget=budget
+                    )
+                if not fixed_words:
+                    raise Refused(status=0, errcode="NO_ENCRYPTION", message=NOT_IN_THE_CLEAR)
             return await self._sender.send_message_event(
                 room_id,
                 EventType.ROOM_MESSAGE,

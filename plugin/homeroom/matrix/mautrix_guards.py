@@ -8,18 +8,23 @@
                                     any later `m.room_key` (crypto/machine.py:253) of the same
                                     session: of another room, of another sender, or one that opens
                                     less than the one that is there
+    unknown devices                 `get_or_fetch_device_by_key` (crypto/device_lists.py:277) asks
+                                    the homeserver for them again with each of their messages
     a message that is copied        `decrypt_megolm_event` opens whoever's copy of a message comes
                                     first, and calls the real one a duplicate
 
 Each looks first whether mautrix still does it, and does nothing where it does not. They work on
-maubot's own machine, from outside: one method of its store is wrapped while Homeroom runs.
+maubot's own machine, from outside: two methods are wrapped while Homeroom runs.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
+import time
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -45,6 +50,10 @@ AND NOT EXISTS (
 )
 """
 """Both keys count: anybody can upload the first one as theirs, but not sign with the second."""
+
+ASK_AGAIN_AFTER: Final = 10 * 60.0
+"""Seconds after which the homeserver is asked again for a device that it did not know."""
+ASKED_AT_MOST: Final = 10_000
 
 Put = Callable[[RoomID, IdentityKey, SessionID, Any], Awaitable[None]]
 
@@ -77,28 +86,23 @@ def message_index(ciphertext: str) -> int | None:
     return None
 
 
-def lists_what_was_skipped() -> bool:
+def lists_what_was_skipped(machine: Any) -> bool:
     """Whether mautrix lists every index that was skipped."""
-    from mautrix.crypto.decrypt_megolm import MegolmDecryptionMachine
-
-    return "list(range(" in _source(MegolmDecryptionMachine._ratchet_session)
+    return "list(range(" in _source(machine, "_ratchet_session")
 
 
-def writes_over_sessions() -> bool:
+def writes_over_sessions(machine: Any) -> bool:
     """Whether mautrix takes any key for a session that it has."""
-    from mautrix.crypto.machine import OlmMachine
-    from mautrix.crypto.store import PgCryptoStore
-
     return "DO UPDATE" in _source(
-        PgCryptoStore.put_group_session
-    ) and "first_known_index" not in _source(OlmMachine._receive_room_key)
+        machine.crypto_store, "put_group_session"
+    ) and "first_known_index" not in _source(machine, "_receive_room_key")
 
 
-def _source(function: Callable[..., Any]) -> str:
+def _source(of: object, method: str) -> str:
     try:
-        return inspect.getsource(function)
-    except OSError:
-        return "list(range( DO UPDATE"  # not to be had: rather guard once too often
+        return inspect.getsource(getattr(type(of), method))
+    except (AttributeError, OSError, TypeError):
+        return ""
 
 
 class SessionGuard:
@@ -109,8 +113,11 @@ class SessionGuard:
         self._store = machine.crypto_store
         self._log = log
         self._put: Put | None = None
-        self._is_listing = lists_what_was_skipped()
-        if hasattr(self._store, "db") and writes_over_sessions():
+        self._asked: OrderedDict[tuple[UserID, IdentityKey], float] = OrderedDict()
+        self._ask = machine.get_or_fetch_device_by_key
+        machine.get_or_fetch_device_by_key = self.get_or_fetch_device_by_key
+        self._is_listing = lists_what_was_skipped(machine)
+        if hasattr(self._store, "db") and writes_over_sessions(machine):
             self._put = self._store.put_group_session
             self._store.put_group_session = self.put_group_session
 
@@ -120,6 +127,20 @@ class SessionGuard:
             self.put_group_session
         ):
             del self._store.put_group_session
+        if vars(self.machine).get("get_or_fetch_device_by_key") == self.get_or_fetch_device_by_key:
+            del self.machine.get_or_fetch_device_by_key
+
+    async def get_or_fetch_device_by_key(self, user_id: UserID, identity_key: IdentityKey) -> Any:
+        """Ask the homeserver for a device that is not known, but not again at once."""
+        device = await self._store.find_device_by_key(user_id, identity_key)
+        key, now = (user_id, identity_key), time.monotonic()
+        if device is not None or now - self._asked.get(key, -math.inf) < ASK_AGAIN_AFTER:
+            return device
+        self._asked[key] = now
+        self._asked.move_to_end(key)
+        if len(self._asked) > ASKED_AT_MOST:
+            self._asked.popitem(last=False)
+        return await self._ask(user_id, identity_key)
 
     async def put_group_session(
         self, room_id: RoomID, sender_key: IdentityKey, session_id: SessionID, session: Any

@@ -33,9 +33,19 @@ class Speaker:
         self._homeserver = homeserver
 
     async def notice(
-        self, room_id: RoomID, markdown: str, *, about: str, thread_root: EventID | None = None
+        self,
+        room_id: RoomID,
+        markdown: str,
+        *,
+        about: str,
+        thread_root: EventID | None = None,
+        fixed_words: bool = False,
     ) -> EventID:
-        """Say something of Homeroom's own, as a notice. Returns the (first) event."""
+        """Say something of Homeroom's own, as a notice. Returns the (first) event.
+
+        Args:
+            fixed_words: as in `Homeserver.send`.
+        """
         sent = list[EventID]()
         parts = divide(markdown, encrypted=await self.is_encrypted(room_id))
         for number, part in enumerate(parts):
@@ -43,7 +53,11 @@ class Speaker:
                 room_id, part, about=about, has_more=number < len(parts) - 1
             )
             txn_id = _txn_id(about, number, kind="notice")
-            sent.append(await self._send(room_id, content, thread_root, txn_id=txn_id))
+            sent.append(
+                await self._send(
+                    room_id, content, thread_root, txn_id=txn_id, fixed_words=fixed_words
+                )
+            )
         return sent[0]
 
     async def reply(self, message: Message, markdown: str) -> None:
@@ -144,9 +158,12 @@ class Speaker:
         thread_root: EventID | None,
         *,
         txn_id: str,
+        fixed_words: bool = False,
     ) -> EventID:
         thread = {} if thread_root is None else {"m.relates_to": _in_thread(thread_root)}
-        return await self._homeserver.send(room_id, {**content, **thread}, txn_id=txn_id)
+        return await self._homeserver.send(
+            room_id, {**content, **thread}, txn_id=txn_id, fixed_words=fixed_words
+        )
 
 
 def _replacing(event_id: EventID, content: dict[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class PatientAPI(HTTPAPI):
     """An `HTTPAPI` that waits and repeats.
 
     Args:
-        shared: maubot's own; address, token and session are read from it at every request.
+        shared: maubot's own; address, token and session are read from it at every request,
+            because maubot may have another one by then.
         slots: bounds how many requests are under way at once.
         patience: seconds.
         health: is told of every attempt.
@@ -107,7 +108,7 @@ class PatientAPI(HTTPAPI):
 
     def __init__(
         self,
-        shared: HTTPAPI,
+        shared: Callable[[], HTTPAPI],
         *,
         slots: asyncio.Semaphore,
         budget: RetryBudget,
@@ -115,9 +116,8 @@ class PatientAPI(HTTPAPI):
         health: Health | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(
-            shared.base_url, shared.token, client_session=shared.session, log=log, txn_id=0
-        )
+        now = shared()
+        super().__init__(now.base_url, now.token, client_session=now.session, log=log, txn_id=0)
         self._shared = shared
         self._slots = slots
         self._patience = budget
@@ -140,8 +140,8 @@ class PatientAPI(HTTPAPI):
             read: makes what is returned of the JSON of a good answer, in the thread where that is
                 parsed, so that neither holds anybody up and a large answer is soon gone.
         """
-        self.base_url, self.token = self._shared.base_url, self._shared.token
-        self.session = self._shared.session
+        shared = self._shared()
+        self.base_url, self.token, self.session = shared.base_url, shared.token, shared.session
         # Contents are people's words: not for the debug log.
         kwargs["sensitive"] = method != Method.GET
         patience_before = _PATIENCE.set(budget or self._patience)

@@ -5,6 +5,7 @@ makes them harmless before they are put into a sentence.
 
     sentences   what people are told in their chats
     drift       what a reconcile found
+    encryption  why something cannot be read, and what helps
     reset       what `!reset` says
     status      what the status page says
 """

@@ -79,14 +79,6 @@ TOO_MANY_WAITING: Final = (
     "There are more messages waiting here than I can keep. Please send the last ones again"
     " when I have caught up."
 )
-UNREADABLE: Final = (
-    "I cannot read this message, because its key did not reach me. Please send it again."
-)
-NO_ENCRYPTION: Final = (
-    "This room is encrypted, and I cannot read encrypted messages: nothing that is written here"
-    " reaches me. Please tell the administrator of this bot; until then, use a room that is not"
-    " encrypted."
-)
 SLOW: Final = (
     "Your home is being made. The homeserver lets me make rooms only slowly just now;"
     " you get invites as they are ready."

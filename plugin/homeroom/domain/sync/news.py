@@ -65,6 +65,8 @@ class Message:
     """False: a picture, a file, a place …; `text` is empty then."""
     is_live: bool = False
     """Whether it came in as it was sent, and not by catching up."""
+    is_signed: bool | None = None
+    """Whether its sender has signed the device that encrypted it; None: nothing was encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

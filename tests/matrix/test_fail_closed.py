@@ -1,0 +1,87 @@
+"""An encrypted room gets no plain text, whatever maubot does with the client's keys meanwhile."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from maubot.client import Client
+from maubot.matrix import MaubotMatrixClient
+from mautrix.types import DeviceID, RoomID
+
+from homeroom.matrix.current_client import CurrentClient, EncryptionGone
+from homeroom.matrix.errors import Refused
+from homeroom.matrix.homeserver import Homeserver
+from tests.fake import FakeHomeserver
+from tests.fake.clients import LOG
+
+MEGOLM = {"algorithm": "m.megolm.v1.aes-sha2"}
+HELLO = {"msgtype": "m.notice", "body": "Hello"}
+KEYS: Any = SimpleNamespace(account=object())
+"""As much of a machine as is looked at before anything is encrypted."""
+
+
+def encrypted_room(hs: FakeHomeserver) -> RoomID:
+    state = [{"type": "m.room.encryption", "state_key": "", "content": MEGOLM}]
+    return hs.user("bot").create_room(initial_state=state)
+
+
+def said(hs: FakeHomeserver, room_id: RoomID) -> list[str]:
+    return [event.type for event in hs.timeline(room_id) if "body" in event.content]
+
+
+@pytest.mark.parametrize("fixed_words", [False, True])
+async def test_what_was_encrypted_once_waits_for_its_encryption(
+    hs: FakeHomeserver, client: MaubotMatrixClient, fixed_words: bool
+) -> None:
+    room_id = encrypted_room(hs)
+    client.crypto = KEYS
+    current = CurrentClient(client)
+    homeserver = Homeserver(current, log=LOG, concurrency=1)
+    client._crypto = None  # as maubot does it (client.py:510)
+    with pytest.raises(EncryptionGone, match="has no device ID"):
+        await homeserver.send(room_id, HELLO, txn_id="1", fixed_words=fixed_words)
+    assert said(hs, room_id) == []
+    assert not current.can_encrypt
+
+
+async def test_a_bot_that_never_could_encrypt_says_fixed_words_only(
+    hs: FakeHomeserver, client: MaubotMatrixClient
+) -> None:
+    room_id = encrypted_room(hs)
+    homeserver = Homeserver(CurrentClient(client), log=LOG, concurrency=1)
+    with pytest.raises(Refused, match="cannot encrypt"):
+        await homeserver.send(room_id, HELLO, txn_id="1")
+    assert said(hs, room_id) == []
+    await homeserver.send(room_id, HELLO, txn_id="1", fixed_words=True)
+    assert said(hs, room_id) == ["m.room.message"]
+
+
+async def test_a_client_that_maubot_has_put_in_its_place_is_used(
+    hs: FakeHomeserver, client: MaubotMatrixClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token and its keys: maubot has taken them from the old one."""
+    bot = hs.user("bot")
+    room_id = encrypted_room(hs)
+    client.crypto = KEYS
+    current = CurrentClient(client)
+    homeserver = Homeserver(current, log=LOG, concurrency=1)
+    new = MaubotMatrixClient(
+        mxid=client.mxid,
+        device_id=DeviceID("NEW"),
+        base_url=hs.url,
+        token="another",
+        client_session=client.api.session,
+        state_store=client.state_store,
+    )
+    monkeypatch.setattr(Client, "cache", {client.mxid: SimpleNamespace(client=new)})
+    client._crypto = None
+    assert current.is_replaced
+    with pytest.raises(EncryptionGone, match="has not made the new client ready"):
+        await homeserver.send(room_id, HELLO, txn_id="1")
+    new.crypto = KEYS
+    assert current.machine() is KEYS
+    client.api.token = "the old one"
+    assert room_id in await homeserver.joined_rooms()
+    assert said(hs, room_id) == []
