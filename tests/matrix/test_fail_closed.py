@@ -62,7 +62,6 @@ async def test_a_client_that_maubot_has_put_in_its_place_is_used(
     hs: FakeHomeserver, client: MaubotMatrixClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its token and its keys: maubot has taken them from the old one."""
-    bot = hs.user("bot")
     room_id = encrypted_room(hs)
     client.crypto = KEYS
     current = CurrentClient(client)
@@ -71,7 +70,7 @@ async def test_a_client_that_maubot_has_put_in_its_place_is_used(
         mxid=client.mxid,
         device_id=DeviceID("NEW"),
         base_url=hs.url,
-        token="another",
+        token=client.api.token,
         client_session=client.api.session,
         state_store=client.state_store,
     )
