@@ -16,6 +16,7 @@ TOOLS="
 TEST_TOOLS="
     pytest pytest-asyncio pytest-cov pytest-timeout pytest-xdist hypothesis ruff mypy
     playwright axe-playwright-python prometheus_client pillow
+    txredisapi hiredis psycopg2-binary
 "
 # What only the benchmark uses: somebody else's client, to compare with.
 BENCH_TOOLS="matrix-nio"

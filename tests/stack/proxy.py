@@ -106,6 +106,7 @@ class Hold:
 Action = Delay | Answer | DropBefore | DropAfter | Truncate | Replace | Hold
 Where = Callable[[ProxiedRequest], bool]
 Choose = Callable[[ProxiedRequest], Action | None]
+Route = Callable[[ProxiedRequest], str]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -141,12 +142,13 @@ class _Sever:
 class FaultProxy:
     """The proxy; clients use its `url` in place of the homeserver's."""
 
-    def __init__(self, upstream: str, *, port: int | None = None) -> None:
+    def __init__(self, upstream: str | Route, *, port: int | None = None) -> None:
+        """`upstream` is the homeserver's URL, or gives that of the worker for a request."""
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.requests: list[ProxiedRequest] = []
         self.severed = asyncio.Event()
-        self._upstream = upstream
+        self._route: Route = (lambda _: upstream) if isinstance(upstream, str) else upstream
         self._rules: list[Rule] = []
         self._choose: Choose | None = None
         self._sever: _Sever | None = None
@@ -306,7 +308,7 @@ class FaultProxy:
         """Pass a request on; None when the homeserver is away."""
         assert self._session is not None
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
-        url = self._upstream + request.raw_path
+        url = self._route(seen) + request.raw_path
         try:
             async with self._session.request(
                 request.method, URL(url, encoded=True), data=raw or None, headers=headers
