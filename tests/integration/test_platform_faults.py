@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from homeroom.platforms import Trouble
+from homeroom.domain.conversation.answer import Trouble
 from homeroom.replies import TOOK_TOO_LONG, TROUBLES
 from tests.integration.homes import configure, onboard
 from tests.stack.agent_server import TOKEN, Action, AgentServer, Drop, Fail, Hold, Raw, Say

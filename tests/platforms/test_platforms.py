@@ -19,13 +19,12 @@ import pytest
 from mautrix.types import EventID, RoomID, UserID
 
 from homeroom.config import OpenAISettings, PlatformSettings, Settings, WebhookSettings
+from homeroom.domain.conversation.answer import Trouble
+from homeroom.domain.conversation.turn import Turn, Utterance
 from homeroom.domain.homes.model import ChatID, PlatformChatID
 from homeroom.platforms import (
     Platform,
     PlatformError,
-    Trouble,
-    Turn,
-    Utterance,
 )
 from homeroom.platforms import (
     http_client as client,
@@ -53,7 +52,9 @@ TURN = Turn(
     chat_id=ChatID("C1"),
     user_id=UserID("@anna:fake.test"),
     room_id=RoomID("!room:fake.test"),
+    key=EventID("$event:fake.test"),
     event_id=EventID("$event:fake.test"),
+    user_name="Anna",
     text="Hello",
     name="General",
 )
@@ -211,7 +212,7 @@ async def test_ids_that_do_not_fit_are_made_to(
     agent: AgentServer, connect: Callable[..., Platform]
 ) -> None:
     odd = "k€y" * 30
-    turn = replace(TURN, platform_chat_id=PlatformChatID(odd), event_id=EventID("$ü\r\nX: y"))
+    turn = replace(TURN, platform_chat_id=PlatformChatID(odd), key=EventID("$ü\r\nX: y"))
     assert await ask(connect("openai"), turn) == (["Hel", "lo"], None)
     (request,) = agent.requests
     assert "user" not in request.body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from homeroom.platforms import Turn
+from homeroom.domain.conversation.turn import Turn
 
 Answer = Callable[[Turn], Awaitable[str]]
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
+from homeroom.domain.conversation.answer import Trouble
+from homeroom.domain.conversation.turn import Turn
 from homeroom.matrix import typing_notice
-from homeroom.platforms import PlatformError, Trouble, Turn
+from homeroom.platforms import PlatformError
 from tests.fake import Alter, DropAfter, FakeHomeserver, Hang, Match, RateLimit, Respond
 from tests.fake.events import Json
 from tests.plugin.agent import Agent

@@ -16,9 +16,11 @@ from mautrix.types import EventID
 from homeroom import bot as bot_module
 from homeroom import replies
 from homeroom.delivery import answer_stream as stream
+from homeroom.domain.conversation.answer import Trouble
 from homeroom.domain.conversation.answer_parts import Question
+from homeroom.domain.conversation.turn import Turn
 from homeroom.domain.sync.news import ANSWERS, MORE_TO_COME
-from homeroom.platforms import PlatformError, Trouble, Turn
+from homeroom.platforms import PlatformError
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit, Respond, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
@@ -487,7 +489,9 @@ async def test_an_answer_that_a_signal_ends_says_that_it_goes_on(
             chat_id=chat.chat_id,
             user_id=chat.matrix_user_id,
             room_id=chat.room_id,
+            key=EventID("$hello"),
             event_id=EventID("$hello"),
+            user_name="Anna",
             text="Hello",
             name=None,
         )

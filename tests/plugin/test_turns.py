@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from homeroom.platforms import Turn
+from homeroom.domain.conversation.turn import Turn
+from homeroom.domain.homes.model import ChatID
 from tests.fake import Alter, FakeHomeserver, Hang, Match, User
 from tests.fake.events import Json
 from tests.plugin.agent import Agent
@@ -24,22 +25,19 @@ async def test_the_platform_gets_the_whole_turn(hs: FakeHomeserver, tmp_path: Pa
         (chat_id,) = bot.chats_of(anna)
         event_id = anna.send(chat_id, "Hello")
         assert await bot.hear(chat_id, 1) == ["re: Hello"]
-        assert [vars_of(turn) for turn in agent.turns] == [
-            {
-                "platform_chat_id": bot.key(chat_id),
-                "chat_id": "C1",
-                "user_id": anna.user_id,
-                "room_id": chat_id,
-                "event_id": event_id,
-                "text": "Hello",
-                "name": "General",
-            }
-        ]
+        expected = Turn(
+            key=event_id,
+            event_id=event_id,
+            platform_chat_id=bot.key(chat_id),
+            chat_id=ChatID("C1"),
+            room_id=chat_id,
+            name="General",
+            user_id=anna.user_id,
+            user_name=anna.user_id,
+            text="Hello",
+        )
+        assert agent.turns == [expected]
         assert [content["msgtype"] for content in bot.said(chat_id)] == ["m.text"]
-
-
-def vars_of(turn: Turn) -> dict[str, str]:
-    return {name: getattr(turn, name) for name in turn.__dataclass_fields__}
 
 
 async def test_answers_come_in_the_order_of_the_messages(

@@ -28,11 +28,12 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer, Question, shown_text
+from ..domain.conversation.turn import Turn
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..matrix.typing_notice import TypingNotice
-from ..platforms import Platform, PlatformError, Turn
+from ..platforms import Platform, PlatformError
 from ..runtime.fair_turns import FairTurns
 from ..storage import Store, StoreError
 from .answer_messages import AnswerMessages, with_note

@@ -18,13 +18,13 @@ from ..commands.dispatch import Commands
 from ..config import Settings
 from ..domain.commands import ChatNew, parse_command
 from ..domain.conversation.answer_parts import Question
+from ..domain.conversation.turn import Turn
 from ..domain.homes.model import Chat, Status
 from ..domain.sync.news import Message
 from ..homes.provisioner import Provisioner
 from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.messages import Speaker
-from ..platforms import Turn
 from ..runtime.tasks import Background
 from ..storage import Store
 from .answer_stream import Streamer
@@ -152,18 +152,24 @@ class MessageHandler:
             event_id=message.event_id,
             thread_root=message.thread_root,
         )
-        await self._streamer.answer(question, _turn(message, chat))
+        await self._streamer.answer(
+            question, _turn(message, chat, is_shared=self._settings().answer_members)
+        )
 
 
-def _turn(message: Message, chat: Chat) -> Turn:
+def _turn(message: Message, chat: Chat, *, is_shared: bool) -> Turn:
     assert chat.platform_chat_id is not None
     assert chat.chat_id is not None
     return Turn(
+        key=message.event_id,
+        event_id=message.event_id,
         platform_chat_id=chat.platform_chat_id,
         chat_id=chat.chat_id,
-        user_id=message.sender,
         room_id=message.room_id,
-        event_id=message.event_id,
-        text=message.text,
         name=chat.name,
+        user_id=message.sender,
+        user_name=message.sender,
+        is_shared=is_shared,
+        text=message.text,
+        thread_root=message.thread_root,
     )

@@ -15,13 +15,13 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.conversation.history import Line, conversation, latest, read_lines
+from ..domain.conversation.turn import Turn, Utterance
 from ..domain.homes.model import Chat
 from ..domain.homes.room_state import read_predecessor
 from ..homes.routes import Routes
 from ..matrix.encryption import Opened, Unreadable
 from ..matrix.errors import Refused, Unavailable
 from ..matrix.homeserver import Homeserver
-from ..platforms import Turn, Utterance
 from ..storage import StoreError
 from .history_memory import HistoryMemory, Memory, Scope
 

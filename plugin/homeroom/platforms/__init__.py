@@ -15,28 +15,10 @@ whatever happens to the bot.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
-from mautrix.types import EventID, RoomID, UserID
-
-from ..domain.conversation.history import Utterance as Utterance
-from ..domain.homes.model import ChatID, PlatformChatID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One message of a conversation. `event_id` is its idempotency key."""
-
-    platform_chat_id: PlatformChatID
-    chat_id: ChatID
-    user_id: UserID
-    room_id: RoomID
-    event_id: EventID
-    text: str
-    name: str | None
-    """The chat's name; None if the room has none."""
+from ..domain.conversation.answer import Trouble
+from ..domain.conversation.turn import Turn, Utterance
 
 
 class History(Protocol):
@@ -47,24 +29,6 @@ class History(Protocol):
             Unavailable: the room cannot be read now; an answer without it would be wrong.
         """
         ...
-
-
-class Trouble(Enum):
-    """Why a platform did not answer (to the end), as far as the person who waits is concerned."""
-
-    BUSY = "busy"
-    """Too many requests, overloaded, in maintenance: the same again later helps."""
-    UNREACHABLE = "unreachable"
-    """No connection, or no usable answer within its time: the same again may help."""
-    MISCONFIGURED = "misconfigured"
-    """A wrong key, address or model: only the administrator can help."""
-    REFUSED = "refused"
-    """The platform will not answer this message, or not to the end: another one may be."""
-    TOO_LARGE = "too large"
-    """The answer is longer than it may be by our limit or by the platform's own; what there is of
-    it was given out, which may be nothing."""
-    CUT_OFF = "cut off"
-    """The answer ended in the middle; what came until then was given out."""
 
 
 class PlatformError(Exception):

@@ -12,8 +12,9 @@ from contextlib import aclosing
 from mautrix.util.logging import TraceLogger
 
 from ..config import PlatformSettings, Settings
+from ..domain.conversation.turn import Turn
 from ..domain.never import assert_never
-from . import History, Platform, Turn
+from . import History, Platform
 from .echo import EchoPlatform
 from .http_client import Limits
 from .openai import OpenAIPlatform

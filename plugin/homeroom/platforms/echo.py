@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from . import Turn
+from ..domain.conversation.turn import Turn
 
 
 class EchoPlatform:

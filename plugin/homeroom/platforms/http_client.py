@@ -38,8 +38,9 @@ from aiohttp import (
 )
 from mautrix.util.logging import TraceLogger
 
+from ..domain.conversation.answer import Trouble
 from ..runtime import sliced_json as large_json
-from . import PlatformError, Trouble, sse
+from . import PlatformError, sse
 
 MAX_STREAM: Final = 64 * 1024 * 1024
 """Bytes of a stream: a long answer in pieces of one letter, each with its envelope."""

@@ -19,7 +19,9 @@ from typing import Any, Final
 from mautrix.util.logging import TraceLogger
 
 from ..config import OpenAISettings
-from . import History, Trouble, Turn, Utterance
+from ..domain.conversation.answer import Trouble
+from ..domain.conversation.turn import Turn, Utterance
+from . import History
 from .http_client import Answer, Limits, PlatformClient, header_value
 
 CONVERSATION_HEADER: Final = "X-Homeroom-Conversation"
@@ -52,7 +54,7 @@ class OpenAIPlatform:
         asking = self._client.ask(
             self._body(turn, history),
             accept="text/event-stream" if self._settings.stream else "application/json",
-            key=turn.event_id,
+            key=turn.key,
             headers={CONVERSATION_HEADER: header_value(turn.platform_chat_id)},
             read=_read,
         )

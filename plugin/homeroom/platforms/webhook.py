@@ -12,7 +12,8 @@ from contextlib import aclosing
 from mautrix.util.logging import TraceLogger
 
 from ..config import WebhookSettings
-from . import Trouble, Turn
+from ..domain.conversation.answer import Trouble
+from ..domain.conversation.turn import Turn
 from .http_client import Answer, Limits, PlatformClient
 
 
@@ -40,7 +41,7 @@ class WebhookPlatform:
             "name": turn.name,
         }
         accept = "text/event-stream, application/json"
-        asking = self._client.ask(body, accept=accept, key=turn.event_id, read=_read)
+        asking = self._client.ask(body, accept=accept, key=turn.key, read=_read)
         async with aclosing(asking) as pieces:
             async for piece in pieces:
                 yield piece

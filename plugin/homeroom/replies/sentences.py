@@ -7,8 +7,8 @@ from typing import Final
 
 from ..config import NotInForce, Problem
 from ..domain.commands import Misused
+from ..domain.conversation.answer import Trouble
 from ..domain.homes.model import Chat, Home, Status
-from ..platforms import Trouble
 from .markdown import link, plain
 
 NOT_ALLOWED: Final = "You are not among the people this bot works for."

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from mautrix.types import EventID, RoomID, UserID
 
@@ -22,14 +22,7 @@ from ..homes.ids import is_event_id
 from ..homes.marker import is_user_id
 from ..json_shapes import as_dict
 from ..sync.news import ANSWERS, MORE_TO_COME, read_encrypted, read_message, sent_at, speakable
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """What was said in a conversation before a turn."""
-
-    role: Literal["user", "assistant"]
-    text: str
+from .turn import Utterance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
