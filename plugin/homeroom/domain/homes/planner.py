@@ -2,7 +2,7 @@
 
 Pure: no await, no clock, no log. The same input gives the same plan, whatever the order of rooms
 and rows; a plan that was applied leaves nothing for the next one. The twenty cases that it
-decides are listed in DESIGN.md §3 and are the named tests of `tests/domain/test_plan_cases.py`.
+decides are listed in DESIGN.md §3 and are the named tests of `tests/domain/homes/test_plan_*.py`.
 """
 
 from __future__ import annotations
