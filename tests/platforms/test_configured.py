@@ -1,0 +1,55 @@
+"""The platform of the settings, while they change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from homeroom.config import OpenAISettings, PlatformSettings, Settings, WebhookSettings
+from homeroom.platforms.configured import ChosenPlatform
+from homeroom.platforms.webhook import WebhookPlatform
+from tests.fake.clients import LOG
+from tests.platforms.asking import (
+    TURN,
+    Said,
+    ask,
+)
+from tests.plugin.harness import until
+from tests.stack.agent_server import (
+    TOKEN,
+    AgentServer,
+    Say,
+)
+
+
+async def test_new_settings_count_from_the_next_turn_on(agent: AgentServer) -> None:
+    settings = [Settings()]
+    chosen = ChosenPlatform(settings=lambda: settings[-1], history=Said(), log=LOG)
+    assert await ask(chosen) == (["Hello\n\n(key-1)"], None)
+
+    webhook = WebhookSettings(url=f"{agent.url}/webhook", token=TOKEN)
+    openai = OpenAISettings(base_url=f"{agent.url}/v1", api_key=TOKEN, model="m")
+    release = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[str]:
+        yield "a"
+        await release.wait()
+        yield "b"
+
+    settings.append(Settings(platform=PlatformSettings(kind="webhook", webhook=webhook)))
+    agent.script(Say(pieces=slowly()))
+    async with aclosing(chosen.answer(TURN)) as old:
+        assert await anext(old) == "a"
+        settings.append(Settings(platform=PlatformSettings(kind="openai", openai=openai)))
+        assert await ask(chosen) == (["Hel", "lo"], None)
+        (retired,) = chosen._retired
+        release.set()
+        assert [piece async for piece in old] == ["b"]
+    assert [request.protocol for request in agent.requests] == ["webhook", "openai"]
+    assert isinstance(retired.platform, WebhookPlatform)
+    session = retired.platform._client._session
+    assert session is not None
+    assert session.closed
+    await chosen.close()
+    assert await until("nothing is open", lambda: not chosen._retired)
