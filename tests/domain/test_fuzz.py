@@ -16,24 +16,21 @@ from hypothesis import strategies as st
 from mautrix.types import RoomID, UserID
 
 from homeroom.domain.commands import MAX_CHAT_NAME, ChatNew, ChatRename, parse_command
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.conversation.unanswered import without_answered
 from homeroom.domain.homes.marker import MarkerError, is_user_id, parse_marker
 from homeroom.domain.homes.model import Records
 from homeroom.domain.homes.planner import make_plan
 from homeroom.domain.homes.room_state import STATE_TYPES, read_room
 from homeroom.domain.homes.topology import Room, Topology, Unreadable
-from homeroom.domain.sync.news import (
-    ANSWERS,
-    MORE_TO_COME,
-    Message,
-    is_event_id,
+from homeroom.domain.sync.changed_rooms import rooms_with_other_members
+from homeroom.domain.sync.news import Message, is_event_id, read_response
+from homeroom.domain.sync.timeline import (
     is_first,
     next_batch,
-    read_response,
-    rooms_with_other_members,
     sent_at,
     timeline_gaps,
     with_older_events,
-    without_answered,
 )
 from tests.domain import hostile
 

@@ -18,8 +18,8 @@ from homeroom import replies
 from homeroom.delivery import answer_stream as stream
 from homeroom.domain.conversation.answer import Trouble
 from homeroom.domain.conversation.answer_parts import Question
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
 from homeroom.domain.conversation.turn import Turn
-from homeroom.domain.sync.news import ANSWERS, MORE_TO_COME
 from homeroom.platforms import PlatformError
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit, Respond, User
 from tests.fake.events import Json

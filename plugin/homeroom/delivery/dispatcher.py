@@ -30,11 +30,9 @@ from ..domain.sync.news import (
     Message,
     Redaction,
     RoomChange,
-    is_first,
-    next_batch,
     read_response,
-    timeline_gaps,
 )
+from ..domain.sync.timeline import is_first, next_batch, timeline_gaps
 from ..homes.provisioner import Provisioner
 from ..homes.reconciler import Reconciler
 from ..homes.repairer import Repairer

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from mautrix.types import RoomID
 
-from ..domain.sync.news import SAID, sent_at
+from ..domain.sync.news import SAID
+from ..domain.sync.timeline import sent_at
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..runtime.batches import batches

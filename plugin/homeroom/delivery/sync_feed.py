@@ -16,17 +16,14 @@ from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.conversation.answer_parts import OpenAnswer
-from ..domain.sync.changed_rooms import rooms_made_by_the_bot, rooms_to_rescan
-from ..domain.sync.news import (
-    next_batch,
-    open_answers,
+from ..domain.conversation.unanswered import open_answers, without_answered
+from ..domain.sync.changed_rooms import (
+    rooms_made_by_the_bot,
     rooms_newly_encrypted,
+    rooms_to_rescan,
     rooms_with_other_members,
-    sent_at,
-    timeline_gaps,
-    with_older_events,
-    without_answered,
 )
+from ..domain.sync.timeline import next_batch, sent_at, timeline_gaps, with_older_events
 from ..homes.checkpoint_state import CheckpointState
 from ..homes.routes import Routes
 from ..matrix.encryption import Encryption

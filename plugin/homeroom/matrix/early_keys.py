@@ -16,7 +16,7 @@ from maubot.client import Client
 from maubot.matrix import MaubotMatrixClient
 from mautrix.client import InternalEventType
 
-from ..domain.sync.news import is_first
+from ..domain.sync.timeline import is_first
 
 Keys = dict[str, Any]
 """The part of a sync response that is for the keys."""

@@ -16,8 +16,9 @@ from uuid import uuid4
 from mautrix.types import EventID, RoomID
 
 from ..domain.conversation.answer_parts import Question
+from ..domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from ..domain.conversation.text_parts import divide, weight
-from ..domain.sync.news import ANSWERS, MORE_TO_COME, NOTHING, Message
+from ..domain.sync.news import Message
 from .homeserver import Homeserver
 from .message_text import speakable, to_html, to_plain
 

@@ -22,7 +22,7 @@ from ..config import Settings
 from ..delivery.answer_stream import Streamer
 from ..delivery.dispatcher import EarlyResponses, SyncHandlers
 from ..delivery.sync_feed import RETRY_AFTER, SyncFeed
-from ..domain.sync.news import is_first, next_batch
+from ..domain.sync.timeline import is_first, next_batch
 from ..homes.reconciler import Reconciled, Reconciler
 from ..matrix.encryption import Encryption
 from ..matrix.errors import HomeserverError

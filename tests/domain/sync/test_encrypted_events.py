@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 from mautrix.types import EventID, RoomID, UserID
 
-from homeroom.domain.sync.news import (
-    Encrypted,
-    read_encrypted,
-    rooms_newly_encrypted,
-    rooms_with_other_members,
-)
+from homeroom.domain.sync.changed_rooms import rooms_newly_encrypted, rooms_with_other_members
+from homeroom.domain.sync.news import Encrypted, read_encrypted
 
 BOT = UserID("@bot:test")
 ROOM = RoomID("!r:test")

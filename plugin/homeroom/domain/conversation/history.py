@@ -21,7 +21,9 @@ from ..commands import parse_command
 from ..homes.ids import is_event_id
 from ..homes.marker import is_user_id
 from ..json_shapes import as_dict
-from ..sync.news import ANSWERS, MORE_TO_COME, read_encrypted, read_message, sent_at, speakable
+from ..sync.news import read_encrypted, read_message, speakable
+from ..sync.timeline import sent_at
+from .content_keys import ANSWERS, MORE_TO_COME
 from .turn import Utterance
 
 

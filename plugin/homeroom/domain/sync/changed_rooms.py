@@ -1,6 +1,6 @@
 """Which rooms have to be looked at again, after all that a sync response says.
 
-More than the news that are acted on while the bot runs (`events.py`): here everything counts that
+More than the news that are acted on while the bot runs (`news.py`): here everything counts that
 a plan or mautrix's state store may depend on, whoever did it, the bot itself included, because it
 may have died before it could take note.
 """
@@ -14,8 +14,8 @@ from mautrix.types import RoomID, UserID
 
 from ..homes.marker import MARKER_TYPE
 from ..homes.room_state import STATE_TYPES
-from ..json_shapes import as_dict
-from .news import events_in
+from ..json_shapes import as_dict, as_list
+from .timeline import events_in
 
 
 def rooms_to_rescan(
@@ -55,6 +55,28 @@ def rooms_made_by_the_bot(response: object, *, bot: UserID) -> frozenset[RoomID]
     return frozenset(found)
 
 
+def rooms_with_other_members(response: object) -> frozenset[RoomID]:
+    """Rooms in which, by this response, somebody came or went: they need another group session."""
+    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    return frozenset(
+        RoomID(room_id)
+        for room_id, entry in rooms.items()
+        if (timeline := as_dict(as_dict(entry).get("timeline"))).get("limited") is True
+        or any(map(_is_other_membership, as_list(timeline.get("events"))))
+    )
+
+
+def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
+    """Rooms in which this response shows encryption, from now on or for longer."""
+    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    return frozenset(
+        RoomID(room_id)
+        for room_id, entry in rooms.items()
+        for event in events_in(entry)
+        if event.get("type") in ("m.room.encryption", "m.room.encrypted")
+    )
+
+
 def _in_room(
     room_id: RoomID, entry: dict[str, Any], *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> Iterator[RoomID]:
@@ -72,3 +94,10 @@ def _in_room(
             yield room_id
         if kind == "m.space.child" and sender == bot and key.startswith("!"):
             yield RoomID(key)
+
+
+def _is_other_membership(event: object) -> bool:
+    event = as_dict(event)
+    before = as_dict(as_dict(event.get("unsigned")).get("prev_content")).get("membership")
+    membership = as_dict(event.get("content")).get("membership")
+    return event.get("type") == "m.room.member" and membership != before

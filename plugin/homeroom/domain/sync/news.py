@@ -15,20 +15,13 @@ from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
-from ..conversation.answer_parts import OpenAnswer, Question
 from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, is_user_id
 from ..homes.room_state import read_invite, read_predecessor
 from ..homes.topology import Invite
 from ..json_shapes import as_dict, as_list
+from .timeline import events_in
 
-ANSWERS: Final = "dev.homeroom.answers"
-"""In the content of all that the bot says: the ID of the event that it answers, or `NOTHING`.
-(What names nothing at all is from before it did so: all before it counts as answered.)"""
-NOTHING: Final = "none"
-MORE_TO_COME: Final = "dev.homeroom.more_to_come"
-"""In the content of what is not the last word of an answer: of every part of it but the last, and
-of every edit but the last. True."""
 TOPOLOGY_TYPES: Final = frozenset(
     {
         "m.room.name",
@@ -331,171 +324,6 @@ def _read_create(entry: dict[str, Any]) -> dict[str, Any]:
         if event.get("type") == "m.room.create":
             return as_dict(event.get("content"))
     return {}
-
-
-def events_in(entry: object) -> Iterator[dict[str, Any]]:
-    """Every event that a response tells of one room: its state first, then its timeline."""
-    for part in ("state", "timeline"):
-        yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
-
-
-def rooms_with_other_members(response: object) -> frozenset[RoomID]:
-    """Rooms in which, by this response, somebody came or went: they need another group session."""
-    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
-    return frozenset(
-        RoomID(room_id)
-        for room_id, entry in rooms.items()
-        if (timeline := as_dict(as_dict(entry).get("timeline"))).get("limited") is True
-        or any(map(_is_other_membership, as_list(timeline.get("events"))))
-    )
-
-
-def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
-    """Rooms in which this response shows encryption, from now on or for longer."""
-    rooms = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
-    return frozenset(
-        RoomID(room_id)
-        for room_id, entry in rooms.items()
-        for event in events_in(entry)
-        if event.get("type") in ("m.room.encryption", "m.room.encrypted")
-    )
-
-
-def _is_other_membership(event: object) -> bool:
-    event = as_dict(event)
-    before = as_dict(as_dict(event.get("unsigned")).get("prev_content")).get("membership")
-    membership = as_dict(event.get("content")).get("membership")
-    return event.get("type") == "m.room.member" and membership != before
-
-
-def timeline_gaps(response: object, *, not_before: int | None) -> list[tuple[RoomID, str]]:
-    """Joined rooms of which older events were left out, and the token where those end.
-
-    Not those where what was left out is older than `not_before` (milliseconds).
-    """
-    rooms = as_dict(as_dict(response).get("rooms"))
-    timelines = (
-        (RoomID(room_id), as_dict(as_dict(entry).get("timeline")))
-        for room_id, entry in as_dict(rooms.get("join")).items()
-    )
-    return [
-        (room_id, timeline["prev_batch"])
-        for room_id, timeline in timelines
-        if timeline.get("limited") is True
-        and isinstance(timeline.get("prev_batch"), str)
-        and not (not_before is not None and _begins_before(timeline, not_before))
-    ]
-
-
-def with_older_events(response: object, room_id: RoomID, older: list[Any]) -> object:
-    """The same response with these events before the others of a room's timeline."""
-    # Copied along the way only: contents may be nested deeper than a deep copy can go.
-    response = as_dict(response)
-    rooms = as_dict(response.get("rooms"))
-    joined = as_dict(rooms.get("join"))
-    entry = as_dict(joined.get(room_id))
-    timeline = as_dict(entry.get("timeline"))
-    timeline = {**timeline, "events": [*older, *as_list(timeline.get("events"))]}
-    joined = {**joined, room_id: {**entry, "timeline": timeline}}
-    return {**response, "rooms": {**rooms, "join": joined}}
-
-
-def without_answered(response: object, *, bot: UserID) -> object:
-    """The rooms of a response without the events that the bot has answered.
-
-    What it says, edits among it, names what it answers, and whether there is more to come. A
-    message of the bot's that names nothing is from before it did so: everything up to there counts
-    as answered.
-    Without `next_batch`: this is no account of what happened since a position.
-    """
-    joined: dict[str, Any] = {}
-    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
-        timeline = as_dict(as_dict(entry).get("timeline"))
-        events = _still_open(as_list(timeline.get("events")), bot=bot)
-        joined[room_id] = {**as_dict(entry), "timeline": {**timeline, "events": events}}
-    return {"rooms": {"join": joined}}
-
-
-def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
-    answered: set[str] = set()
-    still_open: list[dict[str, Any]] = []
-    for event in events:
-        if as_dict(event).get("sender") != bot:
-            still_open.append(as_dict(event))
-            continue
-        if event.get("type") not in SAID:
-            continue  # what the bot does to a room answers nobody
-        content = as_dict(event.get("content"))
-        answers = content.get(ANSWERS)
-        if not isinstance(answers, str):
-            if not _is_edit(content):
-                still_open.clear()
-        elif content.get(MORE_TO_COME) is not True:
-            answered.add(answers)
-    return [
-        event
-        for event in still_open
-        if not (isinstance(event_id := event.get("event_id"), str) and event_id in answered)
-    ]
-
-
-def open_answers(response: object, *, bot: UserID) -> list[OpenAnswer]:
-    """The messages of answers that the bot has not finished, by what these rooms show."""
-    found: list[OpenAnswer] = []
-    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
-        parts: dict[str, list[OpenAnswer]] = {}
-        finished: set[str] = set()
-        for event in as_list(as_dict(as_dict(entry).get("timeline")).get("events")):
-            content, event_id = (
-                as_dict(as_dict(event).get("content")),
-                as_dict(event).get("event_id"),
-            )
-            answers = content.get(ANSWERS)
-            if as_dict(event).get("sender") != bot or not is_event_id(answers):
-                continue
-            if content.get(MORE_TO_COME) is not True:
-                finished.add(answers)
-            elif is_event_id(event_id) and not _is_edit(content):
-                relation = as_dict(content.get("m.relates_to"))
-                root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
-                question = Question(
-                    room_id=RoomID(room_id),
-                    event_id=EventID(answers),
-                    thread_root=EventID(root) if is_event_id(root) else None,
-                )
-                sent = parts.setdefault(answers, [])
-                sent.append(
-                    OpenAnswer(question=question, part=len(sent), answer_id=EventID(event_id))
-                )
-        found += [part for answers in parts if answers not in finished for part in parts[answers]]
-    return found
-
-
-def _is_edit(content: dict[str, Any]) -> bool:
-    return as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
-
-
-def sent_at(event: object) -> int | None:
-    """When an event was sent, in milliseconds, if it says so."""
-    value = as_dict(event).get("origin_server_ts")
-    return value if type(value) is int else None
-
-
-def next_batch(response: object) -> str | None:
-    """The position after this response."""
-    token = as_dict(response).get("next_batch")
-    return token if isinstance(token, str) else None
-
-
-def is_first(response: object) -> bool:
-    """Whether mautrix's sync loop marked this as the first response after a start."""
-    return as_dict(as_dict(response).get("net.maunium.mautrix")).get("is_first") is True
-
-
-def _begins_before(timeline: dict[str, Any], moment: int) -> bool:
-    first = next(iter(as_list(timeline.get("events"))), None)
-    sent = sent_at(first)
-    return sent is not None and sent < moment
 
 
 def _without_reply_fallback(body: str) -> str:

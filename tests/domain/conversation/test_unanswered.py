@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 from mautrix.types import UserID
 
-from homeroom.domain.sync.news import (
-    ANSWERS,
-    MORE_TO_COME,
-    open_answers,
-    timeline_gaps,
-    without_answered,
-)
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.conversation.unanswered import open_answers, without_answered
 
 BOT = UserID("@bot:test")
 
@@ -110,12 +105,3 @@ def test_open_answers_are_those_that_were_not_finished() -> None:
 def test_junk_has_nothing_open(junk: object) -> None:
     assert without_answered(junk, bot=BOT) == {"rooms": {"join": {}}}
     assert open_answers(junk, bot=BOT) == []
-
-
-def test_a_gap_counts_where_what_is_missing_may_matter() -> None:
-    old = {**said("a"), "origin_server_ts": 1000}
-    cut = response(old, limited=True, prev_batch="p")
-    assert timeline_gaps(cut, not_before=None) == [("!r:test", "p")]
-    assert timeline_gaps(cut, not_before=1000) == [("!r:test", "p")]
-    assert timeline_gaps(cut, not_before=1001) == []
-    assert timeline_gaps(response(old, prev_batch="p"), not_before=None) == []
