@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
-from ..platforms import Platform, Turn
+from ..domain.conversation.turn import Turn
+from ..platforms import Platform
 from ..runtime.fair_turns import FairTurns
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
@@ -403,21 +404,25 @@ class Provisioner:
             await self._reconciler.rescan({chat.room_id})  # it may have come before
             chat = self._routes.chat(chat.room_id) or chat
             if chat.conversation is None or chat.conversation.since != since:
-                marker = chat_marker(cleared(chat, since=since)).to_content()
-                bot = self._homeserver.bot
-                await self._homeserver.put_state(chat.room_id, MARKER_TYPE, marker, state_key=bot)
+                await self._mark(cleared(chat, since=since))
                 await self._reconciler.rescan({chat.room_id})
 
     async def set_archived(self, chat: Chat, *, archived: bool) -> None:
         """Set a chat aside, or take it up again: in its marker and in the Space's list."""
         async with self._locks.of(chat.matrix_user_id):
-            bot = self._homeserver.bot
-            marker = chat_marker(chat, archived=archived).to_content()
-            await self._homeserver.put_state(chat.room_id, MARKER_TYPE, marker, state_key=bot)
+            status = Status.ARCHIVED if archived else Status.ACTIVE
+            await self._mark(replace(chat, status=status))
             if chat.space_id is not None:
                 order = child_order(chat.chat_id)
-                link = {} if archived else child_content(bot=bot, order=order)
+                link = {} if archived else child_content(bot=self._homeserver.bot, order=order)
                 await self._homeserver.put_state(
                     chat.space_id, "m.space.child", link, state_key=chat.room_id
                 )
             await self._reconciler.rescan({chat.room_id})
+
+    async def _mark(self, chat: Chat) -> None:
+        """Have the chat's marker say what this row says."""
+        bot = self._homeserver.bot
+        present = await self._homeserver.state_content(chat.room_id, MARKER_TYPE, state_key=bot)
+        content = chat_marker(chat).keeping(present).to_content()
+        await self._homeserver.put_state(chat.room_id, MARKER_TYPE, content, state_key=bot)

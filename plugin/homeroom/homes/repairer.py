@@ -101,7 +101,7 @@ class Repairer:
                 if marker.room_type is RoomType.SPACE:
                     return self._routes.home(marker.user_id) is not None
                 chat = self._routes.chat(room_id)
-                return chat is not None and chat_marker(chat) == marker
+                return chat is not None and chat_marker(chat, before=marker) == marker
             case LinkChild(space_id=space_id, room_id=room_id):
                 chat = self._routes.chat(room_id)
                 return (
@@ -121,8 +121,8 @@ class Repairer:
         bot = self._homeserver.bot
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
-                content = marker.to_content()
                 now = await self._homeserver.state_content(room_id, MARKER_TYPE, state_key=bot)
+                content = marker.keeping(now).to_content()
                 if now != content:
                     await self._homeserver.put_state(room_id, MARKER_TYPE, content, state_key=bot)
             case LinkChild(space_id=space_id, room_id=room_id, order=order):

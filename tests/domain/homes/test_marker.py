@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from homeroom.domain.homes.marker import (
 )
 from homeroom.domain.homes.model import ChatID, Conversation, PlatformChatID, RoomType, Status
 from tests.domain import hostile
-from tests.domain.builders import ANNA, chat_row, key, later
+from tests.domain.builders import ANNA, chat_row, later
 
 SPACE = {"version": 1, "room_type": "space", "user_id": ANNA}
 CHAT = {
@@ -44,6 +45,9 @@ born_markers = st.builds(
     Marker,
     room_type=st.just(RoomType.CHAT),
     user_id=user_ids,
+    agent=st.none() | st.sampled_from(["Ada", "die Zweite"]),
+    answer=st.sampled_from([None, "members"]),
+    made_for=st.sampled_from([None, EventID("$new")]),
     chat_id=st.none() | st.integers(1, 999_999).map(lambda number: ChatID(f"C{number}")),
     archived=st.booleans(),
 )
@@ -81,13 +85,52 @@ def test_the_content_is_what_the_design_says() -> None:
     assert space.to_content() == {**SPACE, "initial_chats": ["One", "Two"]}
 
 
-def test_keys_of_later_versions_are_passed_over() -> None:
-    assert parse_marker({**CHAT, "colour": "red"}) == Marker(
-        room_type=RoomType.CHAT,
-        user_id=ANNA,
-        chat_id=ChatID("C1"),
-        platform_chat_id=key("k"),
-    )
+LATER = {"colour": "red", "answer": "everybody", "shape": {"corners": [1, 2]}}
+"""Keys and values of a build that this one knows nothing of."""
+KNOWN = {"agent": "Ada", "answer": "members", "made_for": "$new"}
+
+
+@pytest.mark.parametrize("content", [SPACE, CHAT, CLEARED], ids=["space", "chat", "cleared"])
+def test_what_a_later_build_wrote_is_kept(content: dict[str, Any]) -> None:
+    assert parse_marker({**content, **LATER}).to_content() == {**content, **LATER}
+
+
+def test_a_marker_says_what_its_row_says_and_keeps_the_rest() -> None:
+    before = parse_marker({**CLEARED, **LATER, "agent": "Ada", "archived": True})
+    row = chat_row("!other:example.org", chat_id="C2", key="other")
+    after = {**CHAT, **LATER, "agent": "Ada", "chat_id": "C2", "platform_chat_id": "other"}
+    assert chat_marker(row, before=before).to_content() == after
+
+
+@pytest.mark.parametrize(
+    ("present", "kept"),
+    [
+        ({**CHAT, **LATER, "agent": "Ada"}, {**LATER, "agent": "Ada"}),
+        ({**CHAT, **KNOWN}, KNOWN),
+        (CHAT, {}),
+        (None, {"agent": "Bob"}),
+        ({**CHAT, "version": 2, "agent": "Ada"}, {"agent": "Bob"}),
+    ],
+    ids=["of later builds", "known", "nothing", "no marker", "not readable"],
+)
+def test_what_is_in_the_room_now_is_kept(present: object, kept: dict[str, Any]) -> None:
+    marker = parse_marker({**CLEARED, "agent": "Bob"})
+    assert marker.keeping(present).to_content() == {**CLEARED, **kept}
+
+
+@pytest.mark.parametrize("value", hostile.STRANGE.values(), ids=hostile.STRANGE)
+@pytest.mark.parametrize("field", KNOWN)
+def test_an_optional_key_that_cannot_be_used_is_as_good_as_absent(
+    field: str, value: object
+) -> None:
+    _refused_or_harmless({**CHAT, field: value})
+    with suppress(MarkerError):
+        assert getattr(parse_marker({**CHAT, field: value}), field) is None
+
+
+def test_more_than_a_marker_needs_is_refused() -> None:
+    with pytest.raises(MarkerError, match="16397 bytes, expected at most 16384"):
+        parse_marker({**CHAT, "colour": "x" * 16_384})
 
 
 def test_a_chat_is_born_without_ids() -> None:

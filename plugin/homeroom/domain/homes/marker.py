@@ -9,12 +9,14 @@ wrong with it, never a guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+import json
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
-from mautrix.types import UserID
+from mautrix.types import EventID, UserID
 
-from .ids import MAX_CONVERSATION, chat_number, is_platform_chat_id, read_conversation
+from .ids import MAX_CONVERSATION, chat_number, is_event_id, is_platform_chat_id, read_conversation
 from .model import Chat, ChatID, Conversation, PlatformChatID, RoomType, Status
 
 MARKER_TYPE: Final = "dev.homeroom.room"
@@ -22,6 +24,7 @@ MARKER_VERSION: Final = 1
 MAX_ID_LENGTH: Final = 255
 MAX_INITIAL_CHATS: Final = 20
 MAX_NAME_LENGTH: Final = 255
+MAX_OTHERS: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +44,19 @@ class Marker:
     initial_chats: tuple[str, ...] = ()
     conversation: Conversation | None = None
     """None: the room's first. Never without a `platform_chat_id`, which is the conversation's."""
+    agent: str | None = None
+    """The name of the agent that answers; None: the default one."""
+    answer: Literal["members"] | None = None
+    """Whom the bot answers, after `!chat share`; None: as the settings say."""
+    made_for: EventID | None = None
+    """The command that made the chat; None: the set-up of the home."""
+    others: str = ""
+    """What this build does not understand, as a JSON object: kept when the marker is rewritten."""
 
     def to_content(self) -> dict[str, Any]:
         """The event's content; `parse_marker` reads it back as an equal value."""
         content: dict[str, Any] = {
+            **(json.loads(self.others) if self.others else {}),
             "version": MARKER_VERSION,
             "room_type": self.room_type.value,
             "user_id": self.user_id,
@@ -60,17 +72,30 @@ class Marker:
             content["archived"] = True
         if self.initial_chats:
             content["initial_chats"] = list(self.initial_chats)
+        for key in _OPTIONAL:
+            if (value := getattr(self, key)) is not None:
+                content[key] = value
         return content
 
+    def keeping(self, present: object) -> Marker:
+        """This marker, with what rows do not say as it is in the content that the room has now."""
+        try:
+            now = parse_marker(present)
+        except MarkerError:
+            return self
+        return replace(
+            self, agent=now.agent, answer=now.answer, made_for=now.made_for, others=now.others
+        )
 
-def chat_marker(chat: Chat, *, archived: bool | None = None) -> Marker:
-    """The marker that says what this row says, `archived` instead of its status if given."""
-    return Marker(
-        room_type=RoomType.CHAT,
+
+def chat_marker(chat: Chat, *, before: Marker | None = None) -> Marker:
+    """The marker that says what this row says, and else what was there `before`."""
+    return replace(
+        before or Marker(room_type=RoomType.CHAT, user_id=chat.matrix_user_id),
         user_id=chat.matrix_user_id,
         chat_id=chat.chat_id,
         platform_chat_id=chat.platform_chat_id,
-        archived=chat.status is Status.ARCHIVED if archived is None else archived,
+        archived=chat.status is Status.ARCHIVED,
         conversation=chat.conversation,
     )
 
@@ -101,7 +126,10 @@ def parse_marker(content: object) -> Marker:
         raise MarkerError(f"user_id is {_show(user_id)}, expected a user ID")
     if room_type is RoomType.SPACE:
         return Marker(
-            room_type=room_type, user_id=UserID(user_id), initial_chats=_initial_chats(content)
+            room_type=room_type,
+            user_id=UserID(user_id),
+            initial_chats=_initial_chats(content),
+            others=_others(content, known=_OF_A_SPACE),
         )
     chat_id = None
     if "chat_id" in content:
@@ -119,6 +147,9 @@ def parse_marker(content: object) -> Marker:
     archived = content.get("archived", False)
     if type(archived) is not bool:
         raise MarkerError(f"archived is {_show(archived)}, expected true or false")
+    optional = {
+        key: content[key] for key, is_usable in _OPTIONAL.items() if is_usable(content.get(key))
+    }
     return Marker(
         room_type=room_type,
         user_id=UserID(user_id),
@@ -126,7 +157,49 @@ def parse_marker(content: object) -> Marker:
         platform_chat_id=platform_chat_id,
         archived=archived,
         conversation=conversation,
+        others=_others(content, known=_OF_A_CHAT | optional.keys()),
+        **optional,
     )
+
+
+def _others(content: Mapping[str, Any], *, known: Container[str]) -> str:
+    others = {key: value for key, value in content.items() if key not in known}
+    try:
+        text = json.dumps(
+            others, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        )
+        size = len(text.encode())
+    except (ValueError, RecursionError):
+        raise MarkerError("there is something in it that no event can hold") from None
+    if size > MAX_OTHERS:
+        raise MarkerError(f"what else is in it has {size} bytes, expected at most {MAX_OTHERS}")
+    return text if others else ""
+
+
+def _is_agent(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 1 <= len(value) <= MAX_NAME_LENGTH
+        and value.isprintable()
+        and value.strip() == value
+    )
+
+
+_COMMON: Final = frozenset({"version", "room_type", "user_id"})
+_OF_A_SPACE: Final = _COMMON | {"initial_chats"}
+_OF_A_CHAT: Final = _COMMON | {
+    "chat_id",
+    "platform_chat_id",
+    "archived",
+    "conversation",
+    "conversation_since",
+}
+_OPTIONAL: Final[Mapping[str, Callable[[object], bool]]] = {
+    "agent": _is_agent,
+    "answer": lambda value: value == "members",
+    "made_for": is_event_id,
+}
+"""Keys of chats whose value, if it cannot be used, is kept and otherwise as good as absent."""
 
 
 def is_user_id(value: object) -> bool:

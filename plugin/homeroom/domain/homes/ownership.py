@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mautrix.types import RoomID, UserID
 
-from .marker import MAX_INITIAL_CHATS, is_chat_name
+from .marker import MAX_INITIAL_CHATS, Marker, is_chat_name
 from .model import Chat, ChatID, Conversation, Home, PlatformChatID, Records, RoomType, Status
 from .plan import Finding, FindingKind
 from .topology import Room, Topology
@@ -47,6 +47,8 @@ class Claim:
     stored: RequestedIds = field(default_factory=RequestedIds)
     archived: bool = False
     initial_chats: tuple[str, ...] = ()
+    marker: Marker | None = None
+    """The room's own, or that of the room it replaced."""
 
     @property
     def origin(self) -> RoomID:
@@ -271,6 +273,7 @@ class _Register:
             stored=_requested_ids(row),
             archived=marker.archived,
             initial_chats=marker.initial_chats,
+            marker=marker,
         )
 
     def _from_predecessor(self, room: Room, inherited: Claim | None) -> Claim | None:
@@ -295,6 +298,7 @@ class _Register:
             # the new one until the marker is stamped.
             archived=inherited.archived or (row is not None and row.status is Status.ARCHIVED),
             initial_chats=inherited.initial_chats,
+            marker=inherited.marker,
         )
 
     def _from_space_before_markers(self, room: Room) -> Claim | None:

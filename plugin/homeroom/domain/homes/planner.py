@@ -360,15 +360,14 @@ def _stamps(
         if space.room.marker is None:
             yield StampMarker(
                 room_id=space.room.room_id,
-                marker=Marker(
-                    room_type=RoomType.SPACE,
-                    user_id=space.owner,
+                marker=replace(
+                    space.marker or Marker(room_type=RoomType.SPACE, user_id=space.owner),
                     initial_chats=space.initial_chats,
                 ),
             )
     for claim in claims.chats():
         chat = chats[claim.room.room_id]
-        marker = chat_marker(chat)
+        marker = chat_marker(chat, before=claim.marker)
         if claim.room.marker != marker and chat.room_id not in contested:
             yield StampMarker(room_id=chat.room_id, marker=marker)
 
