@@ -1,0 +1,271 @@
+"""What the bot was told: what its own requests did, and what `/sync` said.
+
+A homeserver with workers may answer a read from a worker that has not heard of it yet. So what
+was told lies over every read (DESIGN.md §3, rule 8), from all ways of reading, until something
+newer is told, or for `TRUSTED_FOR`. Not only until one read contains it: the next one may come
+from another worker. A read that has the same event (by its ID) wins, because the event may have
+been redacted since.
+
+`/sync` may lag behind as well. What an own request did stands against older news, until `/sync`
+has told it, too.
+
+Kept: the bot's own memberships, and of Homeroom's rooms the state that a scan looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mautrix.types import EventID, RoomID, UserID
+
+from ..json_shapes import as_dict, as_list
+from .room_state import STATE_TYPES
+
+TRUSTED_FOR: Final = 10 * 60 * 1000
+"""Milliseconds for which what was told outranks what is read: longer than workers lag."""
+MAX_ROOMS: Final = 10_000
+MAX_EVENTS: Final = 1_000
+"""State events of one room that are kept; the newest."""
+
+StateKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Membership:
+    joined: bool
+    told_at: int
+    by_request: bool
+    """True until `/sync` has told it, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    event: dict[str, Any]
+    told_at: int
+    by_request: bool
+
+
+class ToldState:
+    """Times are in milliseconds since 1970. Reads may come from any thread, writes from one."""
+
+    def __init__(self, bot: UserID) -> None:
+        self._bot = bot
+        self._memberships: dict[RoomID, _Membership] = {}
+        self._rooms: dict[RoomID, Mapping[StateKey, _Event]] = {}
+        """Each mapping is replaced, never changed."""
+
+    # What own requests did
+
+    def joined(self, room_id: RoomID, *, now: int) -> None:
+        """The bot created or joined a room."""
+        self._put(room_id, joined=True, now=now, by_request=True)
+
+    def left(self, room_id: RoomID, *, now: int) -> None:
+        """The bot left a room."""
+        self._put(room_id, joined=False, now=now, by_request=True)
+
+    def wrote(
+        self,
+        room_id: RoomID,
+        key: StateKey,
+        content: Mapping[str, Any],
+        *,
+        event_id: EventID,
+        now: int,
+    ) -> None:
+        """The bot put a state event."""
+        event = {
+            "type": key[0],
+            "state_key": key[1],
+            "sender": self._bot,
+            "content": dict(content),
+            "event_id": event_id,
+        }
+        news = {key: _Event(event=event, told_at=now, by_request=True)}
+        self._update(room_id, news, now=now)
+
+    # What `/sync` said
+
+    def synced(self, response: object, *, is_ours: Callable[[RoomID], bool], now: int) -> None:
+        """Take note of a response of `/sync`; responses come in their order."""
+        rooms = as_dict(as_dict(response).get("rooms"))
+        for key, entry in as_dict(rooms.get("join")).items():
+            room_id = RoomID(key)
+            events = _state_events(entry)
+            self._synced_join(room_id, events, now=now)
+            if events and is_ours(room_id):
+                self._synced_state(room_id, events, entry, now=now)
+        for key, entry in as_dict(rooms.get("leave")).items():
+            self._synced_leave(RoomID(key), entry, now=now)
+
+    def _synced_join(
+        self, room_id: RoomID, events: Mapping[StateKey, dict[str, Any]], *, now: int
+    ) -> None:
+        known = self._memberships.get(room_id)
+        if known is not None and known.by_request:
+            if known.joined:
+                self._memberships[room_id] = replace(known, by_request=False)
+        elif _membership(events.get(("m.room.member", self._bot))) == "join":
+            self._put(room_id, joined=True, now=now, by_request=False)
+
+    def _synced_leave(self, room_id: RoomID, entry: object, *, now: int) -> None:
+        """Not if it is from before the bot joined by a request."""
+        known = self._memberships.get(room_id)
+        is_older = known is not None and known.by_request and known.joined
+        if not is_older or any(_is_join(event, self._bot) for event in _events_in(entry)):
+            self._put(room_id, joined=False, now=now, by_request=False)
+
+    def _synced_state(
+        self,
+        room_id: RoomID,
+        events: Mapping[StateKey, dict[str, Any]],
+        entry: object,
+        *,
+        now: int,
+    ) -> None:
+        """Not what is older than an own event that the response does not tell of.
+
+        Unless the timeline has a gap: that one may have been replaced within it.
+        """
+        has_gap = as_dict(as_dict(entry).get("timeline")).get("limited") is True
+        told_ids = {event.get("event_id") for event in _events_in(entry)}
+        waiting = {
+            key
+            for key, known in self._rooms.get(room_id, {}).items()
+            if known.by_request
+            and _is_recent(known.told_at, now)
+            and known.event["event_id"] not in told_ids
+            and not has_gap
+        }
+        news = {
+            key: _Event(event=event, told_at=now, by_request=False)
+            for key, event in events.items()
+            if key not in waiting
+        }
+        self._update(room_id, news, now=now)
+
+    # What lies over reads
+
+    def over_joined_rooms(self, listed: Iterable[RoomID], *, now: int) -> frozenset[RoomID]:
+        """The rooms that the bot is in, by a list of the homeserver's and what was told."""
+        joined: set[RoomID] = set()
+        left: set[RoomID] = set()
+        for room_id, membership in self._memberships.items():
+            if _is_recent(membership.told_at, now):
+                (joined if membership.joined else left).add(room_id)
+        return frozenset(listed).union(joined).difference(left)
+
+    def is_joined(self, room_id: RoomID, *, now: int) -> bool | None:
+        """Whether the bot is in a room, as it was told; None: nothing was told lately."""
+        membership = self._memberships.get(room_id)
+        if membership is None or not _is_recent(membership.told_at, now):
+            return None
+        return membership.joined
+
+    def over_state(
+        self, room_id: RoomID, events: list[Any], *, types: Iterable[str], now: int
+    ) -> list[Any]:
+        """The state of a room, by a read of these types and what was told."""
+        types = frozenset(types)
+        told = {
+            key: known.event
+            for key, known in self._rooms.get(room_id, {}).items()
+            if key[0] in types and _is_recent(known.told_at, now)
+        }
+        member = ("m.room.member", self._bot)
+        if member[0] in types and member not in told and self.is_joined(room_id, now=now):
+            told[member] = _own_join(self._bot)
+        if not told:
+            return events
+        read = []
+        for event in events:
+            newer = told.get(_key(event))
+            if newer is None:
+                read.append(event)
+            elif _says_the_same(event, newer):
+                del told[_key(event)]
+                read.append(event)
+        return [*read, *told.values()]
+
+    def event(self, room_id: RoomID, key: StateKey, *, now: int) -> dict[str, Any] | None:
+        """One state event as it was told; None: nothing was told of it lately."""
+        known = self._rooms.get(room_id, {}).get(key)
+        return known.event if known and _is_recent(known.told_at, now) else None
+
+    def _put(self, room_id: RoomID, *, joined: bool, now: int, by_request: bool) -> None:
+        self._memberships.pop(room_id, None)
+        self._memberships[room_id] = _Membership(joined=joined, told_at=now, by_request=by_request)
+        if not joined:
+            self._rooms.pop(room_id, None)
+        while len(self._memberships) > MAX_ROOMS:
+            del self._memberships[next(iter(self._memberships))]
+
+    def _update(self, room_id: RoomID, news: Mapping[StateKey, _Event], *, now: int) -> None:
+        """Replace what is known of a room, the newest last; forget what is too old or too much."""
+        kept = {
+            key: known
+            for key, known in self._rooms.pop(room_id, {}).items()
+            if key not in news and _is_recent(known.told_at, now)
+        }
+        self._rooms[room_id] = dict(list({**kept, **news}.items())[-MAX_EVENTS:])
+        while len(self._rooms) > MAX_ROOMS:
+            del self._rooms[next(iter(self._rooms))]
+
+
+def _is_recent(told_at: int, now: int) -> bool:
+    return abs(now - told_at) < TRUSTED_FOR
+
+
+def _state_events(entry: object) -> dict[StateKey, dict[str, Any]]:
+    """The newest event that a response tells of each piece of a room's state."""
+    events: dict[StateKey, dict[str, Any]] = {}
+    for event in _events_in(entry):
+        key = _key(event)
+        if (
+            key[0] in STATE_TYPES
+            and isinstance(event.get("event_id"), str)
+            and isinstance(event.get("sender"), str)
+            and isinstance(event.get("content"), dict)
+        ):
+            events[key] = event
+    return events
+
+
+def _events_in(entry: object) -> Iterator[dict[str, Any]]:
+    for part in ("state", "timeline"):
+        yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
+
+
+def _key(event: object) -> StateKey:
+    """What an event is the state of; ("", "") if of nothing."""
+    event = as_dict(event)
+    kind, state_key = event.get("type"), event.get("state_key")
+    if isinstance(kind, str) and isinstance(state_key, str):
+        return kind, state_key
+    return "", ""
+
+
+def _says_the_same(read: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether a read contains what was told: the event, or, where it has no ID, its content."""
+    if "event_id" not in told:
+        return _membership(read) == _membership(told)
+    return bool(read.get("event_id") == told["event_id"])
+
+
+def _membership(event: object) -> object:
+    return as_dict(as_dict(event).get("content")).get("membership")
+
+
+def _is_join(event: dict[str, Any], bot: UserID) -> bool:
+    return _key(event) == ("m.room.member", bot) and _membership(event) == "join"
+
+
+def _own_join(bot: UserID) -> dict[str, Any]:
+    return {
+        "type": "m.room.member",
+        "state_key": bot,
+        "sender": bot,
+        "content": {"membership": "join"},
+    }

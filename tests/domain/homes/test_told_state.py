@@ -1,0 +1,221 @@
+"""What the bot was told outranks what it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mautrix.types import EventID, RoomID
+
+from homeroom.domain.homes.room_state import STATE_TYPES
+from homeroom.domain.homes.told_state import MAX_EVENTS, MAX_ROOMS, TRUSTED_FOR, ToldState
+from tests.domain.builders import ANNA, BOT, ELSEWHERE, HOME, WORK
+
+NAME = ("m.room.name", "")
+NOW = 1_700_000_000_000
+
+
+def event(event_id: str, name: str, *, key: tuple[str, str] = NAME) -> dict[str, Any]:
+    return {
+        "type": key[0],
+        "state_key": key[1],
+        "sender": ANNA,
+        "content": {"name": name},
+        "event_id": event_id,
+    }
+
+
+def member(event_id: str, membership: str, *, user_id: str = BOT) -> dict[str, Any]:
+    return {
+        "type": "m.room.member",
+        "state_key": user_id,
+        "sender": user_id,
+        "content": {"membership": membership},
+        "event_id": event_id,
+    }
+
+
+def told(section: str, room_id: RoomID, *events: dict[str, Any], limited: bool = False) -> object:
+    entry = {"timeline": {"events": list(events), "limited": limited}}
+    return {"rooms": {section: {room_id: entry}}}
+
+
+@pytest.fixture
+def state() -> ToldState:
+    return ToldState(BOT)
+
+
+def hear(state: ToldState, response: object, *, now: int = NOW) -> None:
+    state.synced(response, is_ours=lambda room_id: room_id != ELSEWHERE, now=now)
+
+
+def write(state: ToldState, event_id: str, name: str, *, now: int = NOW) -> None:
+    state.wrote(WORK, NAME, {"name": name}, event_id=EventID(event_id), now=now)
+
+
+def read(state: ToldState, *events: Any, now: int = NOW) -> list[Any]:
+    return state.over_state(WORK, list(events), types=STATE_TYPES, now=now)
+
+
+def names(events: list[Any]) -> list[str]:
+    return [e["content"]["name"] for e in events if e["type"] == "m.room.name"]
+
+
+# Memberships
+
+
+def test_a_room_that_was_made_is_joined_though_the_list_does_not_have_it(state: ToldState) -> None:
+    state.joined(WORK, now=NOW)
+    assert state.over_joined_rooms([HOME], now=NOW) == {HOME, WORK}
+
+
+def test_a_room_that_was_left_is_not_joined_though_the_list_has_it(state: ToldState) -> None:
+    state.left(WORK, now=NOW)
+    assert state.over_joined_rooms([HOME, WORK], now=NOW) == {HOME}
+
+
+def test_the_list_counts_again_when_what_was_told_is_old(state: ToldState) -> None:
+    state.joined(WORK, now=NOW)
+    state.left(HOME, now=NOW)
+    assert state.over_joined_rooms([HOME], now=NOW + TRUSTED_FOR) == {HOME}
+    assert state.over_joined_rooms([HOME], now=NOW - TRUSTED_FOR) == {HOME}
+
+
+def test_whoever_was_kicked_is_out_of_it(state: ToldState) -> None:
+    hear(state, told("leave", WORK, member("$kick", "leave")))
+    assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
+
+
+def test_an_old_leave_in_a_late_response_does_not_undo_a_join(state: ToldState) -> None:
+    state.left(WORK, now=NOW)
+    state.joined(WORK, now=NOW + 1)
+    hear(state, told("leave", WORK, member("$leave", "leave")))
+    assert state.over_joined_rooms([], now=NOW) == {WORK}
+    hear(state, told("join", WORK, member("$join", "join")))
+    hear(state, told("leave", WORK, member("$kick", "leave")))
+    assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
+
+
+def test_a_room_that_was_made_and_from_which_the_bot_was_kicked_at_once(state: ToldState) -> None:
+    state.joined(WORK, now=NOW)
+    hear(state, told("leave", WORK, member("$join", "join"), member("$kick", "leave")))
+    assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
+
+
+def test_an_old_message_in_a_late_response_does_not_undo_a_leave(state: ToldState) -> None:
+    state.left(WORK, now=NOW)
+    hear(state, told("join", WORK, member("$join", "join")))
+    assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
+
+
+def test_the_state_of_a_room_that_was_joined_says_so(state: ToldState) -> None:
+    state.joined(WORK, now=NOW)
+    (own,) = read(state, member("$before", "invite"))
+    assert own["content"] == {"membership": "join"}
+    profile = member("$join", "join")
+    profile["content"]["displayname"] = "Homeroom"
+    assert read(state, profile) == [profile]
+
+
+# State
+
+
+def test_what_was_written_lies_over_what_is_read(state: ToldState) -> None:
+    write(state, "$new", "New")
+    assert names(read(state, event("$old", "Old"))) == ["New"]
+    assert names(read(state)) == ["New"]
+
+
+def test_it_does_so_however_many_workers_answer(state: ToldState) -> None:
+    """The next read may come from a worker that is behind the one that answered before."""
+    write(state, "$new", "New")
+    assert names(read(state, event("$new", "New"))) == ["New"]
+    assert names(read(state, event("$old", "Old"))) == ["New"]
+
+
+def test_a_read_that_has_the_event_wins_because_it_may_have_been_redacted(
+    state: ToldState,
+) -> None:
+    write(state, "$new", "New")
+    redacted = {**event("$new", ""), "content": {}}
+    assert read(state, redacted) == [redacted]
+
+
+def test_what_sync_tells_lies_over_what_is_read(state: ToldState) -> None:
+    hear(state, told("join", WORK, event("$new", "New")))
+    assert names(read(state, event("$old", "Old"))) == ["New"]
+
+
+def test_the_last_news_count(state: ToldState) -> None:
+    hear(state, told("join", WORK, event("$1", "One"), event("$2", "Two")))
+    hear(state, told("join", WORK, event("$3", "Three")))
+    assert names(read(state, event("$2", "Two"))) == ["Three"]
+
+
+def test_older_news_do_not_take_the_place_of_what_was_written(state: ToldState) -> None:
+    write(state, "$own", "Own")
+    hear(state, told("join", WORK, event("$before", "Before")))
+    assert names(read(state)) == ["Own"]
+    hear(state, told("join", WORK, event("$own", "Own"), event("$after", "After")))
+    assert names(read(state, event("$own", "Own"))) == ["After"]
+
+
+def test_in_a_gap_what_was_written_may_have_been_replaced(state: ToldState) -> None:
+    write(state, "$own", "Own")
+    hear(state, told("join", WORK, event("$after", "After"), limited=True))
+    assert names(read(state)) == ["After"]
+
+
+def test_reads_count_again_when_what_was_told_is_old(state: ToldState) -> None:
+    write(state, "$own", "Own")
+    later = NOW + TRUSTED_FOR
+    assert names(read(state, event("$other", "Other"), now=later)) == ["Other"]
+    hear(state, told("join", WORK, event("$late", "Late")), now=later)
+    assert names(read(state, now=later)) == ["Late"]
+
+
+def test_only_what_was_asked_for_is_added(state: ToldState) -> None:
+    """A room's members are either read or not; some of them alone would look like all."""
+    state.joined(WORK, now=NOW)
+    hear(state, told("join", WORK, member("$anna", "join", user_id=ANNA)))
+    assert state.over_state(WORK, [], types=["m.room.name"], now=NOW) == []
+
+
+def test_of_rooms_of_others_nothing_is_kept(state: ToldState) -> None:
+    hear(state, told("join", ELSEWHERE, event("$name", "Elsewhere")))
+    assert state.event(ELSEWHERE, NAME, now=NOW) is None
+    hear(state, told("join", WORK, event("$name", "Work")))
+    assert state.event(WORK, NAME, now=NOW) == event("$name", "Work")
+
+
+def test_of_a_room_that_was_left_nothing_is_kept(state: ToldState) -> None:
+    write(state, "$own", "Own")
+    state.left(WORK, now=NOW)
+    assert read(state) == []
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        None,
+        [],
+        {"rooms": 7},
+        {"rooms": {"join": {WORK: None}, "leave": {WORK: 7}}},
+        {"rooms": {"join": {WORK: {"state": [], "timeline": {"events": [7, {}, {"type": 7}]}}}}},
+        told("join", WORK, {"type": "m.room.name", "state_key": "", "content": 7}),
+    ],
+)
+def test_nonsense_is_passed_over(state: ToldState, response: object) -> None:
+    hear(state, response)
+    assert read(state, 7, {"type": 7}) == [7, {"type": 7}]
+
+
+def test_what_is_kept_is_bounded(state: ToldState) -> None:
+    for number in range(MAX_ROOMS + 10):
+        room_id = RoomID(f"!{number}:example.org")
+        state.joined(room_id, now=NOW)
+        state.wrote(room_id, NAME, {}, event_id=EventID("$own"), now=NOW)
+    assert len(state.over_joined_rooms([], now=NOW)) == MAX_ROOMS
+    links = [event(f"${n}", "", key=("m.space.child", f"!{n}:x")) for n in range(MAX_EVENTS + 10)]
+    hear(state, told("join", WORK, *links))
+    assert len(read(state)) == MAX_EVENTS
