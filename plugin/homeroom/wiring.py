@@ -31,12 +31,15 @@ from .delivery.room_history import RoomHistory
 from .delivery.sync_feed import SyncFeed
 from .delivery.welcomes import Welcomes
 from .domain.homes.checkpoint import Origin
+from .homes.chats import Chats
 from .homes.checkpoint_state import CheckpointState
 from .homes.mautrix_state import MautrixState
 from .homes.observation import Observer
+from .homes.onboarding import Onboarding
 from .homes.owner_locks import OwnerLocks
 from .homes.provisioner import Provisioner
 from .homes.reconciler import Reconciler
+from .homes.refresher import Refresher
 from .homes.repairer import Repairer
 from .homes.routes import Routes
 from .matrix.encryption import Encryption
@@ -127,6 +130,9 @@ class Homes:
     reconciler: Reconciler
     repairer: Repairer
     provisioner: Provisioner
+    onboarding: Onboarding
+    chats: Chats
+    refresher: Refresher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,10 +239,34 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         reconciler=reconciler,
         repairer=repairer,
         routes=routes,
-        store=base.store,
-        speaker=base.speaker,
         locks=locks,
         settings=instance.settings,
+        log=instance.log,
+    )
+    onboarding = Onboarding(
+        homeserver=base.homeserver,
+        provisioner=provisioner,
+        reconciler=reconciler,
+        repairer=repairer,
+        routes=routes,
+        store=base.store,
+        speaker=base.speaker,
+        log=instance.log,
+    )
+    chats = Chats(
+        homeserver=base.homeserver,
+        provisioner=provisioner,
+        reconciler=reconciler,
+        repairer=repairer,
+        routes=routes,
+        locks=locks,
+        settings=instance.settings,
+    )
+    refresher = Refresher(
+        reconciler=reconciler,
+        repairer=repairer,
+        routes=routes,
+        background=instance.background,
         log=instance.log,
     )
     return Homes(
@@ -246,6 +276,9 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         reconciler=reconciler,
         repairer=repairer,
         provisioner=provisioner,
+        onboarding=onboarding,
+        chats=chats,
+        refresher=refresher,
     )
 
 
@@ -263,6 +296,8 @@ def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
     )
     return Commands(
         homeserver=base.homeserver,
+        onboarding=homes.onboarding,
+        chats=homes.chats,
         provisioner=homes.provisioner,
         reconciler=homes.reconciler,
         repairer=homes.repairer,
@@ -305,6 +340,7 @@ def build_delivery(
         streamer=streamer,
         store=base.store,
         routes=homes.routes,
+        onboarding=homes.onboarding,
         provisioner=homes.provisioner,
         commands=commands,
         speaker=base.speaker,
@@ -318,7 +354,7 @@ def build_delivery(
         is_encrypted=base.homeserver.is_encrypted,
         store=base.store,
         routes=homes.routes,
-        provisioner=homes.provisioner,
+        onboarding=homes.onboarding,
         speaker=base.speaker,
         settings=instance.settings,
         log=instance.log,
@@ -340,15 +376,15 @@ def build_delivery(
         inbox=inbox,
         history=base.history,
         welcomes=Welcomes(
-            provisioner=homes.provisioner,
+            onboarding=homes.onboarding,
             inbox=inbox,
             store=base.store,
             background=instance.background,
             log=instance.log,
         ),
+        onboarding=homes.onboarding,
         provisioner=homes.provisioner,
-        reconciler=homes.reconciler,
-        repairer=homes.repairer,
+        refresher=homes.refresher,
         routes=homes.routes,
         background=instance.background,
         settings=instance.settings,

@@ -89,7 +89,7 @@ class Subject:
         self._mirror = MautrixState(store, log=LOG)
 
     async def heal(self) -> int:
-        return await self._mirror.heal(await self._observer.look())
+        return await self._mirror.heal(await self._observer.scan())
 
 
 async def test_who_came_and_went_is_known(

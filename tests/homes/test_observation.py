@@ -115,11 +115,11 @@ def without_sliding_sync(hs: FakeHomeserver) -> None:
 
 async def test_every_way_sees_the_same(hs: FakeHomeserver, observer: Observer) -> None:
     rooms = populate(hs)
-    fast = await observer.look()
+    fast = await observer.scan()
     hs.service.unstable_features[SLIDING] = False
     observer._homeserver._versions = None
-    slow = await observer.look()
-    gentle = await observer.look_gently()
+    slow = await observer.scan()
+    gentle = await observer.scan_gently()
     assert fast.rooms == slow.rooms == gentle.rooms
     assert fast.invites == slow.invites
     assert set(fast.rooms) == {
@@ -137,7 +137,7 @@ async def test_every_way_sees_the_same(hs: FakeHomeserver, observer: Observer) -
 
 async def test_what_is_seen_is_what_is_there(hs: FakeHomeserver, observer: Observer) -> None:
     rooms = populate(hs)
-    seen = await observer.look()
+    seen = await observer.scan()
     space, chat, old, new = (seen.room(rooms[name]) for name in ("space", "chat", "old", "new"))
     assert space
     assert (space.is_space, space.name, space.creator) == (True, "Home", "@bot:fake.test")
@@ -176,7 +176,7 @@ async def test_the_position_is_from_before_the_look(
         return answer
 
     hs.fail("joined_rooms", Alter(send))
-    seen = await observer.look()
+    seen = await observer.scan()
     assert seen.position
     answer = await observer._homeserver.sync_since(seen.position)
     events = answer["rooms"]["join"][room_id]["timeline"]["events"]
@@ -189,7 +189,7 @@ async def test_members_of_other_peoples_rooms_are_not_asked_for(
     rooms = populate(hs)
     crowd = hs.user("mallory").create_room(preset="public_chat")
     hs.user("bot").join(crowd)
-    seen = await observer.look()
+    seen = await observer.scan()
     assert seen.room(crowd) == Room(
         room_id=crowd,
         creator=UserID("@mallory:fake.test"),
@@ -271,9 +271,9 @@ async def test_what_the_fast_way_leaves_out_is_read_room_by_room(
 ) -> None:
     few_at_once(monkeypatch)
     likely = {populate(hs)["old"]}
-    honest = await observer.look(likely=likely)
+    honest = await observer.scan(likely=likely)
     fault = hs.fail(asked, lie, skip=skip, times=None)
-    seen = await observer.look(likely=likely)
+    seen = await observer.scan(likely=likely)
     assert fault.hits
     assert seen.rooms == honest.rooms
     if isinstance(lie, Alter):
@@ -296,11 +296,11 @@ async def test_a_server_that_gives_up_in_the_seventh_window_loses_nothing(
     bot, anna = hs.user("bot"), hs.user("anna")
     for _ in range(10):
         bot.create_space(invite=[anna])
-    honest = await observer.look()
+    honest = await observer.scan()
     before = len(hs.requests)
     for action in (Respond(500, text="no"), Truncate(), DropBefore()):
         fault = hs.fail(WINDOWS, action, skip=6, times=None)
-        seen = await observer.look()
+        seen = await observer.scan()
         assert fault.hits
         fault.cancel()
         assert (seen.rooms, seen.invites) == (honest.rooms, honest.invites)
@@ -312,7 +312,7 @@ async def test_a_room_costs_one_question_if_its_space_or_a_row_tells_of_it(
     hs: FakeHomeserver, observer: Observer
 ) -> None:
     rooms = populate(hs)
-    await observer.look(likely={rooms["nameless"]})
+    await observer.scan(likely={rooms["nameless"]})
     whole = [room_id for r in hs.requests if WHOLE(r) for room_id in named(r)]
     assert {rooms["chat"], rooms["nameless"]} <= set(whole)
     strange = {room_id for r in hs.requests if STRANGE(r) for room_id in named(r)}
@@ -329,7 +329,7 @@ async def test_answers_that_take_long_are_about_fewer_rooms(
 
     async def most_at_once() -> int:
         before = len(hs.requests)
-        await observer.look()
+        await observer.scan()
         return max(len(named(r)) for r in hs.requests[before:] if WHOLE(r) or STRANGE(r))
 
     monkeypatch.setattr(sliding, "FIRST", 3)
@@ -349,7 +349,7 @@ async def test_who_waits_is_told_how_far_it_is(
     if not fast:
         without_sliding_sync(hs)
     told: list[Progress] = []
-    seen = await observer.look(on_progress=told.append)
+    seen = await observer.scan(on_progress=told.append)
     assert {report.total for report in told} == {len(seen.rooms)}
     done = [report.done for report in told]
     assert done == sorted(done)
@@ -367,9 +367,9 @@ async def test_a_look_that_is_in_no_hurry_rests(
         rests.append(seconds)
 
     monkeypatch.setattr(sliding.asyncio, "sleep", rest)
-    await observer.look()
+    await observer.scan()
     assert not rests
-    await observer.look(rest=1.0)
+    await observer.scan(rest=1.0)
     assert rests
     assert all(0 < seconds <= sliding.REST_AT_MOST for seconds in rests)
 
@@ -379,7 +379,7 @@ async def test_rooms_it_was_thrown_out_of_are_not_taken_as_joined(
 ) -> None:
     """Sliding sync goes on listing a room from which one was removed."""
     rooms = populate(hs)
-    seen = await observer.look()
+    seen = await observer.scan()
     listed = {room for r in hs.requests if WINDOWS(r) for room in r.answer["rooms"]}
     assert listed & {rooms["kicked"], rooms["banned"]}
     assert not seen.rooms.keys() & {rooms["kicked"], rooms["banned"], rooms["left"]}
@@ -396,7 +396,7 @@ async def test_a_room_left_in_the_middle_of_the_look_is_not_there(
         return answer
 
     hs.fail("joined_rooms", Alter(leave))
-    seen = await observer.look()
+    seen = await observer.scan()
     assert rooms["nameless"] not in seen.rooms
 
 
@@ -417,9 +417,9 @@ async def test_a_room_that_cannot_be_read_is_unknown_not_absent(
 ) -> None:
     rooms = populate(hs)
     without_sliding_sync(hs)
-    honest = await observer.look()
+    honest = await observer.scan()
     hs.fail(f"rooms/{rooms['chat']}/state$", action, times=None)
-    seen = await observer.look()
+    seen = await observer.scan()
     chat = seen.rooms[rooms["chat"]]
     assert isinstance(chat, Unreadable)
     assert seen.rooms == {**honest.rooms, rooms["chat"]: chat}
@@ -440,7 +440,7 @@ async def test_without_the_lists_there_is_no_look(
     populate(hs)
     hs.fail(match, Respond(500, text="no"), times=None)
     with pytest.raises(HomeserverError):
-        await observer.look()
+        await observer.scan()
 
 
 @pytest.mark.parametrize(
@@ -458,11 +458,11 @@ async def test_what_state_will_not_tell_is_asked_of_sync(
     answer: Action,
 ) -> None:
     populate(hs)
-    honest = await observer.look()
+    honest = await observer.scan()
     without_sliding_sync(hs)
     monkeypatch.setattr(http, "MAX_ANSWER", 40_000)
     fault = hs.fail(Match(when=lambda r: r.route.endswith("/state")), answer, times=None)
-    seen = await observer.look()
+    seen = await observer.scan()
     assert len(fault.hits) == len(honest.rooms)
     assert (seen.rooms, seen.invites) == (honest.rooms, honest.invites)
 
@@ -475,7 +475,7 @@ async def test_what_no_way_tells_is_unknown(hs: FakeHomeserver, observer: Observ
     hs.fail(
         Match(when=lambda r: rooms["chat"] in r.query.get("filter", "")), Truncate(), times=None
     )
-    seen = await observer.look()
+    seen = await observer.scan()
     assert isinstance(seen.rooms[rooms["chat"]], Unreadable)
 
 
@@ -486,7 +486,7 @@ async def test_without_the_invites_there_is_no_look(
     without_sliding_sync(hs)
     fault: Fault = hs.fail(Match(when=is_invite_sync), Respond(500, text="no"), times=None)
     with pytest.raises(HomeserverError):
-        await observer.look()
+        await observer.scan()
     assert fault.hits
 
 
@@ -499,21 +499,21 @@ async def test_a_look_at_the_invites_only(
     hs: FakeHomeserver, observer: Observer, fast: bool
 ) -> None:
     populate(hs)
-    whole = await observer.look()
+    whole = await observer.scan()
     if not fast:
         hs.fail(WINDOWS, Truncate(), times=None)
     before = len(hs.requests)
-    assert set(await observer.look_for_invites()) == set(whole.invites)
+    assert set(await observer.scan_invites()) == set(whole.invites)
     asked = [r for r in hs.requests[before:] if r.route.endswith("/state") or asked_for(r)]
     assert asked == []
 
 
 async def test_a_look_at_some_rooms(hs: FakeHomeserver, observer: Observer) -> None:
     rooms = populate(hs)
-    whole = await observer.look()
-    some = await observer.look_at([rooms["chat"], rooms["kicked"], RoomID("!nowhere")])
+    whole = await observer.scan()
+    some = await observer.scan_rooms([rooms["chat"], rooms["kicked"], RoomID("!nowhere")])
     assert some.rooms == {rooms["chat"]: whole.rooms[rooms["chat"]]}
-    beyond = await observer.look_beyond(frozenset(whole.rooms) - {rooms["chat"]})
+    beyond = await observer.scan_beyond(frozenset(whole.rooms) - {rooms["chat"]})
     assert beyond.rooms == some.rooms
 
 
@@ -522,16 +522,16 @@ async def test_a_look_at_many_rooms(
     hs: FakeHomeserver, observer: Observer, monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     rooms = populate(hs)
-    whole = await observer.look()
+    whole = await observer.scan()
     monkeypatch.setattr(observers, "MANY", 2)
     if not fast:
         hs.fail(
             Match(when=lambda r: "room_subscriptions" in (r.body or {})), Truncate(), times=None
         )
     before = len(hs.requests)
-    some = await observer.look_at([rooms["chat"], rooms["space"], rooms["kicked"]])
+    some = await observer.scan_rooms([rooms["chat"], rooms["space"], rooms["kicked"]])
     assert some.rooms == {rooms[n]: whole.rooms[rooms[n]] for n in ("chat", "space")}
-    beyond = await observer.look_beyond(frozenset({rooms["chat"]}))
+    beyond = await observer.scan_beyond(frozenset({rooms["chat"]}))
     assert beyond.rooms == {k: v for k, v in whole.rooms.items() if k != rooms["chat"]}
     read = [r for r in hs.requests[before:] if r.route.endswith("/state")]
     assert bool(read) is not fast

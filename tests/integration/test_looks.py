@@ -152,7 +152,7 @@ async def test_a_look_is_complete_whatever_the_server_does_not_do(
     short = RetryBudget(call=5, failing=0.5, attempt=30)
     monkeypatch.setattr(homeserver, "SCANNING", short)
     async with observer(place) as (honest, proxy):
-        whole = await honest.look()
+        whole = await honest.scan()
         assert len([r for r in proxy.requests if "msc3575" in r.path]) >= 7
         assert not [r for r in proxy.requests if r.path.endswith("/state")]
     assert len(whole.rooms) == HOMES * (1 + CHATS) + 3
@@ -161,7 +161,7 @@ async def test_a_look_is_complete_whatever_the_server_does_not_do(
     for name, set_up in SERVERS.items():
         async with observer(place) as (eyes, proxy):
             set_up(proxy)
-            seen = await eyes.look()
+            seen = await eyes.scan()
             assert (seen.rooms, seen.invites) == (whole.rooms, whole.invites), name
             asked = {r.path for r in proxy.requests}
             assert any(path.endswith("/state") for path in asked), name
@@ -169,7 +169,7 @@ async def test_a_look_is_complete_whatever_the_server_does_not_do(
 
 async def test_one_window_tells_what_many_do(place: Place) -> None:
     async with observer(place) as (eyes, proxy):
-        seen = await eyes.look()
+        seen = await eyes.scan()
         gentle = await eyes.look_gently()
     assert seen.rooms == gentle.rooms
     assert len([r for r in proxy.requests if "msc3575" in r.path]) <= 4
@@ -179,23 +179,23 @@ async def test_some_rooms_are_told_as_all_are(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with observer(place) as (eyes, _):
-        whole = await eyes.look()
+        whole = await eyes.scan()
         some = sorted(whole.rooms)[::2]
         expected = {room_id: whole.rooms[room_id] for room_id in some}
-        assert (await eyes.look_at(some)).rooms == expected
+        assert (await eyes.scan_rooms(some)).rooms == expected
         monkeypatch.setattr("homeroom.homes.observation.observer.MANY", 1)
-        assert (await eyes.look_at(some)).rooms == expected
+        assert (await eyes.scan_rooms(some)).rooms == expected
         assert (await eyes.look_beyond(frozenset(whole.rooms) - set(some))).rooms == expected
 
 
 async def test_a_room_that_no_way_tells_of_is_unknown(place: Place) -> None:
     async with observer(place) as (eyes, proxy):
-        whole: Topology = await eyes.look()
+        whole: Topology = await eyes.scan()
         room_id = sorted(whole.rooms)[0]
         proxy.rule(NO_SUCH_REQUEST, path=SLIDING)
         no = Answer(403, {"errcode": "M_FORBIDDEN", "error": "No"})
         proxy.rule(no, path=rf"/rooms/{quote(room_id, safe='')}/state$|/rooms/{room_id}/state$")
-        seen = await eyes.look()
+        seen = await eyes.scan()
     assert isinstance(seen.rooms[room_id], Unreadable)
     others = {key: room for key, room in whole.rooms.items() if key != room_id}
     assert {key: room for key, room in seen.rooms.items() if key != room_id} == others

@@ -8,9 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from homeroom.delivery import (
-    dispatcher as handlers,
-)
-from homeroom.delivery import (
     inbox,
 )
 from homeroom.delivery import (
@@ -20,6 +17,7 @@ from homeroom.delivery import (
     welcomes as arrivals,
 )
 from homeroom.homes import provisioner as provision
+from homeroom.homes import refresher
 from homeroom.matrix import homeserver
 from homeroom.matrix.retrying_api import RetryBudget
 from homeroom.startup import maintenance as upkeep
@@ -50,7 +48,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(starting, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(catch_up, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(handlers, "RESCAN_AFTER", (0.01,))
+    monkeypatch.setattr(refresher, "RESCAN_AFTER", (0.01,))
     monkeypatch.setattr(upkeep, "REREAD_AFTER", (0.01,))
     monkeypatch.setattr(upkeep, "VERIFY_AFTER", (0.01,))
     monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))

@@ -245,6 +245,23 @@ async def test_in_groups_the_bot_is_silent(hs: FakeHomeserver, tmp_path: Path) -
         assert bot.tables() == {"homes": [], "chats": []}
 
 
+async def test_a_group_whose_others_have_left_is_a_room_for_two(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, bert, bot_user = hs.user("anna"), hs.user("bert"), hs.user("bot")
+    room_id = anna.create_room(invite=[bert, bot_user])
+    bert.join(room_id)
+    bot_user.join(room_id)
+    async with running(hs, tmp_path) as bot:
+        anna.send(room_id, "Hello")
+        await bot.settled()
+        assert bot.words(room_id) == []
+        bert.leave(room_id)
+        await bot.ask(anna, room_id, "And now?")
+        await bot.settled()
+        assert is_complete(bot, anna)
+
+
 # What goes wrong on the way
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from mautrix.types import UserID
 from mautrix.util.logging import TraceLogger
@@ -27,7 +28,9 @@ from ..domain.commands import (
 from ..domain.homes.model import Chat, ChatID
 from ..domain.never import assert_never
 from ..domain.sync.news import Message
+from ..homes.chats import Chats
 from ..homes.observation import Progress
+from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Denied, Provisioner
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.repairer import Repairer
@@ -41,33 +44,21 @@ from .progress_message import ProgressMessage
 from .reset import Resetter
 
 
+@dataclass(slots=True, kw_only=True)
 class Commands:
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        provisioner: Provisioner,
-        reconciler: Reconciler,
-        repairer: Repairer,
-        routes: Routes,
-        speaker: Speaker,
-        background: Background,
-        settings: Callable[[], Settings],
-        not_in_force: Callable[[], NotInForce],
-        resetter: Resetter,
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._provisioner = provisioner
-        self._reconciler = reconciler
-        self._repairer = repairer
-        self._routes = routes
-        self._speaker = speaker
-        self._background = background
-        self._settings = settings
-        self._not_in_force = not_in_force
-        self._resetter = resetter
-        self._log = log
+    homeserver: Homeserver
+    onboarding: Onboarding
+    chats: Chats
+    provisioner: Provisioner
+    reconciler: Reconciler
+    repairer: Repairer
+    routes: Routes
+    speaker: Speaker
+    background: Background
+    settings: Callable[[], Settings]
+    not_in_force: Callable[[], NotInForce]
+    resetter: Resetter
+    log: TraceLogger
 
     async def run(self, command: Command, message: Message, chat: Chat | None) -> bool:
         """Carry out a command and reply. False: this is nobody's business to react to.
@@ -77,7 +68,7 @@ class Commands:
         """
         if isinstance(command, ResetCommand):
             return await self._reset(command, message)
-        if self._routes.is_paused and isinstance(command, ChatCommand):
+        if self.routes.is_paused and isinstance(command, ChatCommand):
             return False
         if not self._may_speak(message.sender, chat):
             return False
@@ -93,7 +84,7 @@ class Commands:
             reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.NOT_NOW
         if reply is None:
             return False
-        await self._speaker.reply(message, reply)
+        await self.speaker.reply(message, reply)
         return True
 
     def _may_speak(self, sender: UserID, chat: Chat | None) -> bool:
@@ -101,11 +92,11 @@ class Commands:
         if self._is_admin(sender):
             return True
         if chat is not None:
-            return sender == chat.matrix_user_id or self._settings().answer_members
-        return self._routes.home(sender) is not None and self._provisioner.allows(sender)
+            return sender == chat.matrix_user_id or self.settings().answer_members
+        return self.routes.home(sender) is not None and self.provisioner.allows(sender)
 
     def _is_admin(self, user_id: UserID) -> bool:
-        return user_id in self._settings().admins
+        return user_id in self.settings().admins
 
     async def _run(
         self, command: ChatCommand | Reconcile | Misused, message: Message, chat: Chat | None
@@ -123,37 +114,37 @@ class Commands:
     async def _reset(self, command: ResetCommand, message: Message) -> bool:
         """Whoever it was: no `!reset` ever reaches the platform, and none is ever tried again."""
         try:
-            done = await self._resetter.run(command, message)
+            done = await self.resetter.run(command, message)
         except (HomeserverError, StoreError) as e:
-            self._log.error("!reset of %s did not go through: %s", message.sender, e)
+            self.log.error("!reset of %s did not go through: %s", message.sender, e)
             text, about = replies.reset_failed(str(e)), f"failed {message.event_id}"
             with suppress(HomeserverError):
-                await self._speaker.notice(message.room_id, text, about=about)
+                await self.speaker.notice(message.room_id, text, about=about)
             return True
         if done is not None:
             self._answer_invites(done)
         return True
 
     async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
-        sender, via = message.sender, self._homeserver.server_name
+        sender, via = message.sender, self.homeserver.server_name
         match command:
             case Help():
                 return replies.HELP
             case ChatList():
-                return replies.chat_list(self._routes.chats_of(sender), via=via)
+                return replies.chat_list(self.routes.chats_of(sender), via=via)
             case ChatNew(name=name):
-                made = await self._provisioner.new_chat(sender, name=name)
+                made = await self.chats.new_chat(sender, name=name)
                 return replies.new_chat(made, via=via)
             case ChatRename(name=name, chat_id=chat_id):
-                await self._provisioner.rename(self._own(chat, sender, chat_id), name=name)
+                await self.chats.rename(self._own(chat, sender, chat_id), name=name)
                 return replies.renamed(name)
             case ChatClear(chat_id=chat_id):
                 own = self._own(chat, sender, chat_id)
-                await self._provisioner.clear(own, since=message.event_id)
+                await self.chats.clear(own, since=message.event_id)
                 return replies.CLEARED
             case ChatArchive(archive=archive, chat_id=chat_id):
                 own = self._own(chat, sender, chat_id)
-                await self._provisioner.set_archived(own, archived=archive)
+                await self.chats.set_archived(own, archived=archive)
                 return replies.ARCHIVED_NOW if archive else replies.UNARCHIVED_NOW
             case ChatInfo(chat_id=chat_id):
                 return replies.chat_info(self._own(chat, sender, chat_id))
@@ -167,7 +158,7 @@ class Commands:
             Denied: there is none, or it is somebody else's.
         """
         if chat_id is not None:
-            for chat in self._routes.chats_of(sender):
+            for chat in self.routes.chats_of(sender):
                 if chat.chat_id == chat_id and chat.is_routed:
                     return chat
             raise Denied(replies.no_such_chat(chat_id))
@@ -178,27 +169,27 @@ class Commands:
         return here
 
     async def _reconcile(self, message: Message, *, dry_run: bool) -> str:
-        work = ProgressMessage(message, speaker=self._speaker, background=self._background)
+        work = ProgressMessage(message, speaker=self.speaker, background=self.background)
 
         def show(look: Progress) -> None:
             text = replies.looking(look.done, look.total, seconds_left=look.seconds_left)
             work.show(text)
 
         try:
-            done = await self._reconciler.run(dry_run=dry_run, on_progress=show)
+            done = await self.reconciler.run(dry_run=dry_run, on_progress=show)
         except (HomeserverError, StoreError):
             await work.end(replies.LOOK_BROKEN_OFF)
             raise
         await work.end(replies.looked(done.plan.rooms, seconds=done.seconds))
         if not dry_run:
-            self._background.start(self._repairer.run(done.plan.repairs), name="repairing")
+            self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
             self._answer_invites(done)
         report = replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)
-        return "\n\n".join([report, *replies.not_in_force(self._not_in_force())])
+        return "\n\n".join([report, *replies.not_in_force(self.not_in_force())])
 
     def _answer_invites(self, done: Reconciled) -> None:
         """Answer the invites that came in while nothing was provisioned."""
         for invite in done.topology.invites:
-            self._background.start(
-                self._provisioner.answer_invite(invite), name="answering an invite"
+            self.background.start(
+                self.onboarding.answer_invite(invite), name="answering an invite"
             )

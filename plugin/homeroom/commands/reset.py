@@ -186,7 +186,7 @@ class Resetter:
             return None
 
     async def _plan(self, scope: Scope, command_room: RoomID) -> LeavePlan:
-        topology = await self._observer.look_gently()
+        topology = await self._observer.scan_gently()
         return plan_leave(
             topology,
             await self._store.snapshot(),

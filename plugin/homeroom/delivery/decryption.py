@@ -17,7 +17,7 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.sync.news import Encrypted, Message, read_message
-from ..homes.provisioner import Provisioner
+from ..homes.onboarding import Onboarding
 from ..homes.routes import Routes
 from ..matrix.encryption import Cause, Encryption, Unreadable
 from ..matrix.errors import HomeserverError, Unavailable
@@ -39,7 +39,7 @@ class Decryption:
     is_encrypted: Callable[[RoomID], Awaitable[bool]]
     store: Store
     routes: Routes
-    provisioner: Provisioner
+    onboarding: Onboarding
     speaker: Speaker
     settings: Callable[[], Settings]
     log: TraceLogger
@@ -98,7 +98,7 @@ class Decryption:
             return
         if self.routes.chat(message.room_id) is None:
             # Whatever it says, the answer is where the home is.
-            await self.provisioner.answer_stray(
+            await self.onboarding.answer_stray(
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
         elif why.cause is Cause.NO_ENCRYPTION:

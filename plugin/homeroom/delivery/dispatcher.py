@@ -8,9 +8,9 @@ object before `start()`; these are registered when the first reconcile has gone 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from maubot.handlers import event
@@ -33,22 +33,17 @@ from ..domain.sync.news import (
     read_response,
 )
 from ..domain.sync.timeline import is_first, next_batch, timeline_gaps
+from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner
-from ..homes.reconciler import Reconciler
-from ..homes.repairer import Repairer
+from ..homes.refresher import Refresher
 from ..homes.routes import Routes
-from ..matrix.errors import HomeserverError
-from ..runtime.backoff import waits
 from ..runtime.clock import now
 from ..runtime.tasks import Background
-from ..storage import StoreError
 from .history_memory import HistoryMemory
 from .inbox import Inbox
 from .sync_feed import SyncFeed
 from .welcomes import Welcomes
 
-RESCAN_AFTER: Final = (2, 5, 15, 60, 300)
-"""Seconds between attempts to look at what has changed; the last one repeats."""
 LIVE_FOR: Final = 5 * 60 * 1000
 """Milliseconds after which even a message of a live response is not news any more."""
 
@@ -112,9 +107,9 @@ class EventDispatcher:
         inbox: Inbox,
         history: HistoryMemory,
         welcomes: Welcomes,
+        onboarding: Onboarding,
         provisioner: Provisioner,
-        reconciler: Reconciler,
-        repairer: Repairer,
+        refresher: Refresher,
         routes: Routes,
         background: Background,
         settings: Callable[[], Settings],
@@ -124,17 +119,15 @@ class EventDispatcher:
         self._inbox = inbox
         self._history = history
         self._welcomes = welcomes
+        self._onboarding = onboarding
         self._provisioner = provisioner
-        self._reconciler = reconciler
-        self._repairer = repairer
+        self._refresher = refresher
         self._routes = routes
         self._background = background
         self._settings = settings
         self._log = log
-        self._to_rescan: set[RoomID] = set()
         self._responses = 0
-        self._waiting_for_rescans: list[int] = []
-        """Numbers of the responses that named rooms to look at."""
+        """Of those that named rooms to rescan."""
         self._invited: set[RoomID] = set()
         self._asked: set[RoomID] = set()
         """Where an invite was answered in this life, or it was tried."""
@@ -179,7 +172,8 @@ class EventDispatcher:
         self._inbox.take_in(taken.messages, position=next_batch(response), beside=beside)
         self._welcomes.take_in(taken.arrivals)
         if taken.rescans:
-            self._ask_for_rescan(taken.rescans, because_of=self._responses)
+            done = partial(self._inbox.finish, self._responses)
+            self._refresher.request(taken.rescans, when_done=done)
 
     def _happened(
         self, news: Edited | Redaction | Invite | MemberChange | RoomChange
@@ -215,7 +209,7 @@ class EventDispatcher:
         return (
             self._routes.owner_of(message.room_id) is not None
             or self._routes.was_chat(message.room_id)
-            or self._provisioner.might_answer(message.sender, room_id=message.room_id)
+            or self._onboarding.might_answer(message.sender, room_id=message.room_id)
             or is_command
         )
 
@@ -234,7 +228,7 @@ class EventDispatcher:
 
     async def _answer(self, invite: Invite) -> None:
         try:
-            await self._provisioner.answer_invite(invite)
+            await self._onboarding.answer_invite(invite)
         finally:
             self._invited.discard(invite.room_id)
 
@@ -245,6 +239,7 @@ class EventDispatcher:
 
     def _member_changed(self, change: MemberChange) -> set[RoomID]:
         """Take note; returns what is to be looked at."""
+        self._onboarding.members_changed(change.room_id)
         owner = self._routes.owner_of(change.room_id)
         if owner is None or change.user_id not in (self._bot, owner):
             return set()
@@ -273,34 +268,3 @@ class EventDispatcher:
 
     def _is_live(self, room_id: RoomID) -> bool:
         return self._routes.chat(room_id) is not None or self._routes.is_space(room_id)
-
-    def _ask_for_rescan(self, room_ids: set[RoomID], *, because_of: int) -> None:
-        """Ask for another look; rooms named while one is under way are looked at together.
-
-        The position is kept at what is before the response until it has been looked at what that
-        tells of: rows are the truth at the position, or nobody claims that they are.
-        """
-        if not self._to_rescan:
-            self._background.start(self._look(), name="looking again")
-        self._to_rescan |= room_ids
-        self._waiting_for_rescans.append(because_of)
-
-    async def _look(self) -> None:
-        room_ids, responses = frozenset(self._to_rescan), self._waiting_for_rescans
-        self._to_rescan, self._waiting_for_rescans = set(), []
-        await self._rescan_until_it_works(room_ids)
-        for response in responses:
-            self._inbox.finish(response)
-
-    async def _rescan_until_it_works(self, room_ids: frozenset[RoomID]) -> None:
-        for seconds in waits(RESCAN_AFTER):
-            try:
-                done = await self._reconciler.rescan(room_ids)
-            except (HomeserverError, StoreError) as e:
-                self._log.warning("Could not look again at %s: %s", ", ".join(room_ids), e)
-            else:
-                await self._repairer.run(done.plan.repairs)
-                return
-            if self._routes.is_paused:
-                return  # `!reconcile` looks at everything
-            await asyncio.sleep(seconds)

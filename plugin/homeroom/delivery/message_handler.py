@@ -21,6 +21,7 @@ from ..domain.conversation.answer_parts import Question
 from ..domain.conversation.turn import Turn
 from ..domain.homes.model import Chat, Status
 from ..domain.sync.news import Message
+from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner
 from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError, Refused, Unavailable
@@ -37,6 +38,7 @@ class MessageHandler:
         streamer: Streamer,
         store: Store,
         routes: Routes,
+        onboarding: Onboarding,
         provisioner: Provisioner,
         commands: Commands,
         speaker: Speaker,
@@ -47,6 +49,7 @@ class MessageHandler:
         self._streamer = streamer
         self._store = store
         self._routes = routes
+        self._onboarding = onboarding
         self._provisioner = provisioner
         self._commands = commands
         self._speaker = speaker
@@ -99,7 +102,7 @@ class MessageHandler:
         if not self._routes.is_paused:
             self._told_paused.clear()
         if self._routes.chat(message.room_id) is None:
-            await self._provisioner.scan_for_chat(message.room_id)
+            await self._onboarding.scan_for_chat(message.room_id)
         chat = self._routes.chat(message.room_id)
         if await self._is_withdrawn(message):
             return
@@ -114,7 +117,7 @@ class MessageHandler:
         elif message.room_id in self._routes.unknown:
             raise Unavailable("it may be in a chat, but the room could not be read yet")
         elif chat is None:
-            await self._provisioner.answer_stray(
+            await self._onboarding.answer_stray(
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
         elif self._settings().answer_members or message.sender == chat.matrix_user_id:

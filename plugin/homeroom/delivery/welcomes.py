@@ -17,7 +17,7 @@ from mautrix.types import EventID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.sync.news import Arrival
-from ..homes.provisioner import Provisioner
+from ..homes.onboarding import Onboarding
 from ..matrix.errors import HomeserverError, Refused
 from ..runtime.backoff import waits
 from ..runtime.tasks import Background
@@ -34,13 +34,13 @@ class Welcomes:
     def __init__(
         self,
         *,
-        provisioner: Provisioner,
+        onboarding: Onboarding,
         inbox: Inbox,
         store: Store,
         background: Background,
         log: TraceLogger,
     ) -> None:
-        self._provisioner = provisioner
+        self._onboarding = onboarding
         self._inbox = inbox
         self._store = store
         self._background = background
@@ -82,5 +82,5 @@ class Welcomes:
 
     async def _answer_once(self, arrival: Arrival) -> None:
         if not await self._store.was_handled(arrival.event_id):
-            await self._provisioner.welcome(arrival)
+            await self._onboarding.welcome(arrival)
             await self._store.mark_handled(arrival.event_id, room_id=arrival.room_id)

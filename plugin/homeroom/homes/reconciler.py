@@ -1,7 +1,7 @@
 """Reconcile: remember, look, decide, write.
 
     records  = store.snapshot()
-    topology = observer.look()          the homeserver, reads only
+    topology = observer.scan()          the homeserver, reads only
     plan     = make_plan(topology, records)
     store.apply(plan.changes)
     mirror.heal(topology), routes.load(...)
@@ -21,7 +21,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mautrix.types import RoomID, UserID
@@ -67,54 +67,31 @@ class Failure:
     reason: str
 
 
+@dataclass(slots=True, kw_only=True)
 class Reconciler:
     """The only writer of homes and chats.
 
     Args:
-        trust: is told what the rows are worth.
         adopt_unmarked: asked at every reconcile, because the setting can change.
     """
 
-    def __init__(
-        self,
-        *,
-        observer: Observer,
-        store: Store,
-        mautrix_state: MautrixState,
-        routes: Routes,
-        checkpoint_state: CheckpointState,
-        adopt_unmarked: Callable[[], bool],
-        log: TraceLogger,
-    ) -> None:
-        self._observer = observer
-        self._store = store
-        self._mautrix_state = mautrix_state
-        self._routes = routes
-        self._checkpoint_state = checkpoint_state
-        self._adopt_unmarked = adopt_unmarked
-        self._log = log
-        self._one_at_a_time = asyncio.Lock()
-        self._past: tuple[PastReconcile, ...] = ()
-        self._findings: tuple[Finding, ...] = ()
-        self._failure: Failure | None = None
+    observer: Observer
+    store: Store
+    mautrix_state: MautrixState
+    routes: Routes
+    checkpoint_state: CheckpointState
+    adopt_unmarked: Callable[[], bool]
+    log: TraceLogger
+    past: tuple[PastReconcile, ...] = field(init=False, default=())
+    """The last reconciles that scanned everything, the newest first; from before restarts, too.
 
-    @property
-    def past(self) -> tuple[PastReconcile, ...]:
-        """The last reconciles that looked at everything, the newest first; before restarts, too.
-
-        Empty until there was one since the start.
-        """
-        return self._past
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is wrong in Matrix, as far as the last look at each room goes."""
-        return self._findings
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why the last attempt to look at everything failed; None: it did not."""
-        return self._failure
+    Empty until there was one since the start.
+    """
+    findings: tuple[Finding, ...] = field(init=False, default=())
+    """What is wrong in Matrix, as far as the last scan of each room goes."""
+    failure: Failure | None = field(init=False, default=None)
+    """Why the last attempt to scan everything failed; None: it did not."""
+    _one_at_a_time: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     async def run(
         self, *, dry_run: bool = False, on_progress: OnProgress | None = None
@@ -134,27 +111,27 @@ class Reconciler:
 
     async def _run(self, *, dry_run: bool, on_progress: OnProgress | None) -> Reconciled:
         started = time.monotonic()
-        records = await self._store.snapshot()
+        records = await self.store.snapshot()
 
         def report(progress: Progress) -> None:
             self._say_how_far(progress)
             if on_progress is not None:
                 on_progress(progress)
 
-        topology = await self._observer.look(likely=records.room_ids, on_progress=report)
+        topology = await self.observer.scan(likely=records.room_ids, on_progress=report)
         looked = time.monotonic()
         plan = await self._plan(topology, records)
         decided = time.monotonic()
         if not dry_run:
             digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
-            self._checkpoint_state.note_due(plan)
+            self.checkpoint_state.note_due(plan)
             await self._write(plan, digest, rescanned=topology)
             self._note_look(topology, whole=True)
-            self._routes.load(records)
-            self._routes.apply(plan.changes)
-            self._findings = plan.findings
+            self.routes.load(records)
+            self.routes.apply(plan.changes)
+            self.findings = plan.findings
             await self._note_proof()
-        self._log.debug(
+        self.log.debug(
             "Looked for %.2f s, decided in %.2f s, wrote for %.2f s",
             looked - started,
             decided - looked,
@@ -166,10 +143,10 @@ class Reconciler:
 
     async def _write(self, plan: Plan, digest: Digest | None, *, rescanned: Topology) -> None:
         """Make the databases say what the plan says. Until they do the rows prove nothing."""
-        self._checkpoint_state.invalidate()
-        await self._store.apply(plan.changes)
-        await self._mautrix_state.heal(rescanned)
-        self._checkpoint_state.digest = digest
+        self.checkpoint_state.invalidate()
+        await self.store.apply(plan.changes)
+        await self.mautrix_state.heal(rescanned)
+        self.checkpoint_state.digest = digest
 
     async def resume(
         self, records: Records, digest: Digest, changed: frozenset[RoomID], *, bot: UserID
@@ -181,18 +158,18 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             started = time.monotonic()
-            self._routes.checkpoint_state(records)
-            self._checkpoint_state.digest = digest
+            self.routes.checkpoint_state(records)
+            self.checkpoint_state.digest = digest
             try:
                 done = Reconciled(topology=Topology(bot=bot), plan=Plan(), seconds=0.0)
                 if changed:
                     done = await self._scan_some(changed)
             except BaseException:
-                self._routes.load(Records())
+                self.routes.load(Records())
                 raise
             done = replace(
                 done,
-                plan=replace(done.plan, rooms=len(self._routes.records.room_ids)),
+                plan=replace(done.plan, rooms=len(self.routes.records.room_ids)),
                 seconds=time.monotonic() - started,
             )
             await self._report(done, title="Reconciled")
@@ -213,20 +190,20 @@ class Reconciler:
         """
         started = time.monotonic()
         with self._noting_failure(), many_objects():
-            topology = await self._observer.look(
-                likely=self._routes.records.room_ids, rest=RESTS, on_progress=self._say_how_far
+            topology = await self.observer.scan(
+                likely=self.routes.records.room_ids, rest=RESTS, on_progress=self._say_how_far
             )
-            plan = await self._plan(topology, self._routes.records)
+            plan = await self._plan(topology, self.routes.records)
             if plan.changes:
                 self._report_drift(plan.changes, await news())
-            outdated = await self._mautrix_state.outdated(topology)
+            outdated = await self.mautrix_state.outdated(topology)
             async with self._one_at_a_time:
                 self._refuse_while_paused()
                 self._note_look(topology, whole=True)
-                self._findings = plan.findings
-                self._checkpoint_state.note_due(plan)
-                self._checkpoint_state.digest = await asyncio.to_thread(
-                    Digest.of, self._routes.records
+                self.findings = plan.findings
+                self.checkpoint_state.note_due(plan)
+                self.checkpoint_state.digest = await asyncio.to_thread(
+                    Digest.of, self.routes.records
                 )
                 differs = frozenset(map(_room_of, plan.changes)) | outdated
                 if differs:
@@ -238,12 +215,12 @@ class Reconciler:
         return done
 
     def _report_drift(self, changes: Iterable[Change], news: frozenset[RoomID]) -> None:
-        told = self._routes.owners(news) | {
+        told = self.routes.owners(news) | {
             change.after.matrix_user_id for change in changes if _room_of(change) in news
         }
         drift = [change for change in changes if change.after.matrix_user_id not in told]
         if drift:
-            self._log.error(
+            self.log.error(
                 "%d rows were taken to be true and were not; they are mended now. Please report"
                 " this: %s",
                 len(drift),
@@ -252,7 +229,7 @@ class Reconciler:
 
     def _say_how_far(self, progress: Progress) -> None:
         left = progress.seconds_left
-        self._log.info(
+        self.log.info(
             "Looked at %d of %d rooms, %d a second%s",
             progress.done,
             progress.total,
@@ -265,16 +242,16 @@ class Reconciler:
         try:
             yield
         except (HomeserverError, StoreError) as e:
-            self._failure = Failure(at=now(), reason=str(e))
+            self.failure = Failure(at=now(), reason=str(e))
             raise
-        self._failure = None
+        self.failure = None
 
     async def _note_proof(self) -> None:
         """It makes the next start faster; it is no reason to fail."""
         try:
-            await self._store.note_checkpoint(self._checkpoint_state.checkpoint)
+            await self.store.note_checkpoint(self.checkpoint_state.checkpoint)
         except StoreError as e:
-            self._log.warning("The next start will look at everything: %s", e)
+            self.log.warning("The next start will look at everything: %s", e)
 
     async def _remember(self, done: Reconciled) -> None:
         """Keep what the status page shows; it is no reason to fail."""
@@ -289,12 +266,12 @@ class Reconciler:
             unreadable=len(done.plan.unreadable),
             findings=len(done.plan.findings),
         )
-        self._past = (past, *self._past)[:KEEP_PAST]
+        self.past = (past, *self.past)[:KEEP_PAST]
         try:
-            await self._store.note_reconcile(past, keep=KEEP_PAST)
-            self._past = tuple(await self._store.reconciles(at_most=KEEP_PAST))
+            await self.store.note_reconcile(past, keep=KEEP_PAST)
+            self.past = tuple(await self.store.reconciles(at_most=KEEP_PAST))
         except StoreError as e:
-            self._log.warning("This reconcile will not be remembered: %s", e)
+            self.log.warning("This reconcile will not be remembered: %s", e)
 
     async def rescan(self, room_ids: Iterable[RoomID]) -> Reconciled:
         """Look again at these rooms, and at everything else of the owners they belong to."""
@@ -303,8 +280,8 @@ class Reconciler:
 
     async def _scan_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
         async def look() -> Topology:
-            owners = self._routes.owners(room_ids)
-            return await self._observer.look_at(room_ids | self._routes.rooms_of(owners))
+            owners = self.routes.owners(room_ids)
+            return await self.observer.scan_rooms(room_ids | self.routes.rooms_of(owners))
 
         return await self._reconcile_some(look, room_ids)
 
@@ -312,8 +289,8 @@ class Reconciler:
         """Look at every joined room that was never read, and again at the owner's own."""
 
         async def look() -> Topology:
-            return await self._observer.look_beyond(
-                self._routes.known - self._routes.rooms_of(frozenset({owner}))
+            return await self.observer.scan_beyond(
+                self.routes.known - self.routes.rooms_of(frozenset({owner}))
             )
 
         async with self._one_at_a_time:
@@ -323,8 +300,8 @@ class Reconciler:
         """The rooms that could not be read and may, for all that is known, be somebody's home."""
         return [
             room_id
-            for room_id in sorted(self._routes.unknown)
-            if await self._observer.could_be_ours(room_id)
+            for room_id in sorted(self.routes.unknown)
+            if await self.observer.could_be_ours(room_id)
         ]
 
     @asynccontextmanager
@@ -334,13 +311,13 @@ class Reconciler:
         Inside the block no reconcile is under way, so that rows may be deleted.
         """
         async with self._one_at_a_time:
-            self._routes.pause()
-            self._findings = ()
-            self._checkpoint_state.invalidate()
+            self.routes.pause()
+            self.findings = ()
+            self.checkpoint_state.invalidate()
             yield
 
     def _refuse_while_paused(self) -> None:
-        if self._routes.is_paused:
+        if self.routes.is_paused:
             raise Unavailable("paused by !reset until !reconcile or a restart")
 
     async def _reconcile_some(
@@ -357,18 +334,18 @@ class Reconciler:
         """
         self._refuse_while_paused()
         started = time.monotonic()
-        with self._checkpoint_state.invalidated() as digest:
+        with self.checkpoint_state.invalidated() as digest:
             topology, owners = await self._look_as_far_as_needed(look, room_ids, also=also)
-            compared = topology.rooms.keys() | self._routes.rooms_of(owners)
-            plan = await self._plan(topology, self._routes.records_of(owners))
-            self._checkpoint_state.note_due(plan, instead_of=compared)
+            compared = topology.rooms.keys() | self.routes.rooms_of(owners)
+            plan = await self._plan(topology, self.routes.records_of(owners))
+            self.checkpoint_state.note_due(plan, instead_of=compared)
             await self._write(plan, digest and digest.after(plan.changes), rescanned=topology)
         self._note_look(topology, whole=False)
-        self._routes.apply(plan.changes)
+        self.routes.apply(plan.changes)
         await self._note_proof()
-        compared |= self._routes.rooms_of(owners)
-        older = (f for f in self._findings if f.room_id not in compared)
-        self._findings = (*older, *plan.findings)
+        compared |= self.routes.rooms_of(owners)
+        older = (f for f in self.findings if f.room_id not in compared)
+        self.findings = (*older, *plan.findings)
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
         await self._report(done, title="Looked again at" if plan.changes else None)
         return done
@@ -384,17 +361,17 @@ class Reconciler:
         topology = await look()
         rescanned = room_ids | topology.rooms.keys()
         while True:
-            owners = also | self._routes.owners(rescanned) | _owners_in(topology)
-            missing = (self._routes.rooms_of(owners) | _upgrades_in(topology)) - rescanned
+            owners = also | self.routes.owners(rescanned) | _owners_in(topology)
+            missing = (self.routes.rooms_of(owners) | _upgrades_in(topology)) - rescanned
             if not missing:
                 return topology, owners
-            more = await self._observer.look_at(missing)
+            more = await self.observer.scan_rooms(missing)
             topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
             rescanned |= missing
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""
-        adopt_unmarked = self._adopt_unmarked()
+        adopt_unmarked = self.adopt_unmarked()
 
         def decide() -> Plan:
             with large_garbage():
@@ -403,10 +380,10 @@ class Reconciler:
         return await asyncio.to_thread(decide)
 
     def _note_look(self, topology: Topology, *, whole: bool) -> None:
-        before = self._routes.unreadable
-        self._routes.note_look(topology, whole=whole)
-        if before and not self._routes.unreadable:
-            self._log.info("Every room could be read now")
+        before = self.routes.unreadable
+        self.routes.note_look(topology, whole=whole)
+        if before and not self.routes.unreadable:
+            self.log.info("Every room could be read now")
 
     async def _report(self, done: Reconciled, *, title: str | None) -> None:
         """Log what was decided; the summary only under a title."""
@@ -416,7 +393,7 @@ class Reconciler:
         else:
             self._log_each(plan)
         if title is not None:
-            self._log.info(
+            self.log.info(
                 "%s %d rooms: adopted %d, updated %d, backfilled %d, left %d, unreadable %d,"
                 " findings %d, in %.2f s",
                 title,
@@ -432,11 +409,11 @@ class Reconciler:
 
     def _log_each(self, plan: Plan) -> None:
         for change in plan.changes:
-            self._log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
+            self.log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
         for finding in plan.findings:
-            self._log.debug("Finding: %s", finding)
+            self.log.debug("Finding: %s", finding)
         for room in plan.unreadable:
-            self._log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
+            self.log.warning("Could not read %s, left as it is: %s", room.room_id, room.reason)
 
 
 def _room_of(change: Change) -> RoomID:

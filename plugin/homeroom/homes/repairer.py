@@ -9,6 +9,7 @@ reconcile asks for it again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from mautrix.types import RoomID, UserID
@@ -40,23 +41,14 @@ LOOKS_AT_ONCE: Final = 100
 """Repaired rooms that are looked at together."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Repairer:
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        reconciler: Reconciler,
-        routes: Routes,
-        checkpoint_state: CheckpointState,
-        locks: OwnerLocks,
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._reconciler = reconciler
-        self._routes = routes
-        self._checkpoint_state = checkpoint_state
-        self._locks = locks
-        self._log = log
+    homeserver: Homeserver
+    reconciler: Reconciler
+    routes: Routes
+    checkpoint_state: CheckpointState
+    locks: OwnerLocks
+    log: TraceLogger
 
     async def run(self, repairs: Iterable[Repair]) -> None:
         """Carry out the repairs, one after the other, each under its owner's lock.
@@ -67,14 +59,14 @@ class Repairer:
         for repair in repairs:
             owner = self._owner(repair)
             if owner is not None:
-                async with self._locks.of(owner):
+                async with self.locks.of(owner):
                     await self.run_locked([repair], owner=owner)
                 repaired.add(repair.room_id)
         try:
             for some in batches(sorted(repaired), LOOKS_AT_ONCE):
-                await self._reconciler.rescan(some)
+                await self.reconciler.rescan(some)
         except (HomeserverError, StoreError) as e:
-            self._log.debug("Could not look at what was repaired: %s", e)
+            self.log.debug("Could not look at what was repaired: %s", e)
 
     async def run_locked(self, repairs: Iterable[Repair], *, owner: UserID) -> None:
         """Carry out this owner's repairs; the caller holds the owner's lock."""
@@ -84,33 +76,33 @@ class Repairer:
             try:
                 await self._carry_out(repair, owner=owner)
             except HomeserverError as e:
-                self._log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
+                self.log.warning("%s of %s failed: %s", type(repair).__name__, repair.room_id, e)
                 if isinstance(e, Refused):
-                    self._checkpoint_state.note_refused(repair.room_id)
+                    self.checkpoint_state.note_refused(repair.room_id)
 
     def _owner(self, repair: Repair) -> UserID | None:
         if isinstance(repair, StampMarker):
             return repair.marker.user_id
         if isinstance(repair, JoinReplacement):
             return repair.user_id
-        return self._routes.owner_of(repair.room_id)
+        return self.routes.owner_of(repair.room_id)
 
     def _is_due(self, repair: Repair) -> bool:
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
                 if marker.room_type is RoomType.SPACE:
-                    return self._routes.home(marker.user_id) is not None
-                chat = self._routes.chat(room_id)
+                    return self.routes.home(marker.user_id) is not None
+                chat = self.routes.chat(room_id)
                 return chat is not None and chat_marker(chat, before=marker) == marker
             case LinkChild(space_id=space_id, room_id=room_id):
-                chat = self._routes.chat(room_id)
+                chat = self.routes.chat(room_id)
                 return (
                     chat is not None and chat.status is Status.ACTIVE and chat.space_id == space_id
                 )
             case UnlinkChild(room_id=room_id):
-                return self._routes.chat(room_id) is None
+                return self.routes.chat(room_id) is None
             case MoveToSpace(room_id=room_id, space_id=space_id):
-                chat = self._routes.chat(room_id)
+                chat = self.routes.chat(room_id)
                 return chat is not None and chat.space_id == space_id
             case JoinReplacement() | InviteToReplacement():
                 return True
@@ -118,29 +110,29 @@ class Repairer:
                 assert_never(repair)
 
     async def _carry_out(self, repair: Repair, *, owner: UserID) -> None:
-        bot = self._homeserver.bot
+        bot = self.homeserver.bot
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
-                now = await self._homeserver.state_content(room_id, MARKER_TYPE, state_key=bot)
+                now = await self.homeserver.state_content(room_id, MARKER_TYPE, state_key=bot)
                 content = marker.keeping(now).to_content()
                 if now != content:
-                    await self._homeserver.put_state(room_id, MARKER_TYPE, content, state_key=bot)
+                    await self.homeserver.put_state(room_id, MARKER_TYPE, content, state_key=bot)
             case LinkChild(space_id=space_id, room_id=room_id, order=order):
                 kind = "m.space.child"
-                if await self._homeserver.state_content(space_id, kind, state_key=room_id) is None:
+                if await self.homeserver.state_content(space_id, kind, state_key=room_id) is None:
                     content = child_content(bot=bot, order=order)
-                    await self._homeserver.put_state(space_id, kind, content, state_key=room_id)
+                    await self.homeserver.put_state(space_id, kind, content, state_key=room_id)
             case UnlinkChild(space_id=space_id, room_id=room_id):
                 await self._empty(space_id, "m.space.child", state_key=room_id)
             case MoveToSpace():
                 await self._move(repair)
             case InviteToReplacement(room_id=room_id, user_id=user_id):
                 kind = "m.room.member"
-                if await self._homeserver.state_content(room_id, kind, state_key=user_id) is None:
-                    await self._homeserver.invite(room_id, user_id)
+                if await self.homeserver.state_content(room_id, kind, state_key=user_id) is None:
+                    await self.homeserver.invite(room_id, user_id)
             case JoinReplacement(room_id=room_id, replacement=replacement):
-                await self._homeserver.join(replacement, via=_servers(bot, room_id, replacement))
-                seen = await self._reconciler.rescan({room_id, replacement})
+                await self.homeserver.join(replacement, via=_servers(bot, room_id, replacement))
+                seen = await self.reconciler.rescan({room_id, replacement})
                 # The chat has moved: its new room is to be marked and linked.
                 more = [other for other in seen.plan.repairs if other != repair]
                 await self.run_locked(more, owner=owner)
@@ -150,20 +142,20 @@ class Repairer:
     async def _move(self, repair: MoveToSpace) -> None:
         room_id, space_id = repair.room_id, repair.space_id
         kind = "m.space.parent"
-        if await self._homeserver.state_content(room_id, kind, state_key=space_id) is None:
-            content = parent_content(bot=self._homeserver.bot)
-            await self._homeserver.put_state(room_id, kind, content, state_key=space_id)
+        if await self.homeserver.state_content(room_id, kind, state_key=space_id) is None:
+            content = parent_content(bot=self.homeserver.bot)
+            await self.homeserver.put_state(room_id, kind, content, state_key=space_id)
         for former in repair.former:
             await self._empty(room_id, kind, state_key=former)
-        rules = await self._homeserver.state_content(room_id, "m.room.join_rules") or {}
+        rules = await self.homeserver.state_content(room_id, "m.room.join_rules") or {}
         content = join_rules_content(rules, space_id=space_id, instead_of=repair.former)
         if content != rules:
-            await self._homeserver.put_state(room_id, "m.room.join_rules", content)
+            await self.homeserver.put_state(room_id, "m.room.join_rules", content)
 
     async def _empty(self, room_id: RoomID, event_type: str, *, state_key: str) -> None:
         """Write a state event without content, which is how Matrix removes one."""
-        if await self._homeserver.state_content(room_id, event_type, state_key=state_key):
-            await self._homeserver.put_state(room_id, event_type, {}, state_key=state_key)
+        if await self.homeserver.state_content(room_id, event_type, state_key=state_key):
+            await self.homeserver.put_state(room_id, event_type, {}, state_key=state_key)
 
 
 def _servers(bot: UserID, *room_ids: RoomID) -> list[str]:

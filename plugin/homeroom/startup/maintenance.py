@@ -84,7 +84,7 @@ class Maintenance:
         """Find the invites that an earlier life could not answer: nobody tells of them again."""
         for seconds in waits(REREAD_AFTER):
             try:
-                self.dispatcher.remind(await self.observer.look_for_invites())
+                self.dispatcher.remind(await self.observer.scan_invites())
             except HomeserverError as e:
                 self.log.warning("Could not ask for pending invites: %s", e)
             else:

@@ -46,25 +46,17 @@ class Resumed:
     """Of the rooms that have changed since; what could not be read is not among them."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Resumption:
     """Args:
     origin: what the proof depends on besides the rows.
     """
 
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        store: Store,
-        reconciler: Reconciler,
-        origin: Callable[[], Origin],
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._store = store
-        self._reconciler = reconciler
-        self._origin = origin
-        self._log = log
+    homeserver: Homeserver
+    store: Store
+    reconciler: Reconciler
+    origin: Callable[[], Origin]
+    log: TraceLogger
 
     async def run(self) -> Resumed | None:
         """Resume; None: there is a doubt, and nothing was done.
@@ -73,31 +65,31 @@ class Resumption:
             HomeserverError: a room that has changed could not be looked at.
             StoreError: the database failed.
         """
-        position, checkpoint = await self._store.position(), await self._store.checkpoint()
+        position, checkpoint = await self.store.position(), await self.store.checkpoint()
         if position is None or not checkpoint:
             return None
         age = now() - position.saved_at
-        if position.bot != self._origin().bot or not 0 <= age <= MAX_AGE:
+        if position.bot != self.origin().bot or not 0 <= age <= MAX_AGE:
             return None
-        asking = asyncio.create_task(self._homeserver.sync_since(position.token))
+        asking = asyncio.create_task(self.homeserver.sync_since(position.token))
         try:
-            records = await self._store.snapshot()
+            records = await self.store.snapshot()
             digest = await asyncio.to_thread(Digest.of, records)
-            if make_checkpoint(self._origin(), digest) != checkpoint:
-                self._log.info("The database is not as it was left: looking at everything")
+            if make_checkpoint(self.origin(), digest) != checkpoint:
+                self.log.info("The database is not as it was left: looking at everything")
                 return None
             try:
                 response = await asking
             except HomeserverError as e:
-                self._log.warning("Cannot resume from %s: %s", position.token[:100], e)
+                self.log.warning("Cannot resume from %s: %s", position.token[:100], e)
                 return None
         finally:
             asking.cancel()
         ours = records.room_ids
         changed = rooms_to_rescan(response, bot=position.bot, is_ours=ours.__contains__)
         if len(changed) > max(MANY, TOO_MANY * len(records.chats)):
-            self._log.info("%d rooms have changed: looking at everything", len(changed))
+            self.log.info("%d rooms have changed: looking at everything", len(changed))
             return None
-        done = await self._reconciler.resume(records, digest, changed, bot=position.bot)
+        done = await self.reconciler.resume(records, digest, changed, bot=position.bot)
         rescanned = changed.difference(room.room_id for room in done.plan.unreadable)
         return Resumed(position=position, response=response, done=done, rescanned=rescanned)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mautrix.types import UserID
@@ -43,62 +43,45 @@ class Started:
     """Up to which they were, or from before the look."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Startup:
     """Args:
     register: has maubot call the handlers of an object.
     """
 
-    def __init__(
-        self,
-        *,
-        bot: UserID,
-        register: Callable[[object], None],
-        encryption: Encryption,
-        store: Store,
-        resumption: Resumption,
-        reconciler: Reconciler,
-        feed: SyncFeed,
-        streamer: Streamer,
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._bot = bot
-        self._register = register
-        self._encryption = encryption
-        self._store = store
-        self._resumption = resumption
-        self._reconciler = reconciler
-        self._feed = feed
-        self._streamer = streamer
-        self._settings = settings
-        self._log = log
-        self._opened_at: int | None = None
+    bot: UserID
+    register: Callable[[object], None]
+    encryption: Encryption
+    store: Store
+    resumption: Resumption
+    reconciler: Reconciler
+    feed: SyncFeed
+    streamer: Streamer
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    opened_at: int | None = field(init=False, default=None)
+    """When what was said meanwhile was taken in, and news began to be; None: not yet.
 
-    @property
-    def opened_at(self) -> int | None:
-        """When what was said meanwhile was taken in, and news began to be; None: not yet.
-
-        In milliseconds since 1970.
-        """
-        return self._opened_at
+    In milliseconds since 1970.
+    """
 
     async def run(self) -> Started:
         """Go on until it is known what there is and what was said meanwhile is taken in."""
         started = await self._run()
-        self._opened_at = now()
+        self.opened_at = now()
         return started
 
     async def _run(self) -> Started:
         early = EarlyResponses()
-        self._register(early)
+        self.register(early)
         resumed = await self._resume()
         if resumed is not None:
-            await self._until_it_works(self._streamer.load, what="read what was left open")
-            self._register(SyncHandlers(self._feed))
+            await self._until_it_works(self.streamer.load, what="read what was left open")
+            self.register(SyncHandlers(self.feed))
             for response in early.close():
-                self._feed.put(response, is_live=not is_first(response))
-            not_before = now() - self._settings().catch_up_max_age * 1000
-            await self._feed.go_on(
+                self.feed.put(response, is_live=not is_first(response))
+            not_before = now() - self.settings().catch_up_max_age * 1000
+            await self.feed.go_on(
                 resumed.position.token,
                 resumed.response,
                 not_before=not_before,
@@ -107,7 +90,7 @@ class Startup:
             return Started(resumed.done, is_resumed=True, position=resumed.position.token)
         early.keep_only_first()
         done = await self._until_it_works(self._reconcile, what="reconcile")
-        self._register(SyncHandlers(self._feed))
+        self.register(SyncHandlers(self.feed))
         stored = await self._until_it_works(self._remember, what="read what was left open")
         await self._deliver_since(stored, done, first=next(iter(early.close()), None))
         assert done.topology.position is not None
@@ -119,10 +102,10 @@ class Startup:
             try:
                 return await work()
             except (HomeserverError, StoreError) as e:
-                self._log.warning("Could not %s: %s", what, e)
-            except Exception:  # noqa: BLE001
-                self._log.exception("Error while trying to %s", what)
-            self._log.info(
+                self.log.warning("Could not %s: %s", what, e)
+            except Exception:
+                self.log.exception("Error while trying to %s", what)
+            self.log.info(
                 "Trying again to %s in %d s; nothing is answered until then", what, seconds
             )
             await asyncio.sleep(seconds)
@@ -131,23 +114,23 @@ class Startup:
     async def _resume(self) -> Resumed | None:
         """Once: whatever is in the way, to look at everything is the way around it."""
         try:
-            return await self._resumption.run()
+            return await self.resumption.run()
         except (HomeserverError, StoreError) as e:
-            self._log.warning("Could not resume, looking at everything: %s", e)
-        except Exception:  # noqa: BLE001 (a bug, too)
-            self._log.exception("Error while trying to resume")
+            self.log.warning("Could not resume, looking at everything: %s", e)
+        except Exception:
+            self.log.exception("Error while trying to resume")
         return None
 
     async def _reconcile(self) -> Reconciled:
-        done = await self._reconciler.run()
+        done = await self.reconciler.run()
         # Who was in these rooms when the bot went away need not be in them now.
-        await self._encryption.forget_sessions(done.topology.rooms)
+        await self.encryption.forget_sessions(done.topology.rooms)
         return done
 
     async def _remember(self) -> Position | None:
         """What an earlier life left: open answers, and the place in the timeline."""
-        await self._streamer.load()
-        return await self._store.position()
+        await self.streamer.load()
+        return await self.store.position()
 
     async def _deliver_since(
         self, stored: Position | None, done: Reconciled, *, first: object
@@ -157,23 +140,23 @@ class Startup:
         Without one that the homeserver understands, the chats themselves say what was not
         answered, and what maubot was told and threw away says what else came.
         """
-        max_age = self._settings().catch_up_max_age
+        max_age = self.settings().catch_up_max_age
         observed = done.topology.position
         assert observed is not None
         not_before = now() - max_age * 1000
         if (
             stored is not None
-            and stored.bot == self._bot
+            and stored.bot == self.bot
             and max_age > 0
-            and await self._feed.since(stored.token, not_before=not_before)
+            and await self.feed.since(stored.token, not_before=not_before)
         ):
             return
         begin = observed
         if max_age > 0:
-            await self._feed.unanswered(not_before=not_before)
+            await self.feed.unanswered(not_before=not_before)
         if first is not None and max_age > 0:
-            await self._feed.take(first, not_before=not_before, is_live=False)
+            await self.feed.take(first, not_before=not_before, is_live=False)
             # Not from the look that worked: others may have failed, for hours, before it.
             begin = next_batch(first) or observed
-        if not await self._feed.since(begin, not_before=not_before):
-            await self._feed.since(observed, not_before=not_before)
+        if not await self.feed.since(begin, not_before=not_before):
+            await self.feed.since(observed, not_before=not_before)

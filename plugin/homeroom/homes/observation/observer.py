@@ -29,7 +29,7 @@ class Observer:
         self._homeserver = homeserver
         self._log = log
 
-    async def look(
+    async def scan(
         self,
         *,
         likely: Iterable[RoomID] = (),
@@ -66,7 +66,7 @@ class Observer:
             position=position,
         )
 
-    async def look_for_invites(self) -> list[Invite]:
+    async def scan_invites(self) -> list[Invite]:
         """Look at the pending invites only.
 
         Raises:
@@ -79,16 +79,16 @@ class Observer:
                 self._log.debug("Sliding sync failed, asking /sync for invites: %s", e)
         return await by_sync.pending_invites(self._homeserver)
 
-    async def look_gently(self) -> Topology:
+    async def scan_gently(self) -> Topology:
         """Look at every joined room with GET requests only, room by room; no invites."""
         return await self._scan_some(await self._homeserver.joined_rooms())
 
-    async def look_at(self, room_ids: Iterable[RoomID]) -> Topology:
+    async def scan_rooms(self, room_ids: Iterable[RoomID]) -> Topology:
         """Look at these rooms only, and whether the bot is in them."""
         wanted = frozenset(room_ids) & await self._homeserver.joined_rooms()
         return await self._scan_some(wanted, first=SlidingScan.at)
 
-    async def look_beyond(self, known: frozenset[RoomID]) -> Topology:
+    async def scan_beyond(self, known: frozenset[RoomID]) -> Topology:
         """Look at the joined rooms that are not among the known ones."""
         wanted = await self._homeserver.joined_rooms() - known
         return await self._scan_some(wanted, first=SlidingScan.read_unclassified)

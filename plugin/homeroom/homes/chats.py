@@ -1,0 +1,101 @@
+"""What owners do with their chats: make, rename, clear, archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from mautrix.types import EventID, UserID
+
+from .. import replies
+from ..config import Settings
+from ..domain.homes.ids import child_order, cleared
+from ..domain.homes.marker import MARKER_TYPE, chat_marker
+from ..domain.homes.model import Chat, Status
+from ..domain.homes.provisioning import child_content, next_chat
+from ..matrix.errors import HomeserverError, Unavailable
+from ..matrix.homeserver import Homeserver
+from .owner_locks import OwnerLocks
+from .provisioner import Denied, Provisioner
+from .reconciler import Reconciler
+from .repairer import Repairer
+from .routes import Routes
+
+
+@dataclass(slots=True, kw_only=True)
+class Chats:
+    """Each changes the room first, then rescans it: rows follow."""
+
+    homeserver: Homeserver
+    provisioner: Provisioner
+    reconciler: Reconciler
+    repairer: Repairer
+    routes: Routes
+    locks: OwnerLocks
+    settings: Callable[[], Settings]
+
+    async def new_chat(self, owner: UserID, *, name: str | None) -> Chat:
+        """Make one more chat.
+
+        Raises:
+            Denied: the owner has as many as the settings allow, or no home.
+            HomeserverError: it is not certain that there is a new chat.
+        """
+        async with self.locks.of(owner):
+            await self.reconciler.scan_for_new(owner)
+            if self.routes.home(owner) is None:
+                raise Denied(replies.NO_HOME)
+            if self.provisioner.is_incomplete(owner):  # what was promised comes first
+                await self.provisioner.ensure_locked(owner, reinvite_if_left=False)
+            before = self.routes.chats_of(owner)
+            limit = self.settings().chats_per_owner
+            if sum(chat.is_routed for chat in before) >= limit:
+                raise Denied(replies.too_many_chats(limit))
+            step = next_chat(before, name=name)
+            await self.provisioner.create_chat(step, owner)
+            seen = await self.reconciler.scan_for_new(owner)
+            await self.repairer.run_locked(seen.plan.repairs, owner=owner)
+            for chat in self.routes.chats_of(owner):
+                if chat.chat_id == step.chat_id and chat.is_routed:
+                    with suppress(HomeserverError):  # only to know that nothing is left to do
+                        await self.reconciler.rescan({chat.room_id})
+                    return chat
+        raise Unavailable("the new chat was made, but is not to be seen yet")
+
+    async def rename(self, chat: Chat, *, name: str) -> None:
+        async with self.locks.of(chat.matrix_user_id):
+            await self.homeserver.put_state(chat.room_id, "m.room.name", {"name": name})
+            await self.reconciler.rescan({chat.room_id})
+
+    async def clear(self, chat: Chat, *, since: EventID) -> None:
+        """Begin a new conversation in a chat: in its marker first, where nothing gets lost.
+
+        The same message begins one conversation, however often it comes.
+        """
+        async with self.locks.of(chat.matrix_user_id):
+            await self.reconciler.rescan({chat.room_id})  # it may have come before
+            chat = self.routes.chat(chat.room_id) or chat
+            if chat.conversation is None or chat.conversation.since != since:
+                await self._mark(cleared(chat, since=since))
+                await self.reconciler.rescan({chat.room_id})
+
+    async def set_archived(self, chat: Chat, *, archived: bool) -> None:
+        """Set a chat aside, or take it up again: in its marker and in the Space's list."""
+        async with self.locks.of(chat.matrix_user_id):
+            status = Status.ARCHIVED if archived else Status.ACTIVE
+            await self._mark(replace(chat, status=status))
+            if chat.space_id is not None:
+                order = child_order(chat.chat_id)
+                link = {} if archived else child_content(bot=self.homeserver.bot, order=order)
+                await self.homeserver.put_state(
+                    chat.space_id, "m.space.child", link, state_key=chat.room_id
+                )
+            await self.reconciler.rescan({chat.room_id})
+
+    async def _mark(self, chat: Chat) -> None:
+        """Have the chat's marker say what this row says."""
+        bot = self.homeserver.bot
+        present = await self.homeserver.state_content(chat.room_id, MARKER_TYPE, state_key=bot)
+        content = chat_marker(chat).keeping(present).to_content()
+        await self.homeserver.put_state(chat.room_id, MARKER_TYPE, content, state_key=bot)

@@ -1,0 +1,184 @@
+"""Onboarding: whoever invites the bot, or writes to it, is shown to a home of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mautrix.types import RoomID, UserID
+from mautrix.util.logging import TraceLogger
+
+from .. import replies
+from ..domain.homes.model import Home
+from ..domain.homes.topology import Invite
+from ..domain.sync.news import Arrival
+from ..matrix.errors import HomeserverError, Refused
+from ..matrix.homeserver import Homeserver
+from ..matrix.messages import Speaker
+from ..storage import Store, StoreError
+from .provisioner import Denied, Provisioner
+from .reconciler import Reconciler
+from .repairer import Repairer
+from .routes import Routes
+
+SLOW_AFTER: Final = 10.0
+"""Seconds after which a person who waits for a home is told that it takes longer."""
+POINTER_EVERY: Final = 24 * 60 * 60 * 1000
+"""Milliseconds between two pointers to a home in one room."""
+MAX_GROUPS: Final = 10_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Onboarding:
+    """Answers invites, and what is said in rooms that are nobody's chat."""
+
+    homeserver: Homeserver
+    provisioner: Provisioner
+    reconciler: Reconciler
+    repairer: Repairer
+    routes: Routes
+    store: Store
+    speaker: Speaker
+    log: TraceLogger
+    _groups: dict[RoomID, None] = field(init=False, default_factory=dict)
+    """Rooms that have more people in them: nothing is said there."""
+
+    async def answer_invite(self, invite: Invite) -> None:
+        """Accept or reject an invite of the bot; that it was accepted is an `Arrival`.
+
+        What goes wrong is only logged: the invite stays pending, and the next start or
+        `!reconcile` comes back to it.
+        """
+        if self.routes.is_paused:
+            return
+        try:
+            if await self._is_followed(invite):
+                return
+            if self.provisioner.allows(invite.inviter):
+                server = invite.inviter.split(":", 1)[1]
+                await self.homeserver.join(invite.room_id, via=[server])
+            else:
+                self.log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
+                await self.homeserver.leave(invite.room_id, reason=replies.NOT_ALLOWED)
+        except (HomeserverError, StoreError) as e:
+            self.log.warning(
+                "Could not answer the invite of %s to %s: %s", invite.inviter, invite.room_id, e
+            )
+
+    async def welcome(self, arrival: Arrival) -> None:
+        """Give a home to the person whose invite brought the bot into a room.
+
+        Not if the room belongs to a home: its new membership brings another look.
+
+        Raises:
+            HomeserverError, StoreError: it is not finished. If not `Refused`: to be tried again.
+        """
+        inviter, room_id = arrival.inviter, arrival.room_id
+        if any(map(self.routes.owner_of, filter(None, (room_id, arrival.predecessor)))):
+            return
+        if inviter is None:
+            others = await self.homeserver.joined_members(room_id) - {self.homeserver.bot}
+            inviter = next(iter(others)) if len(others) == 1 else None
+        if inviter is not None and self.provisioner.allows(inviter):
+            await self._welcome(inviter, room_id=room_id, silent=arrival.is_space)
+
+    async def _is_followed(self, invite: Invite) -> bool:
+        """Join the room to which one of Homeroom's was upgraded, if this is an invite to it.
+
+        Whoever upgraded it: that it goes on there is what the old room says.
+        """
+        if invite.predecessor is None or self.routes.owner_of(invite.predecessor) is None:
+            return False
+        seen = await self.reconciler.rescan({invite.predecessor})
+        await self.repairer.run(seen.plan.repairs)
+        return self.routes.owner_of(invite.room_id) is not None
+
+    def might_answer(self, sender: UserID, *, room_id: RoomID) -> bool:
+        """Whether it is worth asking who is in a room that is nobody's chat."""
+        return room_id not in self._groups and self.provisioner.allows(sender)
+
+    def members_changed(self, room_id: RoomID) -> None:
+        """Somebody came or went: who is in the room is asked again."""
+        self._groups.pop(room_id, None)
+
+    def _note_group(self, room_id: RoomID) -> None:
+        self._groups[room_id] = None
+        if len(self._groups) > MAX_GROUPS:
+            del self._groups[next(iter(self._groups))]
+
+    async def scan_for_chat(self, room_id: RoomID) -> None:
+        """Look at a room that was never looked at: a chat may have been upgraded to it just now.
+
+        Raises:
+            HomeserverError: nobody knows yet.
+        """
+        if not self.routes.is_paused and room_id not in self.routes.known:
+            await self.reconciler.rescan({room_id})
+
+    async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
+        """Answer a message in a room that is nobody's chat.
+
+        Only in a room with nobody else in it: a person without a home, or with one that a crash
+        left incomplete, gets it; everybody else is told where theirs is, once a day at most.
+        """
+        if not self.provisioner.allows(sender) or self.routes.owner_of(room_id) is not None:
+            return
+        others = await self.homeserver.joined_members(room_id) - {self.homeserver.bot}
+        if others != {sender}:
+            self._note_group(room_id)
+            return
+        home = self.routes.home(sender)
+        if home is None or self.provisioner.is_incomplete(sender):
+            await self._welcome(sender, room_id=room_id, silent=False)
+        elif await self.store.claim_notice(room_id, "pointer", every_ms=POINTER_EVERY):
+            text = replies.pointer(home, via=self.homeserver.server_name)
+            await self.speaker.notice(room_id, text, about=event_id, fixed_words=True)
+
+    async def _welcome(self, owner: UserID, *, room_id: RoomID, silent: bool) -> None:
+        """Make sure of a home and say in this room where it is.
+
+        Raises:
+            HomeserverError, StoreError: it is not finished, which was said, or not all was said.
+        """
+        via = self.homeserver.server_name
+        about = f"welcome {room_id} {owner}"
+        try:
+            home = await self._while_waiting(
+                self.provisioner.ensure_home(owner, reinvite_if_left=True),
+                room_id=room_id,
+                silent=silent,
+            )
+            text = replies.welcome(home, via=via)
+            about = f"{about} {home.space_id}"
+        except Denied as e:
+            text = str(e)
+        except Refused as e:
+            self.log.error("Could not make or finish the home of %s: %s", owner, e)
+            text = replies.refused(str(e))
+        except (HomeserverError, StoreError):
+            if not silent:
+                with suppress(HomeserverError):  # a courtesy, too
+                    await self.speaker.notice(
+                        room_id, replies.OUTAGE, about=about, fixed_words=True
+                    )
+            raise
+        if not silent:
+            await self.speaker.notice(room_id, text, about=about, fixed_words=True)
+
+    async def _while_waiting(
+        self, making: Coroutine[Any, Any, Home], *, room_id: RoomID, silent: bool
+    ) -> Home:
+        """Wait for a home; say so in the room if the homeserver takes its time over it."""
+        task = asyncio.ensure_future(making)
+        try:
+            await asyncio.wait({task}, timeout=SLOW_AFTER)
+            if not task.done() and not silent:
+                about = f"slow {room_id} {self.homeserver.bot}"
+                with suppress(HomeserverError):  # a courtesy: the home is what counts
+                    await self.speaker.notice(room_id, replies.SLOW, about=about, fixed_words=True)
+            return await task
+        finally:
+            task.cancel()
