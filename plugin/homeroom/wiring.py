@@ -232,6 +232,8 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         routes=routes,
         checkpoint_state=checkpoint_state,
         locks=locks,
+        speaker=base.speaker,
+        settings=instance.settings,
         log=instance.log,
     )
     provisioner = Provisioner(

@@ -37,6 +37,7 @@ MARKER_TYPE = "dev.homeroom.room"
 DEFAULT_CONFIG: Mapping[str, Any] = {
     "access": {"allow": ["*"]},
     "rooms": {"initial_chats": ["General"]},
+    "texts": {"welcome": ""},  # a test counts what is said in answer to something
 }
 
 

@@ -45,6 +45,8 @@ def read_settings(data: Mapping[Any, Any], *, no_encryption: str | None = None) 
         ),
         room_version=values.room_version("rooms.version"),
         encrypted=values.encryption("rooms.encrypted", DEFAULTS.encrypted, no_encryption),
+        avatar=values.picture("rooms.avatar"),
+        welcome=values.text("texts.welcome", DEFAULTS.welcome, least=0, most=MAX_PROMPT),
         only_signed_devices=values.choice("encryption.devices", "any", ("any", "signed"))
         == "signed",
         chats_per_owner=values.number("limits.chats_per_owner", DEFAULTS.chats_per_owner, 1, 1000),

@@ -62,6 +62,13 @@ class Settings:
     room_version: str | None = None
     """None: what the homeserver prefers."""
     encrypted: bool = False
+    avatar: str = ""
+    """An `mxc://` URL; "none": no picture; empty: the bot's own."""
+    welcome: str = (
+        "Hello! I am your agent: just write, and I answer."
+        " `!stop` stops me, `!help` shows what else you can do."
+    )
+    """Markdown; empty: nobody is greeted."""
     only_signed_devices: bool = False
     """Whether devices that their owner has not signed get no keys, and are not listened to."""
     chats_per_owner: int = 50

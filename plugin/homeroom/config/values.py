@@ -151,6 +151,16 @@ class Values:
 
         return self._read(key, "", is_right, f'a text from "{oldest}" on, or ""') or None
 
+    def picture(self, key: str) -> str:
+        def is_right(value: Any) -> bool:
+            is_address = isinstance(value, str) and re.fullmatch(
+                r"mxc://[!-.0-~]{1,255}/[\w-]{1,255}", value
+            )
+            return value in ("", "none") or bool(is_address)
+
+        expected = 'an address like "mxc://example.org/abc", "none", or ""'
+        return str(self._read(key, "", is_right, expected))
+
     def field_name(self, key: str, default: str) -> str:
         def is_right(value: Any) -> bool:
             is_name = isinstance(value, str) and re.fullmatch("[A-Za-z0-9_]{0,64}", value)

@@ -154,8 +154,10 @@ class Provisioner:
                     bot=self.homeserver.bot,
                     owner=owner,
                     name=self.settings().space_name,
+                    topic=replies.SPACE_TOPIC,
                     initial_chats=initial_chats,
                     version=await self._room_version(),
+                    avatar=await self._avatar(),
                 )
                 await self._create(request, owner)
             case CreateChat():
@@ -176,6 +178,7 @@ class Provisioner:
             step=step,
             version=await self._room_version(),
             encrypted=self.settings().encrypted,
+            avatar=await self._avatar(),
         )
         return await self._create(request, owner)
 
@@ -198,6 +201,15 @@ class Provisioner:
                 if self.routes.rooms_of(frozenset({owner})) - before:
                     return None
             raise
+
+    async def _avatar(self) -> str | None:
+        """The picture of new rooms. That it cannot be had holds nobody up."""
+        chosen = self.settings().avatar
+        if chosen:
+            return None if chosen == "none" else chosen
+        with suppress(HomeserverError):
+            return await self.homeserver.own_avatar()
+        return None
 
     async def _room_version(self) -> str | None:
         return self.settings().room_version or await self.homeserver.default_room_version()

@@ -8,14 +8,16 @@ reconcile asks for it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
-from ..domain.homes.marker import MARKER_TYPE, chat_marker
+from .. import replies
+from ..config import Settings
+from ..domain.homes.marker import MARKER_TYPE, Marker, chat_marker, is_newborn
 from ..domain.homes.model import RoomType, Status
 from ..domain.homes.plan import (
     InviteToReplacement,
@@ -30,6 +32,7 @@ from ..domain.homes.provisioning import child_content, join_rules_content, paren
 from ..domain.never import assert_never
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
+from ..matrix.messages import Speaker
 from ..runtime.batches import batches
 from ..storage import StoreError
 from .checkpoint_state import CheckpointState
@@ -48,6 +51,8 @@ class Repairer:
     routes: Routes
     checkpoint_state: CheckpointState
     locks: OwnerLocks
+    speaker: Speaker
+    settings: Callable[[], Settings]
     log: TraceLogger
 
     async def run(self, repairs: Iterable[Repair]) -> None:
@@ -114,6 +119,8 @@ class Repairer:
         match repair:
             case StampMarker(room_id=room_id, marker=marker):
                 now = await self.homeserver.state_content(room_id, MARKER_TYPE, state_key=bot)
+                if now is not None and is_newborn(now):
+                    await self._greet(room_id, marker)
                 content = marker.keeping(now).to_content()
                 if now != content:
                     await self.homeserver.put_state(room_id, MARKER_TYPE, content, state_key=bot)
@@ -138,6 +145,16 @@ class Repairer:
                 await self.run_locked(more, owner=owner)
             case _:
                 assert_never(repair)
+
+    async def _greet(self, room_id: RoomID, marker: Marker) -> None:
+        """Say the first words in a new chat, before its marker says that it is complete.
+
+        So the room itself tells whether it was greeted, and a greeting that a crash left out, or
+        left in doubt, is sent with the same transaction ID.
+        """
+        text = replies.greeting(self.settings().welcome, chat_id=marker.chat_id)
+        if text:
+            await self.speaker.notice(room_id, text, about=f"greeting {room_id}")
 
     async def _move(self, repair: MoveToSpace) -> None:
         room_id, space_id = repair.room_id, repair.space_id

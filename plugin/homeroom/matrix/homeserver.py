@@ -123,6 +123,8 @@ class Homeserver:
         """Rooms that are not encrypted, by the homeserver's word."""
         self._versions: dict[str, Any] | None = None
         self._capabilities: dict[str, Any] | None = None
+        self._avatar: str | None = None
+        """None: nobody has asked yet. Empty: there is none."""
 
     @property
     def server_name(self) -> str:
@@ -145,6 +147,21 @@ class Homeserver:
         versions = self._capabilities.get("m.room_versions")
         default = versions.get("default") if isinstance(versions, dict) else None
         return default if isinstance(default, str) else None
+
+    async def own_avatar(self) -> str | None:
+        """The bot's own picture, as an `mxc://` URL; None: it has none."""
+        if self._avatar is None:
+            path = Path.v3.profile[self.bot].avatar_url
+            try:
+                url = _object(
+                    await self._reading.request(Method.GET, path, budget=BEST_EFFORT)
+                ).get("avatar_url")
+            except Refused as e:
+                if e.status != 404:
+                    raise
+                url = None
+            self._avatar = url if isinstance(url, str) and url.startswith("mxc://") else ""
+        return self._avatar or None
 
     async def joined_rooms(self) -> frozenset[RoomID]:
         answer = _object(await self._scanning.request(Method.GET, Path.v3.joined_rooms))

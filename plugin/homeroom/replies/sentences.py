@@ -34,6 +34,7 @@ CLEARED: Final = (
     " The messages stay in the room."
 )
 UNARCHIVED_NOW: Final = "This chat is taken up again."
+SPACE_TOPIC: Final = "Your home: every room in here is a chat with the agent."
 NO_HOME: Final = "You have no home yet. Invite me to a room to get one."
 NOT_A_CHAT: Final = (
     "Which chat? Write it in the chat, or put its number behind it. `!chat list` shows them."
@@ -97,6 +98,13 @@ SPACE_MOVED: Final = (
 NO_LOOK: Final = (
     "I could not look at the homeserver, so nothing was changed. The log has the reason."
 )
+
+
+def greeting(welcome: str, *, chat_id: str | None) -> str:
+    """The first words in a new chat; empty: none are wanted."""
+    if not welcome or chat_id == "C1":
+        return welcome
+    return "A new chat. Just write; `!help` shows what else you can do."
 
 
 def welcome(home: Home, *, via: str) -> str:

@@ -100,6 +100,11 @@ def chat_marker(chat: Chat, *, before: Marker | None = None) -> Marker:
     )
 
 
+def is_newborn(content: dict[str, Any]) -> bool:
+    """Whether this is the marker that a chat is born with: one that still lacks its key."""
+    return content.get("room_type") == RoomType.CHAT.value and "platform_chat_id" not in content
+
+
 class MarkerError(ValueError):
     """The content is not a marker of this version; the message says why, without quoting much."""
 

@@ -97,11 +97,21 @@ def is_allowed(user_id: UserID, *, allow: tuple[str, ...], bot: UserID) -> bool:
 
 
 def space_request(
-    *, bot: UserID, owner: UserID, name: str, initial_chats: tuple[str, ...], version: str | None
+    *,
+    bot: UserID,
+    owner: UserID,
+    name: str,
+    topic: str,
+    initial_chats: tuple[str, ...],
+    version: str | None,
+    avatar: str | None = None,
 ) -> dict[str, Any]:
-    """The body of `POST /createRoom` for a home."""
+    """The body of `POST /createRoom` for a home. `avatar` is an `mxc://` URL."""
     marker = Marker(room_type=RoomType.SPACE, user_id=owner, initial_chats=initial_chats)
-    request = _room_request(bot=bot, owner=owner, name=name, version=version, marker=marker)
+    request = _room_request(
+        bot=bot, owner=owner, name=name, version=version, marker=marker, avatar=avatar
+    )
+    request["topic"] = topic
     request["creation_content"] = {"type": "m.space"}
     request["power_level_content_override"]["events_default"] = (
         BOT_POWER  # nobody talks in a Space
@@ -117,10 +127,16 @@ def chat_request(
     step: CreateChat,
     version: str | None,
     encrypted: bool,
+    avatar: str | None = None,
 ) -> dict[str, Any]:
-    """The body of `POST /createRoom` for a chat: whoever is in the Space may join it."""
+    """The body of `POST /createRoom` for a chat: whoever is in the Space may join it.
+
+    It gets no topic, because a chat's topic is what its owner tells the agent to be.
+    """
     marker = Marker(room_type=RoomType.CHAT, user_id=owner, chat_id=step.chat_id)
-    request = _room_request(bot=bot, owner=owner, name=step.name, version=version, marker=marker)
+    request = _room_request(
+        bot=bot, owner=owner, name=step.name, version=version, marker=marker, avatar=avatar
+    )
     request["initial_state"] += [
         {
             "type": "m.space.parent",
@@ -181,7 +197,13 @@ def join_rules_content(
 
 
 def _room_request(
-    *, bot: UserID, owner: UserID, name: str, version: str | None, marker: Marker
+    *,
+    bot: UserID,
+    owner: UserID,
+    name: str,
+    version: str | None,
+    marker: Marker,
+    avatar: str | None,
 ) -> dict[str, Any]:
     request: dict[str, Any] = {
         "preset": "private_chat",
@@ -198,6 +220,9 @@ def _room_request(
         ],
         "power_level_content_override": {},
     }
+    if avatar:
+        picture = {"type": "m.room.avatar", "state_key": "", "content": {"url": avatar}}
+        request["initial_state"].append(picture)
     if version is not None:
         # Where the version is not known, nobody can say whether the bot must be listed or must
         # not; then the owner has no power of their own.
