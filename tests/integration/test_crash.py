@@ -122,7 +122,7 @@ async def come_back(case: Onboarding) -> None:
         case.direct,
         sender=case.bot.bot.user_id,
         # Not: "Your home is being made."
-        body=lambda body: "This is your home" in body or "Your home is here" in body,
+        body=lambda body: "This is your home" in body or "Your chats are in" in body,
         after=event_id,
         timeout=60,
     )

@@ -301,7 +301,7 @@ async def test_reconcile_is_for_administrators(hs: FakeHomeserver, tmp_path: Pat
         stranger.create_room(invite=[bot.me])
         await bot.settled()
         asked = next(iter(hs.joined("stranger")))
-        assert (await bot.ask(stranger, asked, "!reconcile")).startswith("I do not talk in")
+        assert (await bot.ask(stranger, asked, "!reconcile")).startswith("Your chats are in")
 
 
 async def test_a_report_without_changes(hs: FakeHomeserver, tmp_path: Path) -> None:

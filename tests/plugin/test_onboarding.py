@@ -67,7 +67,7 @@ async def test_an_invite_makes_a_whole_home(
         (chat_id,) = bot.chats_of(anna)
         url = f"https://matrix.to/#/%21{space_id[1:].replace(':', '%3A')}?via=fake.test"
         assert welcome == (
-            f"This is your home: open it ({url}). You have an invite to it and to the chats in it."
+            f"This is your home: open it ({url}). You have invites to it and to its chats."
         )
         space, chat = hs.room(space_id), hs.room(chat_id)
         assert (space.version, space.room_type) == (version, "m.space")
@@ -228,7 +228,7 @@ async def test_the_way_home_is_shown_once_a_day(hs: FakeHomeserver, tmp_path: Pa
         space_id = bot.space_of(anna)
         url = f"https://matrix.to/#/%21{space_id[1:]}?via=fake.test"
         assert bot.words(invited_in)[1:] == [
-            f"I do not talk in this room. Your home is here: open it ({url})."
+            f"Your chats are in your home: open it ({url}). In this room I do not answer."
         ]
 
 

@@ -248,7 +248,7 @@ class EventDispatcher:
             if change.membership == "join" and self._is_live(change.room_id):
                 return set()
         elif change.membership == "join" and self._routes.is_space(change.room_id):
-            self._background.start(self._provisioner.complete(owner), name="finishing a home")
+            self._background.start(self._onboarding.finish(owner), name="finishing a home")
         return {change.room_id}
 
     def _say_why(self, change: MemberChange, owner: UserID) -> None:

@@ -139,7 +139,8 @@ class MessageHandler:
     async def _take_turn(self, message: Message, chat: Chat) -> None:
         if message.sender == chat.matrix_user_id:
             self._background.start(
-                self._provisioner.complete(chat.matrix_user_id), name="finishing a home"
+                self._onboarding.owner_wrote(message.sender, room_id=message.room_id),
+                name="finishing a home",
             )
         if chat.status is Status.ARCHIVED:
             await self._speaker.reply(message, replies.ARCHIVED)

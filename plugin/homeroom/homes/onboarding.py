@@ -12,14 +12,14 @@ from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from .. import replies
-from ..domain.homes.model import Home
 from ..domain.homes.topology import Invite
 from ..domain.sync.news import Arrival
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
+from ..runtime.clock import now
 from ..storage import Store, StoreError
-from .provisioner import Denied, Provisioner
+from .provisioner import Denied, Ensured, Provisioner
 from .reconciler import Reconciler
 from .repairer import Repairer
 from .routes import Routes
@@ -28,6 +28,8 @@ SLOW_AFTER: Final = 10.0
 """Seconds after which a person who waits for a home is told that it takes longer."""
 POINTER_EVERY: Final = 24 * 60 * 60 * 1000
 """Milliseconds between two pointers to a home in one room."""
+RETURN_EVERY: Final = 60 * 1000
+"""Milliseconds between two looks at whether somebody who writes has left their home."""
 MAX_GROUPS: Final = 10_000
 
 
@@ -133,9 +135,49 @@ class Onboarding:
         home = self.routes.home(sender)
         if home is None or self.provisioner.is_incomplete(sender):
             await self._welcome(sender, room_id=room_id, silent=False)
-        elif await self.store.claim_notice(room_id, "pointer", every_ms=POINTER_EVERY):
+            return
+        text = await self._way_back(sender, room_id=room_id)
+        if text is None and await self.store.claim_notice(
+            room_id, "pointer", every_ms=POINTER_EVERY
+        ):
             text = replies.pointer(home, via=self.homeserver.server_name)
+        if text is not None:
             await self.speaker.notice(room_id, text, about=event_id, fixed_words=True)
+
+    async def finish(self, owner: UserID) -> None:
+        """Finish what a crash left out of a home."""
+        if self.routes.home(owner) is not None and self.provisioner.is_incomplete(owner):
+            try:
+                await self.provisioner.ensure_home(owner)
+            except (HomeserverError, StoreError, Denied) as e:
+                self.log.warning("Could not finish the home of %s: %s", owner, e)
+
+    async def owner_wrote(self, owner: UserID, *, room_id: RoomID) -> None:
+        """An owner writes in a chat: finish their home, and ask them back to a Space they left."""
+        await self.finish(owner)
+        try:
+            if self.routes.is_outside(owner):
+                text = await self._way_back(owner, room_id=room_id)
+                if text is not None:
+                    await self.speaker.notice(
+                        room_id, text, about=f"back {room_id} {now()}", fixed_words=True
+                    )
+        except (HomeserverError, StoreError, Denied) as e:
+            self.log.warning("Could not invite %s to their home: %s", owner, e)
+
+    async def _way_back(self, owner: UserID, *, room_id: RoomID) -> str | None:
+        """Invite an owner who left their home; what there is to say about it.
+
+        Looked at once in `RETURN_EVERY` at most, whatever they write.
+        """
+        if not await self.store.claim_notice(room_id, "return", every_ms=RETURN_EVERY):
+            return None
+        ensured = await self.provisioner.ensure_home(owner, reinvite_if_left=True)
+        if ensured.is_kept_out:
+            return replies.KEPT_OUT
+        if ensured.was_invited:
+            return replies.invited_back(ensured.home, via=self.homeserver.server_name)
+        return None
 
     async def _welcome(self, owner: UserID, *, room_id: RoomID, silent: bool) -> None:
         """Make sure of a home and say in this room where it is.
@@ -143,16 +185,20 @@ class Onboarding:
         Raises:
             HomeserverError, StoreError: it is not finished, which was said, or not all was said.
         """
-        via = self.homeserver.server_name
+        via, is_new = self.homeserver.server_name, self.routes.home(owner) is None
         about = f"welcome {room_id} {owner}"
         try:
-            home = await self._while_waiting(
+            ensured = await self._while_waiting(
                 self.provisioner.ensure_home(owner, reinvite_if_left=True),
                 room_id=room_id,
                 silent=silent,
             )
-            text = replies.welcome(home, via=via)
-            about = f"{about} {home.space_id}"
+            home = ensured.home
+            if ensured.is_kept_out:
+                text = replies.KEPT_OUT
+            else:
+                text = replies.welcome(home, is_new=is_new, via=via)
+            about = f"{about} {home.space_id} {is_new}"
         except Denied as e:
             text = str(e)
         except Refused as e:
@@ -169,8 +215,8 @@ class Onboarding:
             await self.speaker.notice(room_id, text, about=about, fixed_words=True)
 
     async def _while_waiting(
-        self, making: Coroutine[Any, Any, Home], *, room_id: RoomID, silent: bool
-    ) -> Home:
+        self, making: Coroutine[Any, Any, Ensured], *, room_id: RoomID, silent: bool
+    ) -> Ensured:
         """Wait for a home; say so in the room if the homeserver takes its time over it."""
         task = asyncio.ensure_future(making)
         try:

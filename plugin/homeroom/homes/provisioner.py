@@ -8,6 +8,7 @@ outcome is unknown is followed by looks, never by a second request.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,12 +33,13 @@ from ..domain.homes.provisioning import (
 from ..domain.never import assert_never
 from ..matrix.errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
-from ..storage import StoreError
 from .owner_locks import OwnerLocks
 from .reconciler import Reconciled, Reconciler
 from .repairer import Repairer
 from .routes import Routes
 
+INVITE_EVERY: Final = 60 * 60
+"""Seconds between two invites of an owner to one room."""
 MAX_STEPS: Final = 50
 """More than any home needs; a loop that does not end is a bug, not a reason to make rooms."""
 SETTLE: Final = (0.5, 2.0, 5.0, 10.0)
@@ -46,6 +48,17 @@ SETTLE: Final = (0.5, 2.0, 5.0, 10.0)
 
 class Denied(Exception):
     """What was asked for is not to be had; the message is for the person who asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ensured:
+    """A home that is complete."""
+
+    home: Home
+    was_invited: bool = False
+    """Whether the owner was invited, again or at last, to some of it."""
+    is_kept_out: bool = False
+    """Whether somebody else removed the owner from the Space."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +73,8 @@ class Provisioner:
     settings: Callable[[], Settings]
     log: TraceLogger
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _invited_at: dict[RoomID, float] = field(init=False, default_factory=dict)
+    """When an owner was last invited to a room, within the last `INVITE_EVERY`."""
     _making: set[UserID] = field(init=False, default_factory=set)
     """Who was promised a home, and may not have it yet."""
 
@@ -77,16 +92,11 @@ class Provisioner:
         )
         return step is not None
 
-    async def complete(self, owner: UserID) -> None:
-        """A sign of life of an owner: finish what a crash left out of their home."""
-        if self.routes.home(owner) is not None and self.is_incomplete(owner):
-            try:
-                await self.ensure_home(owner)
-            except (HomeserverError, StoreError, Denied) as e:
-                self.log.warning("Could not finish the home of %s: %s", owner, e)
-
-    async def ensure_home(self, owner: UserID, *, reinvite_if_left: bool = False) -> Home:
+    async def ensure_home(self, owner: UserID, *, reinvite_if_left: bool = False) -> Ensured:
         """Give the owner a complete home; one that is complete is left alone.
+
+        With `reinvite_if_left` an owner who left it is invited again to the Space and to the
+        active chats, once an hour at most.
 
         Raises:
             Denied: there can be no home for this owner, with the reason.
@@ -98,7 +108,8 @@ class Provisioner:
             finally:
                 self._making.discard(owner)
 
-    async def ensure_locked(self, owner: UserID, *, reinvite_if_left: bool) -> Home:
+    async def ensure_locked(self, owner: UserID, *, reinvite_if_left: bool) -> Ensured:
+        was_invited = False
         for _ in range(MAX_STEPS):
             seen = await self.reconciler.scan_for_new(owner)
             await self.repairer.run_locked(seen.plan.repairs, owner=owner)
@@ -106,12 +117,21 @@ class Provisioner:
             if step is None:
                 home = self.routes.home(owner)
                 assert home is not None
-                return home
+                space = seen.topology.room(home.space_id)
+                member = space.members.get(owner) if space is not None else None
+                return Ensured(
+                    home=home,
+                    was_invited=was_invited,
+                    is_kept_out=member is not None and member.was_removed,
+                )
             if isinstance(step, InviteOwner):
-                reinvite_if_left = False  # asked once; whether they come is up to them
+                for room_id in step.room_ids:
+                    await self.homeserver.invite(room_id, owner)
+                    self._invited_at[room_id] = time.monotonic()
+                was_invited = True
             else:
                 await self._require_that_it_is_missing(owner)
-            await self._take(step, owner)
+                await self._take(step, owner)
         raise AssertionError(f"the home of {owner} is not complete after {MAX_STEPS} steps")
 
     async def _require_that_it_is_missing(self, owner: UserID) -> None:
@@ -141,12 +161,21 @@ class Provisioner:
             owner=owner,
             home=home,
             chats=chats,
-            rooms=[room for room in seen.topology.read() if room.room_id in own],
+            rooms=[
+                room
+                for room in seen.topology.read()
+                if room.room_id in own and not self._was_just_invited(room.room_id)
+            ],
             initial_chats=self.settings().initial_chats,
             reinvite_if_left=reinvite_if_left,
         )
 
-    async def _take(self, step: Step, owner: UserID) -> None:
+    def _was_just_invited(self, room_id: RoomID) -> bool:
+        due = time.monotonic() - INVITE_EVERY
+        self._invited_at = {room: at for room, at in self._invited_at.items() if at > due}
+        return room_id in self._invited_at
+
+    async def _take(self, step: CreateSpace | CreateChat, owner: UserID) -> None:
         match step:
             case CreateSpace(initial_chats=initial_chats):
                 self.log.info("Making a home for %s", owner)
@@ -162,8 +191,6 @@ class Provisioner:
                 await self._create(request, owner)
             case CreateChat():
                 await self.create_chat(step, owner)
-            case InviteOwner(room_id=room_id):
-                await self.homeserver.invite(room_id, owner)
             case _:
                 assert_never(step)
 

@@ -158,7 +158,7 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             started = time.monotonic()
-            self.routes.checkpoint_state(records)
+            self.routes.resume(records)
             self.checkpoint_state.digest = digest
             try:
                 done = Reconciled(topology=Topology(bot=bot), plan=Plan(), seconds=0.0)

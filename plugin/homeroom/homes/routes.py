@@ -26,6 +26,8 @@ class Routes:
         self._read: set[RoomID] = set()
         self._unreadable: set[RoomID] = set()
         self._unmarked: set[RoomID] = set()
+        self._left_spaces: set[RoomID] = set()
+        """Spaces that their owner left or declined."""
         self._paused: frozenset[RoomID] | None = None
 
     # Written by the reconciler
@@ -39,7 +41,7 @@ class Routes:
         for chat in records.chats.values():
             self._set_chat(chat)
 
-    def checkpoint_state(self, records: Records) -> None:
+    def resume(self, records: Records) -> None:
         """Take over rows that are proved to be true: their rooms need no look."""
         self.load(records)
         self._read = set(records.room_ids)
@@ -64,6 +66,11 @@ class Routes:
             (self._unreadable if unreadable else self._read).add(room_id)
             (self._read if unreadable else self._unreadable).discard(room_id)
             self._unmarked.discard(room_id)
+            self._left_spaces.discard(room_id)
+            if isinstance(room, Room) and room.marker is not None and room.is_space:
+                member = room.members.get(room.marker.user_id)
+                if member is not None and member.membership == "leave":
+                    self._left_spaces.add(room_id)
             if isinstance(room, Room) and not room.marker and room.creator == topology.bot:
                 self._unmarked.add(room_id)
 
@@ -76,6 +83,7 @@ class Routes:
 
     def _forget_looks(self) -> None:
         self._read, self._unreadable, self._unmarked = set(), set(), set()
+        self._left_spaces = set()
 
     def _forget_rows(self) -> None:
         self._homes, self._chats = {}, {}
@@ -138,6 +146,11 @@ class Routes:
     def home(self, owner: UserID) -> Home | None:
         home = self._homes.get(owner)
         return home if home is not None and home.status is Status.ACTIVE else None
+
+    def is_outside(self, owner: UserID) -> bool:
+        """Whether the owner, when it was last scanned, had left their Space."""
+        home = self.home(owner)
+        return home is not None and home.space_id in self._left_spaces
 
     def has_moved(self, owner: UserID) -> bool:
         """The owner's Space was upgraded to a room that the bot is not in."""

@@ -100,6 +100,12 @@ NO_LOOK: Final = (
 )
 
 
+KEPT_OUT: Final = (
+    "Somebody removed you from your home, so I do not invite you again. Please ask the"
+    " administrator of this bot."
+)
+
+
 def greeting(welcome: str, *, chat_id: str | None) -> str:
     """The first words in a new chat; empty: none are wanted."""
     if not welcome or chat_id == "C1":
@@ -107,15 +113,27 @@ def greeting(welcome: str, *, chat_id: str | None) -> str:
     return "A new chat. Just write; `!help` shows what else you can do."
 
 
-def welcome(home: Home, *, via: str) -> str:
+def welcome(home: Home, *, is_new: bool, via: str) -> str:
+    if is_new:
+        return (
+            f"This is your home: {link(home.space_id, via, 'open it')}."
+            " You have invites to it and to its chats."
+        )
+    return f"This is your home: {link(home.space_id, via, 'open it')}."
+
+
+def invited_back(home: Home, *, via: str) -> str:
     return (
-        f"This is your home: {link(home.space_id, via, 'open it')}."
-        " You have an invite to it and to the chats in it."
+        "Welcome back! I have invited you again to your home and to your chats:"
+        f" {link(home.space_id, via, 'open it')}."
     )
 
 
 def pointer(home: Home, *, via: str) -> str:
-    return f"I do not talk in this room. Your home is here: {link(home.space_id, via, 'open it')}."
+    return (
+        f"Your chats are in your home: {link(home.space_id, via, 'open it')}."
+        " In this room I do not answer."
+    )
 
 
 def too_many_chats(limit: int) -> str:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from homeroom.domain.homes.model import Status
-from homeroom.domain.homes.provisioning import CreateChat, join_rules_content, next_step
+from homeroom.domain.homes.provisioning import (
+    CreateChat,
+    is_to_be_invited,
+    join_rules_content,
+    next_step,
+)
+from homeroom.domain.homes.topology import Member
 from tests.domain.builders import ANNA, ELSEWHERE, HOME, NEW, NEWER, PLAY, WORK, chat_row, home_row
 
 
@@ -40,3 +48,22 @@ def test_a_chat_that_was_upgraded_is_one_of_those_that_were_promised() -> None:
         initial_chats=(),
     )
     assert step == CreateChat(chat_id="C2", name="Two")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("member", "always", "if_asked"),
+    [
+        (None, True, True),
+        (Member(membership="join"), False, False),
+        (Member(membership="invite"), False, False),
+        (Member(membership="leave"), False, True),
+        (Member(membership="leave", was_removed=True), False, False),
+        (Member(membership="ban", was_removed=True), False, False),
+    ],
+    ids=["never in it", "in it", "invited", "left", "kicked", "banned"],
+)
+def test_who_left_is_invited_again_if_they_ask_and_were_not_removed(
+    member: Member | None, always: bool, if_asked: bool
+) -> None:
+    assert is_to_be_invited(member, reinvite_if_left=False) is always
+    assert is_to_be_invited(member, reinvite_if_left=True) is if_asked

@@ -18,7 +18,7 @@ from mautrix.types import RoomID, UserID
 from .ids import chat_number, next_chat_id
 from .marker import MARKER_TYPE, Marker
 from .model import Chat, ChatID, Home, RoomType
-from .topology import Room
+from .topology import Member, Room
 
 OWNER_POWER: Final = 50
 """The owner may rename, invite, remove and sort in their home; what makes it theirs stays."""
@@ -40,7 +40,7 @@ class CreateChat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InviteOwner:
-    room_id: RoomID
+    room_ids: tuple[RoomID, ...]
 
 
 Step = CreateSpace | CreateChat | InviteOwner
@@ -62,8 +62,9 @@ def next_step(
         chats: every chat of the owner that is remembered, whatever its status.
         rooms: the home's Space and chats as they were just observed.
         initial_chats: what a new home is promised; one that exists keeps its own promise.
-        wanted_back: the owner asked for their home just now. Only then somebody who left is
-            invited again; somebody who never was invited (a crash left it out) always is.
+        reinvite_if_left: the owner asked for their home just now. Only then somebody who left
+            or declined is invited again, and never whom somebody else removed. An owner who
+            never was invited (a crash left it out) always is.
     """
     if home is None:
         return CreateSpace(initial_chats=initial_chats)
@@ -72,13 +73,19 @@ def next_step(
     made = len({c.chat_id or c.room_id for c in chats if c.space_id == home.space_id})
     if made < len(home.initial_chats):
         return next_chat(chats, name=home.initial_chats[made])
-    for room in sorted(rooms, key=lambda room: room.age_key):
-        membership = room.membership(owner)
-        if membership is None or (
-            reinvite_if_left and membership == "leave" and room.room_id == home.space_id
-        ):
-            return InviteOwner(room_id=room.room_id)
-    return None
+    missing = tuple(
+        room.room_id
+        for room in sorted(rooms, key=lambda room: room.age_key)
+        if is_to_be_invited(room.members.get(owner), reinvite_if_left=reinvite_if_left)
+    )
+    return InviteOwner(room_ids=missing) if missing else None
+
+
+def is_to_be_invited(member: Member | None, *, reinvite_if_left: bool) -> bool:
+    """Whether the owner of a room, with this membership, is to be invited to it."""
+    if member is None:
+        return True
+    return reinvite_if_left and member.membership == "leave" and not member.was_removed
 
 
 def next_chat(chats: Iterable[Chat], *, name: str | None) -> CreateChat:

@@ -227,16 +227,18 @@ def _members(state: Events, *, interner: Interner) -> dict[UserID, Member]:
     return {
         interner(UserID(key)): interner(member)
         for key, event in state["m.room.member"].items()
-        if is_user_id(key) and (member := _read_member(event["content"]))
+        if is_user_id(key) and (member := _read_member(event, user_id=key))
     }
 
 
-def _read_member(content: dict[str, Any]) -> Member | None:
+def _read_member(event: dict[str, Any], *, user_id: str) -> Member | None:
+    content = event["content"]
     membership = content.get("membership")
     if membership not in ("join", "invite", "leave", "ban", "knock"):  # it may be unhashable
         return None
     return Member(
         membership=membership,
+        was_removed=membership in ("leave", "ban") and event.get("sender") != user_id,
         displayname=_text(content.get("displayname")),
         avatar_url=_text(content.get("avatar_url")),
     )

@@ -36,6 +36,8 @@ class MarkerProblem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     membership: str
+    was_removed: bool = False
+    """Whether somebody else ended the membership: kicked, banned, or took an invite back."""
     displayname: str | None = None
     avatar_url: str | None = None
 
