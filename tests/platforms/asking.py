@@ -9,7 +9,7 @@ from typing import Any
 
 from mautrix.types import EventID, RoomID, UserID
 
-from homeroom.domain.conversation.answer import Trouble
+from homeroom.domain.conversation.answer import End, Item, Text, Trouble
 from homeroom.domain.conversation.turn import Turn, Utterance
 from homeroom.domain.homes.model import ChatID, PlatformChatID
 from homeroom.platforms import (
@@ -53,15 +53,25 @@ class Said:
 
 
 async def ask(platform: Platform, turn: Turn = TURN) -> tuple[list[str], PlatformError | None]:
-    """The pieces of an answer, and how it ended."""
-    pieces: list[str] = []
+    """The pieces of text of an answer, and how it ended: with an `End`, or with an error."""
+    items, error = await ask_for_items(platform, turn)
+    if error is None:
+        assert [item for item in items if isinstance(item, End)] == items[-1:]
+    return [item.markdown for item in items if isinstance(item, Text)], error
+
+
+async def ask_for_items(
+    platform: Platform, turn: Turn = TURN
+) -> tuple[list[Item], PlatformError | None]:
+    """All of an answer, and the error that it ended with."""
+    items: list[Item] = []
     try:
         async with aclosing(platform.answer(turn)) as answer:
-            async for piece in answer:
-                pieces.append(piece)  # noqa: PERF401 (what came before an error counts)
+            async for item in answer:
+                items.append(item)  # noqa: PERF401 (what came before an error counts)
     except PlatformError as error:
-        return pieces, error
-    return pieces, None
+        return items, error
+    return items, None
 
 
 def troubled(error: PlatformError | None) -> Trouble:

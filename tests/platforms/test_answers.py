@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -11,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from homeroom.domain.conversation.answer import Trouble
+from homeroom.domain.conversation.answer import End, Item, Status, Text, Trouble
 from homeroom.platforms import (
     Platform,
 )
 from tests.platforms.asking import (
+    JSON,
     KINDS,
+    SSE,
     TURN,
     ask,
+    ask_for_items,
     end,
     event,
     piece,
@@ -149,9 +153,9 @@ async def test_slowness_is_no_failure(
         first = asyncio.ensure_future(anext(answer))
         await agent.wait_for(1)
         held.released.set()
-        assert await first == "a"
+        assert await first == Text("a")
         release.set()
-        assert [piece async for piece in answer] == ["b"]
+        assert [item async for item in answer] == [Text("b"), End()]
     assert len(agent.requests) == 1
 
 
@@ -161,6 +165,71 @@ async def test_who_stops_listening_hangs_up(
 ) -> None:
     agent.script(Say(pieces=["a"], end="hang"))
     async with aclosing(connect(kind).answer(TURN)) as answer:
-        assert await anext(answer) == "a"
+        assert await anext(answer) == Text("a")
     await asyncio.wait_for(agent.requests[0].done.wait(), 10)
     assert agent.requests[0].cut
+
+
+def usage(*, tokens_in: object, tokens_out: object) -> dict[str, object]:
+    return {"choices": [], "usage": {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}}
+
+
+WHOLE = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
+DELTA = {"choices": [{"delta": {"content": "Hi"}, "finish_reason": None}]}
+ENDS: dict[str, tuple[str, Raw, list[Item]]] = {
+    "a webhook in one piece": (
+        "webhook",
+        Raw(
+            chunks=[b'{"text": "Hi", "state": "s", "usage": {"input": 3, "output": 4}}'],
+            headers=JSON,
+        ),
+        [Text("Hi"), End(state="s", tokens_in=3, tokens_out=4)],
+    ),
+    "a webhook's stream": (
+        "webhook",
+        Raw(
+            chunks=[
+                b"event: status\n" + event({"text": "Searching\n the  web" + "." * 200}),
+                piece("webhook", "Hi"),
+                b"event: status\ndata: {}\n\n",
+                b"event: unheard-of\ndata: x\n\n",
+                b"event: end\n" + event({"state": "s" * 2000, "usage": {"input": "3"}}),
+            ],
+            headers=SSE,
+        ),
+        [
+            Status("Searching the web" + "." * 103),
+            Text("Hi"),
+            Status(""),
+            End(state="s" * 1000),
+        ],
+    ),
+    "a model in one piece": (
+        "openai",
+        Raw(
+            chunks=[json.dumps({**usage(tokens_in=3, tokens_out=4), **WHOLE}).encode()],
+            headers=JSON,
+        ),
+        [Text("Hi"), End(tokens_in=3, tokens_out=4)],
+    ),
+    "a model's stream": (
+        "openai",
+        Raw(
+            chunks=[event(DELTA), event(usage(tokens_in=3, tokens_out=True)), end("openai")],
+            headers=SSE,
+        ),
+        [Text("Hi"), End(tokens_in=3)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "said", "items"), ENDS.values(), ids=ENDS.keys())
+async def test_the_end_says_what_it_took(
+    agent: AgentServer,
+    connect: Callable[..., Platform],
+    kind: str,
+    said: Raw,
+    items: list[Item],
+) -> None:
+    agent.script(said)
+    assert await ask_for_items(connect(kind)) == (items, None)

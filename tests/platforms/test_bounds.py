@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,8 +15,9 @@ from homeroom.platforms import (
     Platform,
 )
 from homeroom.platforms import (
-    http_client as client,
+    http_answer as client,
 )
+from tests.holds import watched
 from tests.platforms.asking import (
     GZIP,
     JSON,
@@ -35,10 +37,10 @@ from tests.stack.agent_server import (
 MEGABYTE = 1024 * 1024
 
 
-def bomb() -> bytes:
+def bomb(letter: bytes = b"x") -> bytes:
     """Some ten kilobytes that are fifty megabytes."""
     squeeze = zlib.compressobj(9, wbits=31)
-    return b"".join([*(squeeze.compress(b"x" * MEGABYTE) for _ in range(50)), squeeze.flush()])
+    return b"".join([*(squeeze.compress(letter * MEGABYTE) for _ in range(50)), squeeze.flush()])
 
 
 def for_ever(chunk: bytes) -> Iterator[bytes]:
@@ -56,8 +58,17 @@ def for_ever(chunk: bytes) -> Iterator[bytes]:
         Raw(chunks=for_ever(b": still there?\n\n" * 10_000), headers=SSE),
         Raw(chunks=[bomb()], headers={**JSON, **GZIP}),
         Raw(chunks=[bomb()], headers={**SSE, **GZIP}),
+        Raw(chunks=[bomb(b"\n")], headers={**SSE, **GZIP}),
     ],
-    ids=["50 MB", "50 MB event", "comments", "more comments", "gzip bomb", "gzip bomb stream"],
+    ids=[
+        "50 MB",
+        "50 MB event",
+        "comments",
+        "more comments",
+        "gzip bomb",
+        "gzip bomb stream",
+        "gzip bomb of line ends",
+    ],
 )
 async def test_what_is_too_large_is_not_read(
     agent: AgentServer,
@@ -72,6 +83,45 @@ async def test_what_is_too_large_is_not_read(
     assert (pieces, troubled(error)) == ([], Trouble.TOO_LARGE)
     assert len(agent.requests) == 1
     await asyncio.wait_for(agent.requests[0].done.wait(), 10)
+
+
+SAID_BY_NOBODY = {
+    "line ends": b"\n",
+    "comments": b":\n",
+    "names": b"event: x\n\n",
+    "empty pieces of webhooks": b'data: {"text": ""}\n\n',
+    "empty pieces of models": b'data: {"choices": []}\n\n',
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("line", SAID_BY_NOBODY.values(), ids=SAID_BY_NOBODY.keys())
+async def test_what_is_all_there_at_once_holds_nobody_up(
+    agent: AgentServer,
+    connect: Callable[..., Platform],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    line: bytes,
+) -> None:
+    """Each step of the loop is short, also where nothing has to be waited for."""
+    monkeypatch.setattr(client, "MAX_RATIO", 10_000)
+    body = gzip.compress(line * (MEGABYTE // len(line)))
+    agent.reply = lambda _: Raw(chunks=[body], headers={**SSE, **GZIP})
+    platform = connect(kind, limits=replace(LIMITS, turn_timeout=0))
+    async with watched() as holds:
+        await ask(platform)
+    assert holds.longest < 0.05, holds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_turn_can_be_ended_in_the_middle_of_it(
+    agent: AgentServer, connect: Callable[..., Platform], kind: str
+) -> None:
+    body = gzip.compress(b": x\n\n" * 200_000)
+    agent.reply = lambda _: Raw(chunks=[body], headers={**SSE, **GZIP})
+    platform = connect(kind)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(ask(platform), 0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

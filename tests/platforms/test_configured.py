@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from homeroom.config import OpenAISettings, PlatformSettings, Settings, WebhookSettings
+from homeroom.domain.conversation.answer import End, Text
 from homeroom.platforms.configured import ChosenPlatform
 from homeroom.platforms.webhook import WebhookPlatform
 from tests.fake.clients import LOG
@@ -40,12 +41,12 @@ async def test_new_settings_count_from_the_next_turn_on(agent: AgentServer) -> N
     settings.append(Settings(platform=PlatformSettings(kind="webhook", webhook=webhook)))
     agent.script(Say(pieces=slowly()))
     async with aclosing(chosen.answer(TURN)) as old:
-        assert await anext(old) == "a"
+        assert await anext(old) == Text("a")
         settings.append(Settings(platform=PlatformSettings(kind="openai", openai=openai)))
         assert await ask(chosen) == (["Hel", "lo"], None)
         (retired,) = chosen._retired
         release.set()
-        assert [piece async for piece in old] == ["b"]
+        assert [item async for item in old] == [Text("b"), End()]
     assert [request.protocol for request in agent.requests] == ["webhook", "openai"]
     assert isinstance(retired.platform, WebhookPlatform)
     session = retired.platform._client._session

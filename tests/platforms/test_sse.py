@@ -35,12 +35,14 @@ STREAMS: dict[str, tuple[bytes, list[Event]]] = {
 }
 
 
-async def read(chunks: Iterable[bytes], *, longest: int = 1000) -> list[Event]:
+async def read(
+    chunks: Iterable[bytes], *, longest: int = 1000, most_lines: int = 1000
+) -> list[Event]:
     async def arriving() -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield chunk
 
-    async with aclosing(events(arriving(), longest=longest)) as found:
+    async with aclosing(events(arriving(), longest=longest, most_lines=most_lines)) as found:
         return [event async for event in found]
 
 
@@ -62,8 +64,15 @@ async def test_how_a_stream_is_cut_does_not_matter(text: str, cuts: list[int]) -
 
 @pytest.mark.parametrize(
     "stream",
-    [b"data: " + b"x" * 2000, b"data: x\n" * 500, b": x\n" * 1000, b"x" * 2000 + b"\n\n"],
-    ids=["a line", "many lines", "comments", "nothing known"],
+    [
+        b"data: " + b"x" * 2000,
+        b"data: x\n" * 500,
+        b": x\n" * 1000,
+        b"x" * 2000 + b"\n\n",
+        b"\n" * 1500,
+        b"data: x\r\r" * 600,
+    ],
+    ids=["a line", "many lines", "comments", "nothing known", "line ends", "events"],
 )
 async def test_nothing_is_collected_for_ever(stream: bytes) -> None:
     chunks = [stream[place : place + 100] for place in range(0, len(stream), 100)]

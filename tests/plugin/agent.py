@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from homeroom.domain.conversation.answer import End, Item, Text
 from homeroom.domain.conversation.turn import Turn
 
 Answer = Callable[[Turn], Awaitable[str]]
@@ -20,12 +21,13 @@ class Agent:
         self.let_go = asyncio.Event()
         self._answer = answer
 
-    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         self.turns.append(turn)
         self.at_work += 1
         self.most_at_work = max(self.at_work, self.most_at_work)
         try:
-            yield await self._answer(turn) if self._answer else f"re: {turn.text}"
+            yield Text(await self._answer(turn) if self._answer else f"re: {turn.text}")
+            yield End()
         finally:
             self.at_work -= 1
 

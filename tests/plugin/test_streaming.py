@@ -16,7 +16,7 @@ from mautrix.types import EventID
 from homeroom import bot as bot_module
 from homeroom import replies
 from homeroom.delivery import answer_stream as stream
-from homeroom.domain.conversation.answer import Trouble
+from homeroom.domain.conversation.answer import End, Item, Text, Trouble
 from homeroom.domain.conversation.answer_parts import Question
 from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
 from homeroom.domain.conversation.turn import Turn
@@ -55,13 +55,14 @@ class Speech:
         self._pieces = asyncio.Queue()
         self.say(*pieces)
 
-    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         self.turns.append(turn)
         try:
             while (piece := await self._pieces.get()) is not None:
                 if isinstance(piece, BaseException):
                     raise piece
-                yield piece
+                yield Text(piece)
+            yield End()
         finally:
             self.closed += 1
 
@@ -255,7 +256,10 @@ async def test_a_long_answer_goes_on_in_another_message(
             speech.say(text[start : start + 7000])
             await asyncio.sleep(0.05)
         speech.say(None)
-        await until("it is whole", lambda: not shown(bot, chat_id)[-1].is_unfinished)
+        await until(
+            "it is whole",
+            lambda: (said := shown(bot, chat_id)) and not said[-1].is_unfinished,
+        )
         await bot.settled()
         messages = shown(bot, chat_id)
         assert "".join("".join(m.text for m in messages).split()) == "".join(text.split())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+from ..domain.conversation.answer import Ask, End, File, Status, Text, Trouble
 from ..domain.conversation.turn import Turn
-from ..platforms import Platform
+from ..domain.never import assert_never
+from ..platforms import Platform, PlatformError
 from ..runtime.fair_turns import FairTurns
 
 
@@ -61,8 +63,17 @@ class PlatformReading:
             await asyncio.wait_for(self._read(turn), seconds)
 
     async def _read(self, turn: Turn) -> None:
-        async with aclosing(self._platform.answer(turn)) as pieces:
-            async for piece in pieces:
-                self._pieces.append(piece)
-                if piece.strip():
-                    self.has_begun.set()
+        async with aclosing(self._platform.answer(turn)) as items:
+            async for item in items:
+                match item:
+                    case Text(markdown=piece):
+                        self._pieces.append(piece)
+                        if piece.strip():
+                            self.has_begun.set()
+                    case End():
+                        return
+                    case Status() | File() | Ask():
+                        pass  # not shown yet
+                    case _:
+                        assert_never(item)
+        raise PlatformError("the platform has ended without a word", trouble=Trouble.CUT_OFF)

@@ -11,7 +11,6 @@ Not repeated blindly: `POST /createRoom`, the one request that a second sending 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -26,6 +25,7 @@ from yarl import URL
 from ..runtime import sliced_json as large_json
 from ..runtime.clock import now
 from ..runtime.gc_tuning import large_garbage
+from ..runtime.http import backoff, retry_after
 from .errors import (
     NOT_SIGNED_IN,
     HomeserverError,
@@ -186,7 +186,7 @@ class PatientAPI(HTTPAPI):
                     self._health.note_failure(f"{what}: {later}")
                 if once and later.may_have_happened:
                     raise OutcomeUnknown(f"{what}: {later}") from later
-                delay = later.seconds or _backoff(attempt)
+                delay = later.seconds or backoff(attempt, first=0.5, most=30)
                 at = time.monotonic()
                 if later.is_rate_limit:
                     failing_since, give_up_at = None, deadline
@@ -326,16 +326,7 @@ def _retry_after(response: ClientResponse, answer: Any) -> float | None:
         and 0 <= milliseconds < MAX_WAIT_MS
     ):
         return max(milliseconds / 1000, 0.05)
-    header = response.headers.get("Retry-After", "")
-    if header.isascii() and header.isdigit() and len(header) < 9:
-        return max(float(header), 0.05)
-    return None
-
-
-def _backoff(attempt: int) -> float:
-    """0.25 to 0.5 s after the first attempt, twice that after every other, 30 s at most."""
-    longest: float = min(0.5 * 2 ** min(attempt - 1, 10), 30)
-    return longest * random.uniform(0.5, 1)  # noqa: S311 (no secret: jitter)
+    return retry_after(response.headers)
 
 
 def _reason(error: BaseException) -> str:

@@ -4,12 +4,13 @@ A platform is one coroutine: a turn in, the answer out, in as many pieces as it 
 nothing of Matrix; what it does know a conversation by is `platform_chat_id`, which stays the same
 whatever happens to the bot.
 
-    choose    the platform of the settings, and another one when they change
-    echo      needs nothing
-    webhook   a server of the administrator's; the contract is in the README
-    openai    any server with the Chat Completions API
-    client    what the last two share: one request, tried again, and judged when it fails
-    sse       server-sent events, bounded
+    configured    the platform of the settings, and another one when they change
+    echo          needs nothing
+    webhook       a server of the administrator's; the contract is in the README
+    openai        any server with the Chat Completions API
+    http_client   what the last two share: one request, sent again while that may help
+    http_answer   what comes back: read within bounds, and judged if it cannot be used
+    sse           server-sent events
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from ..domain.conversation.answer import Trouble
+from ..domain.conversation.answer import Item, Trouble
 from ..domain.conversation.turn import Turn, Utterance
 
 
@@ -48,12 +49,12 @@ class PlatformError(Exception):
 
 
 class Platform(Protocol):
-    def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
-        """Answer a turn: the pieces of the answer, to be put together as they are.
+    def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
+        """Answer a turn, in as many pieces as it comes; `End` is the last item.
 
-        Called once for an event unless the process dies in the middle; then again with the same
-        `event_id`. No pieces, or blank ones: nothing is said. Whoever stops listening closes the
-        generator. It may take for ever: whoever listens bounds the time, in all.
+        Called once for a key unless the process dies in the middle; then again with the same one.
+        No text, or blanks only: nothing is said. Whoever stops listening closes the generator. It
+        may take for ever: whoever listens bounds the time, in all.
 
         The pieces are text that Matrix can carry (no lone surrogates), and of bounded length.
 

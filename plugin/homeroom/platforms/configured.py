@@ -12,11 +12,12 @@ from contextlib import aclosing
 from mautrix.util.logging import TraceLogger
 
 from ..config import PlatformSettings, Settings
+from ..domain.conversation.answer import Item
 from ..domain.conversation.turn import Turn
 from ..domain.never import assert_never
 from . import History, Platform
 from .echo import EchoPlatform
-from .http_client import Limits
+from .http_answer import Limits
 from .openai import OpenAIPlatform
 from .webhook import WebhookPlatform
 
@@ -33,13 +34,13 @@ class ChosenPlatform:
         self._used = self._choose(settings().platform)
         self._retired: set[_Used] = set()
 
-    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         used = await self._up_to_date()
         used.turns += 1
         try:
-            async with aclosing(used.platform.answer(turn)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with aclosing(used.platform.answer(turn)) as items:
+                async for item in items:
+                    yield item
         finally:
             used.turns -= 1
             if used in self._retired and not used.turns:

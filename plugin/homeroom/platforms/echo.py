@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from ..domain.conversation.answer import End, Item, Text
 from ..domain.conversation.turn import Turn
 
 
 class EchoPlatform:
-    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
-        yield f"{turn.text}\n\n({turn.platform_chat_id})"
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
+        yield Text(f"{turn.text}\n\n({turn.platform_chat_id})")
+        yield End()
 
     async def close(self) -> None:
         pass

@@ -19,10 +19,12 @@ from typing import Any, Final
 from mautrix.util.logging import TraceLogger
 
 from ..config import OpenAISettings
-from ..domain.conversation.answer import Trouble
+from ..domain.conversation.answer import End, Item, Text, Trouble
 from ..domain.conversation.turn import Turn, Utterance
+from ..domain.json_shapes import as_dict
 from . import History
-from .http_client import Answer, Limits, PlatformClient, header_value
+from .http_answer import Answer, Limits, count
+from .http_client import PlatformClient, header_value
 
 CONVERSATION_HEADER: Final = "X-Homeroom-Conversation"
 MAX_CONVERSATION_FIELD: Final = 64
@@ -49,7 +51,7 @@ class OpenAIPlatform:
             sleep=sleep,
         )
 
-    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         history = await self._history.before(turn)
         asking = self._client.ask(
             self._body(turn, history),
@@ -58,9 +60,9 @@ class OpenAIPlatform:
             headers={CONVERSATION_HEADER: header_value(turn.platform_chat_id)},
             read=_read,
         )
-        async with aclosing(asking) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with aclosing(asking) as items:
+            async for item in items:
+                yield item
 
     async def close(self) -> None:
         await self._client.close()
@@ -94,7 +96,7 @@ def _messages(system_prompt: str, said: Sequence[Utterance]) -> list[dict[str, s
     return messages
 
 
-async def _read(answer: Answer) -> AsyncGenerator[str, None]:
+async def _read(answer: Answer) -> AsyncGenerator[Item, None]:
     if not answer.is_stream:
         said = await answer.json()
         if "error" in said and not said.get("choices"):
@@ -104,15 +106,17 @@ async def _read(answer: Answer) -> AsyncGenerator[str, None]:
             raise answer.broken("the answer has no choices", Trouble.MISCONFIGURED)
         yield _text(choice.get("message"))
         _require_end(answer, choice.get("finish_reason"))
+        yield _end(said.get("usage"))
         return
-    finish_reason = None
+    finish_reason = usage = None
     async with aclosing(answer.events()) as events:
         async for _, data in events:
             if data.strip() == "[DONE]":
                 break
-            chunk = answer.object_in(data)
+            chunk = await answer.object_in(data)
             if chunk.get("error"):
                 raise answer.judge(chunk)
+            usage = chunk.get("usage") or usage
             if choice := _choice(chunk):
                 yield _text(choice.get("delta"))
                 finish_reason = choice.get("finish_reason") or finish_reason
@@ -121,6 +125,14 @@ async def _read(answer: Answer) -> AsyncGenerator[str, None]:
         else:
             raise answer.cut_off()
     _require_end(answer, finish_reason)
+    yield _end(usage)
+
+
+def _end(usage: object) -> End:
+    used = as_dict(usage)
+    return End(
+        tokens_in=count(used.get("prompt_tokens")), tokens_out=count(used.get("completion_tokens"))
+    )
 
 
 def _choice(said: dict[str, Any]) -> dict[str, Any] | None:
@@ -129,18 +141,17 @@ def _choice(said: dict[str, Any]) -> dict[str, Any] | None:
     return first if isinstance(first, dict) else None
 
 
-def _text(message: object) -> str:
+def _text(message: object) -> Text:
     """What a message or a piece of one says: its content, or why there is none."""
-    if not isinstance(message, dict):
-        return ""
-    content = message.get("content") or message.get("refusal")
+    said = as_dict(message)
+    content = said.get("content") or said.get("refusal")
     if isinstance(content, list):
         content = "".join(
             part["text"]
             for part in content
             if isinstance(part, dict) and isinstance(part.get("text"), str)
         )
-    return content if isinstance(content, str) else ""
+    return Text(content if isinstance(content, str) else "")
 
 
 def _require_end(answer: Answer, finish_reason: object) -> None:

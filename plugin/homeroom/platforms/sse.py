@@ -12,6 +12,8 @@ import codecs
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
+from ..runtime.breather import Breather
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -21,21 +23,29 @@ class Event:
 
 
 class TooLong(Exception):
-    """An event is longer than what is read."""
+    """There is more than is read."""
 
 
-async def events(chunks: AsyncIterable[bytes], *, longest: int) -> AsyncGenerator[Event, None]:
-    """Read events.
+async def events(
+    chunks: AsyncIterable[bytes], *, longest: int, most_lines: int
+) -> AsyncGenerator[Event, None]:
+    """Read events, and give way to others meanwhile: they may all be there already.
 
     Args:
+        chunks: of bounded length.
         longest: characters of one event, its comments included, or of one line.
+        most_lines: of the whole stream.
 
     Raises:
-        TooLong: an event has more than that.
+        TooLong: an event, a line or the stream has more than that.
     """
-    name, data, size = "", list[str](), 0
+    name, data, size, count = "", list[str](), 0, 0
+    breather = Breather()
     async for line in _lines(chunks, longest=longest):
-        size += len(line)
+        await breather.step()
+        size, count = size + len(line), count + 1
+        if count > most_lines:
+            raise TooLong(f"the stream has more than {most_lines} lines")
         if size > longest:
             raise TooLong(f"an event is longer than {longest} characters")
         if not line:

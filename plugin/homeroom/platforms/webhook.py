@@ -12,9 +12,11 @@ from contextlib import aclosing
 from mautrix.util.logging import TraceLogger
 
 from ..config import WebhookSettings
-from ..domain.conversation.answer import Trouble
+from ..domain.conversation.answer import MAX_STATE, MAX_STATUS, End, Item, Status, Text, Trouble
 from ..domain.conversation.turn import Turn
-from .http_client import Answer, Limits, PlatformClient
+from ..domain.json_shapes import as_dict
+from .http_answer import Answer, Limits, count
+from .http_client import PlatformClient
 
 
 class WebhookPlatform:
@@ -30,7 +32,7 @@ class WebhookPlatform:
             url=settings.url, token=settings.token, limits=limits, log=log, sleep=sleep
         )
 
-    async def answer(self, turn: Turn) -> AsyncGenerator[str, None]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         body = {
             "platform_chat_id": turn.platform_chat_id,
             "chat_id": turn.chat_id,
@@ -42,31 +44,51 @@ class WebhookPlatform:
         }
         accept = "text/event-stream, application/json"
         asking = self._client.ask(body, accept=accept, key=turn.key, read=_read)
-        async with aclosing(asking) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with aclosing(asking) as items:
+            async for item in items:
+                yield item
 
     async def close(self) -> None:
         await self._client.close()
 
 
-async def _read(answer: Answer) -> AsyncGenerator[str, None]:
+async def _read(answer: Answer) -> AsyncGenerator[Item, None]:
     if not answer.is_stream:
-        yield _text(answer, await answer.json())
+        said = await answer.json()
+        yield _text(answer, said)
+        yield _end(said)
         return
     async with aclosing(answer.events()) as events:
         async for name, data in events:
-            if name == "end":
-                return
-            if name == "error":
-                raise answer.judge(answer.object_in(data))
-            if name in ("", "message"):
-                yield _text(answer, answer.object_in(data))
+            match name:
+                case "" | "message":
+                    yield _text(answer, await answer.object_in(data))
+                case "status":
+                    yield _status(await answer.object_in(data))
+                case "error":
+                    raise answer.judge(await answer.object_in(data))
+                case "end":
+                    yield _end(await answer.object_in(data) if data.strip() else {})
+                    return
     raise answer.cut_off()
 
 
-def _text(answer: Answer, said: dict[str, object]) -> str:
+def _text(answer: Answer, said: dict[str, object]) -> Text:
     text = said.get("text")
     if not isinstance(text, str):
         raise answer.broken('the answer has no "text" that is a text', Trouble.MISCONFIGURED)
-    return text
+    return Text(text)
+
+
+def _status(said: dict[str, object]) -> Status:
+    line = said.get("text")
+    return Status(" ".join(line.split())[:MAX_STATUS] if isinstance(line, str) else "")
+
+
+def _end(said: dict[str, object]) -> End:
+    state, usage = said.get("state"), as_dict(said.get("usage"))
+    return End(
+        state=state[:MAX_STATE] if isinstance(state, str) else None,
+        tokens_in=count(usage.get("input")),
+        tokens_out=count(usage.get("output")),
+    )

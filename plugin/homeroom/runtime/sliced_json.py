@@ -8,6 +8,7 @@ only what lies below is C's: one room at a time, or one event.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]
@@ -15,7 +16,7 @@ from json.scanner import make_scanner, py_make_scanner  # type: ignore[attr-defi
 from typing import Any, Final
 
 LARGE: Final = 256 * 1024
-"""Bytes. What is larger is to be parsed in a thread, so that other plugins go on running."""
+"""Bytes. What is larger is parsed in a thread, so that other plugins go on running."""
 LEVELS: Final = 3
 """Objects inside objects that are walked: `rooms`, then `join`, then the rooms of a `/sync`."""
 
@@ -32,6 +33,18 @@ def loads(body: bytes) -> Any:
     if len(body) <= LARGE:
         return json.loads(body)
     return _WALKER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+
+
+async def parse(body: bytes) -> Any:
+    """Parse JSON, in a thread if it is large.
+
+    Raises:
+        ValueError: it is none, or nested too deep.
+    """
+    try:
+        return await asyncio.to_thread(loads, body) if len(body) > LARGE else loads(body)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 class _Walker(json.JSONDecoder):
