@@ -271,9 +271,9 @@ async def test_what_the_fast_way_leaves_out_is_read_room_by_room(
 ) -> None:
     few_at_once(monkeypatch)
     likely = {populate(hs)["old"]}
-    honest = await observer.scan(likely=likely)
+    honest = await observer.scan(expected=likely)
     fault = hs.fail(asked, lie, skip=skip, times=None)
-    seen = await observer.scan(likely=likely)
+    seen = await observer.scan(expected=likely)
     assert fault.hits
     assert seen.rooms == honest.rooms
     if isinstance(lie, Alter):
@@ -312,7 +312,7 @@ async def test_a_room_costs_one_question_if_its_space_or_a_row_tells_of_it(
     hs: FakeHomeserver, observer: Observer
 ) -> None:
     rooms = populate(hs)
-    await observer.scan(likely={rooms["nameless"]})
+    await observer.scan(expected={rooms["nameless"]})
     whole = [room_id for r in hs.requests if WHOLE(r) for room_id in named(r)]
     assert {rooms["chat"], rooms["nameless"]} <= set(whole)
     strange = {room_id for r in hs.requests if STRANGE(r) for room_id in named(r)}

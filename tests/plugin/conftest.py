@@ -18,6 +18,7 @@ from homeroom.delivery import (
 )
 from homeroom.homes import provisioner as provision
 from homeroom.homes import refresher
+from homeroom.homes.observation import observer
 from homeroom.matrix import homeserver
 from homeroom.matrix.retrying_api import RetryBudget
 from homeroom.startup import maintenance as upkeep
@@ -52,6 +53,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "REREAD_AFTER", (0.01,))
     monkeypatch.setattr(upkeep, "VERIFY_AFTER", (0.01,))
     monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))
+    monkeypatch.setattr(observer, "SECOND_LIST_AFTER", 0.01)
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(inbox, "RETRY_AFTER", (0.01,))
 

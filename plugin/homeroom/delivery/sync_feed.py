@@ -121,8 +121,11 @@ class SyncFeed:
         return rooms_to_rescan(
             response,
             bot=self._homeserver.bot,
-            is_ours=lambda room_id: self._routes.owner_of(room_id) is not None,
+            is_ours=self._is_ours,
         )
+
+    def _is_ours(self, room_id: RoomID) -> bool:
+        return self._routes.owner_of(room_id) is not None
 
     async def go_on(
         self,
@@ -149,6 +152,7 @@ class SyncFeed:
         rescanned: frozenset[RoomID] = frozenset(),
     ) -> None:
         """Take in one response, with the gaps in the timelines of chats filled."""
+        self._homeserver.told.synced(response, is_ours=self._is_ours, now=now())
         response = await self._fill_gaps(response, not_before)
         self._checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
         await self._change_sessions(response)

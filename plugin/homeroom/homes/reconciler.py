@@ -118,7 +118,7 @@ class Reconciler:
             if on_progress is not None:
                 on_progress(progress)
 
-        topology = await self.observer.scan(likely=records.room_ids, on_progress=report)
+        topology = await self.observer.scan(expected=records.joined, on_progress=report)
         looked = time.monotonic()
         plan = await self._plan(topology, records)
         decided = time.monotonic()
@@ -191,7 +191,7 @@ class Reconciler:
         started = time.monotonic()
         with self._noting_failure(), many_objects():
             topology = await self.observer.scan(
-                likely=self.routes.records.room_ids, rest=RESTS, on_progress=self._say_how_far
+                expected=self.routes.records.joined, rest=RESTS, on_progress=self._say_how_far
             )
             plan = await self._plan(topology, self.routes.records)
             if plan.changes:
@@ -280,8 +280,10 @@ class Reconciler:
 
     async def _scan_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
         async def look() -> Topology:
-            owners = self.routes.owners(room_ids)
-            return await self.observer.scan_rooms(room_ids | self.routes.rooms_of(owners))
+            records = self.routes.records_of(self.routes.owners(room_ids))
+            return await self.observer.scan_rooms(
+                room_ids | records.room_ids, expected=records.joined
+            )
 
         return await self._reconcile_some(look, room_ids)
 
@@ -289,8 +291,9 @@ class Reconciler:
         """Look at every joined room that was never read, and again at the owner's own."""
 
         async def look() -> Topology:
+            records = self.routes.records_of(frozenset({owner}))
             return await self.observer.scan_beyond(
-                self.routes.known - self.routes.rooms_of(frozenset({owner}))
+                self.routes.known - records.room_ids, expected=records.joined
             )
 
         async with self._one_at_a_time:
@@ -365,7 +368,8 @@ class Reconciler:
             missing = (self.routes.rooms_of(owners) | _upgrades_in(topology)) - rescanned
             if not missing:
                 return topology, owners
-            more = await self.observer.scan_rooms(missing)
+            expected = self.routes.records_of(owners).joined
+            more = await self.observer.scan_rooms(missing, expected=expected)
             topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
             rescanned |= missing
 

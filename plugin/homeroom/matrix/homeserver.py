@@ -22,6 +22,10 @@ from mautrix.errors import MatrixError
 from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
+from ..domain.homes.room_state import STATE_TYPES
+from ..domain.homes.told_state import ToldState
+from ..domain.json_shapes import as_list
+from ..runtime.clock import now
 from ..storage.errors import StoreError, attempt
 from .current_client import CurrentClient, EncryptionGone
 from .encrypting_api import Sender
@@ -94,6 +98,8 @@ class Homeserver:
     ) -> None:
         first = client.first
         self.bot: UserID = first.mxid
+        self.told = ToldState(self.bot)
+        """Lies over every read of memberships and state."""
         self.health = Health()
         self._on_sent = on_sent
         slots = asyncio.Semaphore(concurrency)
@@ -164,6 +170,11 @@ class Homeserver:
         return self._avatar or None
 
     async def joined_rooms(self) -> frozenset[RoomID]:
+        """The rooms that the bot is in, by the homeserver's list and by what was told."""
+        return self.told.over_joined_rooms(await self.listed_rooms(), now=now())
+
+    async def listed_rooms(self) -> frozenset[RoomID]:
+        """The rooms that the homeserver lists as joined, which may be late."""
         answer = _object(await self._scanning.request(Method.GET, Path.v3.joined_rooms))
         rooms = answer.get("joined_rooms")
         if not isinstance(rooms, list) or not all(isinstance(room, str) for room in rooms):
@@ -178,7 +189,7 @@ class Homeserver:
         answer = await self._reading_rooms.request(Method.GET, Path.v3.rooms[room_id].state)
         if not isinstance(answer, list):
             raise Unavailable(f"state of {room_id}: the answer is not a list")
-        return answer
+        return self.told.over_state(room_id, answer, types=STATE_TYPES, now=now())
 
     async def state_event(
         self, room_id: RoomID, event_type: str, *, state_key: str = ""
@@ -187,18 +198,37 @@ class Homeserver:
 
         None: the homeserver says that there is none.
         """
-        return await self._state(room_id, event_type, state_key, {"format": "event"})
+        told = self.told.event(room_id, (event_type, state_key), now=now())
+        return told or await self._state(room_id, event_type, state_key, {"format": "event"})
 
     async def state_content(
         self, room_id: RoomID, event_type: str, *, state_key: str = ""
     ) -> dict[str, Any] | None:
         """The content of one state event; None: the homeserver says that there is none."""
+        told = self.told.event(room_id, (event_type, state_key), now=now())
+        if told is not None:
+            return _object(told["content"])
         return await self._state(room_id, event_type, state_key, {})
 
     async def _state(
         self, room_id: RoomID, event_type: str, state_key: str, query: dict[str, str]
     ) -> dict[str, Any] | None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
+        return await self._find(path, query)
+
+    async def room_of_alias(self, alias: str) -> RoomID | None:
+        """The room that an alias names, whether the bot is in it or not; None: there is none."""
+        found = await self._find(Path.v3.directory.room[alias], {})
+        return None if found is None else RoomID(_text(found, "room_id"))
+
+    async def aliases_of(self, room_id: RoomID) -> list[str]:
+        """The aliases by which the bot's own server knows a room that the bot is in."""
+        found = await self._find(Path.v3.rooms[room_id].aliases, {})
+        aliases = (found or {}).get("aliases")
+        return [alias for alias in as_list(aliases) if isinstance(alias, str)]
+
+    async def _find(self, path: Any, query: dict[str, str]) -> dict[str, Any] | None:
+        """What a request finds; None: the homeserver says that there is nothing."""
         try:
             return _object(await self._reading.request(Method.GET, path, query_params=query))
         except Refused as e:
@@ -208,13 +238,7 @@ class Homeserver:
 
     async def message(self, room_id: RoomID, event_id: EventID) -> dict[str, Any] | None:
         """An event with its latest edit, where it is bundled; None: there is none (any more)."""
-        path = Path.v3.rooms[room_id].event[event_id]
-        try:
-            return _object(await self._reading.request(Method.GET, path))
-        except Refused as e:
-            if e.errcode == "M_NOT_FOUND":
-                return None
-            raise
+        return await self._find(Path.v3.rooms[room_id].event[event_id], {})
 
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
         path = Path.v3.rooms[room_id].joined_members
@@ -312,23 +336,38 @@ class Homeserver:
         """
         answer = await self._writing.request(Method.POST, Path.v3.createRoom, request)
         try:
-            return RoomID(_text(_object(answer), "room_id"))
+            room_id = RoomID(_text(_object(answer), "room_id"))
         except Unavailable as e:
             raise OutcomeUnknown(f"createRoom: {e}") from e
+        self.told.joined(room_id, now=now())
+        return room_id
+
+    async def delete_alias(self, alias: str) -> None:
+        """Take an alias away; one that does not exist is fine."""
+        try:
+            await self._writing.request(Method.DELETE, Path.v3.directory.room[alias])
+        except Refused as e:
+            if e.errcode != "M_NOT_FOUND":
+                raise
 
     async def put_state(
         self, room_id: RoomID, event_type: str, content: dict[str, Any], *, state_key: str = ""
     ) -> None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
-        await self._writing.request(Method.PUT, path, content)
+        event_id = _object(await self._writing.request(Method.PUT, path, content)).get("event_id")
+        if isinstance(event_id, str):
+            key = (event_type, state_key)
+            self.told.wrote(room_id, key, content, event_id=EventID(event_id), now=now())
 
     async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
         # `via` is the name since version 1.12 of the spec; older homeservers know the other.
         query = {"via": [*via], "server_name": [*via]}
         await self._joining.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
+        self.told.joined(room_id, now=now())
 
     async def leave(self, room_id: RoomID, *, reason: str) -> None:
         await self._leaving.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
+        self.told.left(room_id, now=now())
 
     async def forget(self, room_id: RoomID) -> None:
         """Take a room that was left out of the bot's own view of the server."""

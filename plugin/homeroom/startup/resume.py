@@ -86,6 +86,7 @@ class Resumption:
         finally:
             asking.cancel()
         ours = records.room_ids
+        self.homeserver.told.synced(response, is_ours=ours.__contains__, now=now())
         changed = rooms_to_rescan(response, bot=position.bot, is_ours=ours.__contains__)
         if len(changed) > max(MANY, TOO_MANY * len(records.chats)):
             self.log.info("%d rooms have changed: looking at everything", len(changed))

@@ -101,3 +101,10 @@ class Records:
     def room_ids(self) -> frozenset[RoomID]:
         """Every room that a row names."""
         return frozenset(self.chats).union(home.space_id for home in self.homes.values())
+
+    @property
+    def joined(self) -> frozenset[RoomID]:
+        """Every room that a row says the bot is in."""
+        chats = (chat.room_id for chat in self.chats.values() if chat.status in ROUTED)
+        homes = (home.space_id for home in self.homes.values() if home.status is Status.ACTIVE)
+        return frozenset(chats).union(homes)

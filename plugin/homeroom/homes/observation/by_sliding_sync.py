@@ -20,10 +20,18 @@ from uuid import uuid4
 
 from mautrix.types import RoomID, UserID
 
-from ...domain.homes.room_state import TYPES_WITHOUT_MEMBERS, add_members, read_invite, read_room
+from ...domain.homes.room_state import (
+    STATE_TYPES,
+    TYPES_WITHOUT_MEMBERS,
+    add_members,
+    read_invite,
+    read_room,
+)
 from ...domain.homes.topology import Invite, Room
+from ...domain.json_shapes import as_dict
 from ...matrix.errors import Unavailable
 from ...matrix.homeserver import Homeserver
+from ...runtime.clock import now
 from .partial_topology import Found
 
 FIRST: Final = 200
@@ -197,6 +205,7 @@ class SlidingScan:
             events += len(state or ())
             if room_id not in self._found.joined or state is None:
                 continue
+            state = self._with_told(room_id, state)
             room = read_room(room_id, state, bot=self._bot, interner=self._found.interner)
             if not isinstance(room, Room):
                 continue
@@ -216,10 +225,17 @@ class SlidingScan:
             state = _state(entry) or []
             entries, events = entries + 1, events + len(state)
             if room_id in incomplete:
+                state = self._with_told(room_id, state)
                 room = add_members(incomplete[room_id], state, interner=self._found.interner)
                 if room.membership(self._bot) == "join":
                     rooms[room_id] = room
         return SlidingSyncResult(rooms, {}, [], events, entries, {}, None)
+
+    def _with_told(self, room_id: RoomID, state: list[Any]) -> list[Any]:
+        """Members only where members were asked for: some of them would look like all."""
+        has_members = any(as_dict(event).get("type") == "m.room.member" for event in state)
+        types = STATE_TYPES if has_members else TYPES_WITHOUT_MEMBERS
+        return self._homeserver.told.over_state(room_id, state, types=types, now=now())
 
 
 class _Windows:

@@ -28,6 +28,7 @@ from ...domain.homes.topology import Invite, Room
 from ...matrix.errors import HomeserverError, Unavailable
 from ...matrix.homeserver import ROOMS_WITHOUT_EVENTS, Homeserver
 from ...runtime.batches import batches
+from ...runtime.clock import now
 
 AT_ONCE: Final = 50
 """Rooms in one request; their IDs have to fit into its address."""
@@ -110,5 +111,7 @@ async def _state(
         state = entry.get("state", {}) if isinstance(entry, dict) else {}
         events = state.get("events", []) if isinstance(state, dict) else []
         if room_id in room_ids and isinstance(events, list):
-            states[RoomID(room_id)] = events
+            states[RoomID(room_id)] = homeserver.told.over_state(
+                RoomID(room_id), events, types=types, now=now()
+            )
     return states

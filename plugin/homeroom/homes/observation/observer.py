@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from ...domain.homes.marker import MARKER_TYPE
 from ...domain.homes.topology import Invite, Topology
 from ...matrix.errors import HomeserverError
 from ...matrix.homeserver import Homeserver
+from ...runtime.clock import now
 from . import by_sync
 from .by_room_state import RoomByRoom
 from .by_sliding_sync import SlidingScan
@@ -20,6 +22,9 @@ from .progress import OnProgress
 
 MANY: Final = 20
 """Rooms from which on sliding sync is the faster way to look at some, too."""
+
+SECOND_LIST_AFTER: Final = 1.0
+"""Seconds between two lists of joined rooms."""
 
 Way = Callable[[SlidingScan, Sequence[RoomID]], Awaitable[None]]
 
@@ -32,14 +37,14 @@ class Observer:
     async def scan(
         self,
         *,
-        likely: Iterable[RoomID] = (),
+        expected: Iterable[RoomID] = (),
         rest: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> Topology:
         """Look at everything: every joined room, every pending invite.
 
         Args:
-            likely: rooms that probably are Homeroom's; it only makes the look faster.
+            expected: rooms that the bot is in and that are Homeroom's, as far as is known.
             rest: seconds of rest for each second of asking, for a look that is in no hurry.
             on_progress: is told every few seconds how far it is.
 
@@ -47,13 +52,14 @@ class Observer:
             HomeserverError: the position, the joined rooms or the invites could not be had.
         """
         position = await self._homeserver.position()
-        joined = await self._homeserver.joined_rooms()
+        expected = frozenset(expected)
+        joined = await self._joined_rooms(expected)
         found = Found.nothing(joined, on_progress=on_progress)
         invites: list[Invite] | None = None
         if await self._homeserver.supports_sliding_sync():
             sliding = SlidingScan(self._homeserver, found, rest=rest)
             try:
-                invites = await sliding.everywhere(likely=likely)
+                invites = await sliding.everywhere(likely=expected)
             except HomeserverError as e:
                 self._log.warning("Sliding sync failed, reading room by room instead: %s", e)
         if invites is None:
@@ -83,15 +89,37 @@ class Observer:
         """Look at every joined room with GET requests only, room by room; no invites."""
         return await self._scan_some(await self._homeserver.joined_rooms())
 
-    async def scan_rooms(self, room_ids: Iterable[RoomID]) -> Topology:
-        """Look at these rooms only, and whether the bot is in them."""
-        wanted = frozenset(room_ids) & await self._homeserver.joined_rooms()
-        return await self._scan_some(wanted, first=SlidingScan.at)
+    async def scan_rooms(
+        self, room_ids: Iterable[RoomID], *, expected: Iterable[RoomID] = ()
+    ) -> Topology:
+        """Look at these rooms only, and whether the bot is in them.
 
-    async def scan_beyond(self, known: frozenset[RoomID]) -> Topology:
+        Args:
+            expected: those that the bot is in, as far as is known.
+        """
+        room_ids = frozenset(room_ids)
+        joined = await self._joined_rooms(room_ids.intersection(expected))
+        return await self._scan_some(room_ids & joined, first=SlidingScan.at)
+
+    async def scan_beyond(
+        self, known: frozenset[RoomID], *, expected: Iterable[RoomID] = ()
+    ) -> Topology:
         """Look at the joined rooms that are not among the known ones."""
-        wanted = await self._homeserver.joined_rooms() - known
+        wanted = await self._joined_rooms(frozenset(expected)) - known
         return await self._scan_some(wanted, first=SlidingScan.read_unclassified)
+
+    async def _joined_rooms(self, expected: frozenset[RoomID]) -> frozenset[RoomID]:
+        """The rooms that the bot is in.
+
+        One list without a room that is expected there may be late. Unless it was told that the bot
+        has left, a second list has to say so, too.
+        """
+        joined = await self._homeserver.joined_rooms()
+        told = self._homeserver.told
+        if any(told.is_joined(room_id, now=now()) is None for room_id in expected - joined):
+            await asyncio.sleep(SECOND_LIST_AFTER)
+            joined |= await self._homeserver.joined_rooms()
+        return joined
 
     async def _scan_some(self, wanted: frozenset[RoomID], *, first: Way | None = None) -> Topology:
         """Look at rooms that are joined; if they are many, first in the fast way."""
@@ -119,6 +147,8 @@ class Observer:
 
         Two single events often can be read where the whole state cannot (it is huge, or the
         server is still fetching it): who made the room, and whether it bears the bot's marker.
+        That there is neither, is an answer, too: not of rooms that the bot has just made, of which
+        not every worker has heard. A refusal (403) is none.
         """
         bot = self._homeserver.bot
         try:
@@ -126,5 +156,7 @@ class Observer:
             marker = await self._homeserver.state_event(room_id, MARKER_TYPE, state_key=bot)
         except HomeserverError:
             return True
+        if create is None and marker is None:
+            return self._homeserver.told.is_joined(room_id, now=now()) is True
         sender = create.get("sender") if create else None
         return marker is not None or not isinstance(sender, str) or sender == bot

@@ -1,0 +1,134 @@
+"""Reads that are late: a worker answers that has not heard of what was just written.
+
+Whatever it says: one home each, each chat once, rows that say what is so, and no wrong word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from homeroom import replies
+from tests.fake import FakeHomeserver
+from tests.plugin.harness import Bot, running
+from tests.plugin.test_onboarding import TWO_CHATS, is_complete
+
+
+@pytest.fixture(params=[{}, {"every": 2}], ids=["one late worker", "one of two"])
+async def lag(request: pytest.FixtureRequest) -> dict[str, int]:
+    """How the homeserver is late, from when a test says so; it never catches up by itself."""
+    return dict(request.param)
+
+
+@pytest.fixture
+async def bot(hs: FakeHomeserver, tmp_path: Path) -> AsyncIterator[Bot]:
+    async with running(hs, tmp_path) as running_bot:
+        yield running_bot
+
+
+def names(bot: Bot) -> list[str]:
+    return [row["name"] for row in bot.tables()["chats"]]
+
+
+def statuses(bot: Bot) -> list[str]:
+    tables = bot.tables()
+    return [row["status"] for row in (*tables["homes"], *tables["chats"])]
+
+
+async def test_onboarding_makes_one_home(
+    hs: FakeHomeserver, tmp_path: Path, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=TWO_CHATS) as bot:
+        await bot.settled()
+        late = hs.lag(**lag)
+        await bot.onboard(anna)
+        assert is_complete(bot, anna, names=("Work", "Play"))
+        assert late.stale
+        assert statuses(bot) == ["active", "active", "active"]
+
+
+async def test_two_invites_at_once_make_one_home(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    await bot.settled()
+    hs.lag(**lag)
+    for room_id in [anna.create_room(invite=[bot.me]) for _ in range(2)]:
+        await bot.hear(room_id, 1)
+    await bot.settled()
+    assert is_complete(bot, anna)
+
+
+async def test_a_new_chat_is_there_at_once(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    hs.lag(**lag)
+    said = await bot.ask(anna, chat_id, "!chat new Work")
+    assert "Work" in said
+    await bot.settled()
+    assert is_complete(bot, anna, names=("General", "Work"))
+    new = bot.chats_of(anna)[1]
+    anna.join(new)
+    assert await bot.ask(anna, new, "Hello") == bot.echo(new, "Hello")
+
+
+async def test_a_chat_has_its_new_name(hs: FakeHomeserver, bot: Bot, lag: dict[str, int]) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    hs.lag(**lag)
+    await bot.ask(anna, chat_id, "!chat rename Work")
+    await bot.settled()
+    assert names(bot) == ["Work"]
+    anna.set_state(chat_id, "m.room.name", {"name": "Play"})
+    await bot.settled()
+    assert names(bot) == ["Play"]
+    await bot.ask(anna, chat_id, "!chat rename Rest")
+    await bot.settled()
+    assert names(bot) == ["Rest"]
+
+
+async def test_an_archived_chat_does_not_answer(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    hs.lag(**lag)
+    assert await bot.ask(anna, chat_id, "!chat archive") == replies.ARCHIVED_NOW
+    assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
+    await bot.ask(anna, chat_id, "!chat unarchive")
+    assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+async def test_a_cleared_chat_answers_under_its_new_conversation(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    before = bot.key(chat_id)
+    hs.lag(**lag)
+    await bot.ask(anna, chat_id, "!chat clear")
+    assert before not in await bot.ask(anna, chat_id, "Hello")
+    assert bot.key(chat_id) != before
+
+
+async def test_an_upgraded_chat_goes_on(hs: FakeHomeserver, bot: Bot, lag: dict[str, int]) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    key = bot.key(chat_id)
+    hs.lag(**lag)
+    new = bot.me.upgrade(chat_id, "12")
+    await bot.settled()
+    assert hs.room(new).members[anna.user_id] == "invite"
+    anna.join(new)
+    assert await bot.ask(anna, new, "Hello") == f"Hello\n\n({key})"
+    assert bot.key(new) == key
