@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
 
-from homeroom.storage import PastReconcile, Store
+from homeroom.storage import PastReconcile, RoomRequest, Store
 from tests.storage.databases import Backend, Clock
 from tests.storage.rows import rows_of
 
@@ -156,3 +157,19 @@ async def test_of_past_reconciles_the_last_are_kept(store: Store, database: Data
         await store.note_reconcile(past(at), keep=3)
     assert await store.reconciles(at_most=2) == [past(9), past(7)]
     assert len(await rows_of(database, "reconciles")) == 3
+
+
+async def test_what_rooms_were_asked_for_is_remembered_as_it_was_first(
+    store: Store, clock: Clock
+) -> None:
+    room_id = RoomID("!one:example.org")
+    clock.time = 1_000
+    first = RoomRequest(alias="#1:example.org", purpose="a home", room_id=None, asked_at=1_000)
+    assert await store.note_room_request(first.alias, purpose="a home") == first
+    clock.time = 2_000
+    assert await store.note_room_request(first.alias, purpose="something else") == first
+    second = await store.note_room_request("#2:example.org", purpose="a chat")
+    await store.note_created_room(first.alias, room_id=room_id)
+    assert await store.room_requests(since=0) == [replace(first, room_id=room_id), second]
+    assert await store.room_requests(since=1_001) == [second]
+    assert await store.room_requests(since=0) == [second]

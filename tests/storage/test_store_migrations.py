@@ -79,7 +79,7 @@ async def test_the_upgraded_schema_is_that_of_the_tables(backend: Backend) -> No
             for index in table.indexes:
                 await database.execute(str(CreateIndex(index).compile(dialect=dialect)))
         assert upgraded == await schema_of(database)
-        assert len({row for row in upgraded if row[0] == "column"}) == 43
+        assert len({row for row in upgraded if row[0] == "column"}) == 47
 
 
 async def version_of(database: Database) -> int:
@@ -134,7 +134,7 @@ async def test_of_legacy_rows_that_share_an_id_the_oldest_keeps_it(
     async with backend.opened(steps(1)) as database:
         await legacy_rows(database)
     async with backend.opened() as database:
-        assert await version_of(database) == 3
+        assert await version_of(database) == 4
         assert await Store(database, now=clock).snapshot() == Records(
             homes={ANNA: home()},
             chats=by_room(
@@ -240,7 +240,7 @@ async def test_an_upgrade_that_fails_loses_nothing_and_can_be_repeated(
         assert [await rows_of(database, table) for table in ("homes", "chats")] == before
         assert await schema_of(database) == schema
     async with backend.opened() as database:
-        assert await version_of(database) == 3
+        assert await version_of(database) == 4
         assert len(await rows_of(database, "chats")) == 10
 
 

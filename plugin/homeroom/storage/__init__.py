@@ -25,7 +25,7 @@ except ImportError as error:
 
 from .errors import StoreError
 from .migrations import UPGRADES
-from .rows import PastReconcile, Position
+from .rows import PastReconcile, Position, RoomRequest
 from .store import Store
 
-__all__ = ["UPGRADES", "PastReconcile", "Position", "Store", "StoreError"]
+__all__ = ["UPGRADES", "PastReconcile", "Position", "RoomRequest", "Store", "StoreError"]

@@ -148,6 +148,17 @@ _OPEN_ANSWERS: Final = (
     """,
 )
 
+_ROOM_REQUESTS: Final = (
+    """
+    CREATE TABLE room_requests (
+        alias TEXT NOT NULL PRIMARY KEY,
+        purpose TEXT NOT NULL,
+        room_id TEXT,
+        asked_at BIGINT NOT NULL
+    )
+    """,
+)
+
 
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
@@ -161,6 +172,10 @@ async def _to_version_3(connection: Connection) -> None:
     await _run(connection, _CONVERSATIONS + _PAST_RECONCILES + _OPEN_ANSWERS)
 
 
+async def _to_version_4(connection: Connection) -> None:
+    await _run(connection, _ROOM_REQUESTS)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -169,3 +184,4 @@ async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
 UPGRADES.register(_to_version_1, description="homes and chats")
 UPGRADES.register(_to_version_2, description="unique ids, initial chats, delivery")
 UPGRADES.register(_to_version_3, description="conversations, past reconciles, open answers")
+UPGRADES.register(_to_version_4, description="rooms that were asked for")

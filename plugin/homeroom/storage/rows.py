@@ -39,6 +39,17 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomRequest:
+    """A room that was asked for. `asked_at` is in milliseconds since 1970: the first time."""
+
+    alias: str
+    purpose: str
+    room_id: RoomID | None
+    """None: nobody knows yet whether there is one."""
+    asked_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PastReconcile:
     """What is remembered of a reconcile that looked at everything; counts as in `Plan`."""
 
@@ -111,6 +122,20 @@ def read_reconcile(row: Row) -> PastReconcile | None:
 def reconcile_values(past: PastReconcile) -> dict[str, object]:
     """Give the columns of `reconciles` their values."""
     return {"rooms_left" if name == "left" else name: n for name, n in asdict(past).items()}
+
+
+def read_room_request(row: Row) -> RoomRequest | None:
+    """Read a row of `room_requests`; None if something in it is missing."""
+    alias, purpose = _text(row["alias"]), _text(row["purpose"])
+    room_id, asked_at = _text(row["room_id"]), row["asked_at"]
+    if alias is None or purpose is None or not isinstance(asked_at, int):
+        return None
+    return RoomRequest(
+        alias=alias,
+        purpose=purpose,
+        room_id=None if room_id is None else RoomID(room_id),
+        asked_at=asked_at,
+    )
 
 
 def read_open_answer(row: Row) -> OpenAnswer | None:

@@ -25,6 +25,7 @@ from .tables import (
     NOTICES,
     OPEN_ANSWERS,
     RECONCILES,
+    ROOM_REQUESTS,
     SYNC_STATE,
 )
 
@@ -176,6 +177,22 @@ DELETE_OPEN_ANSWERS_TO: Final = _compile(
 )
 DELETE_NOTICES_BEFORE: Final = _compile(
     NOTICES.delete().where(NOTICES.c.sent_at < bindparam("before"))
+)
+
+NOTE_ROOM_REQUEST: Final = _compile(
+    _insert(ROOM_REQUESTS).on_conflict_do_nothing(index_elements=[ROOM_REQUESTS.c.alias])
+)
+READ_ROOM_REQUEST: Final = _compile(
+    ROOM_REQUESTS.select().where(ROOM_REQUESTS.c.alias == bindparam("of_alias"))
+)
+READ_ROOM_REQUESTS: Final = _compile(ROOM_REQUESTS.select().order_by(ROOM_REQUESTS.c.asked_at))
+NOTE_CREATED_ROOM: Final = _compile(
+    ROOM_REQUESTS.update()
+    .where(ROOM_REQUESTS.c.alias == bindparam("of_alias"))
+    .values(room_id=bindparam("room_id"))
+)
+DELETE_ROOM_REQUESTS_BEFORE: Final = _compile(
+    ROOM_REQUESTS.delete().where(ROOM_REQUESTS.c.asked_at < bindparam("before"))
 )
 
 WRITE_RECONCILE: Final = _upsert(RECONCILES)

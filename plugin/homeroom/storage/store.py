@@ -28,6 +28,7 @@ from .errors import attempt
 from .rows import (
     PastReconcile,
     Position,
+    RoomRequest,
     Row,
     chat_values,
     home_values,
@@ -37,6 +38,7 @@ from .rows import (
     read_open_answer,
     read_position,
     read_reconcile,
+    read_room_request,
     reconcile_values,
 )
 from .transactions import connection, snapshot, transaction
@@ -254,6 +256,36 @@ class Store:
                     )
                 )
         return _affected(result) == 1
+
+    async def note_room_request(self, alias: str, *, purpose: str) -> RoomRequest:
+        """Remember that a room is asked for, before it is; returns what was remembered first."""
+        with attempt("note that a room is asked for"):
+            async with transaction(self._database) as writing:
+                await writing.execute(
+                    *statements.NOTE_ROOM_REQUEST(
+                        alias=alias, purpose=purpose, room_id=None, asked_at=self._now()
+                    )
+                )
+                row = await writing.fetchrow(*statements.READ_ROOM_REQUEST(of_alias=alias))
+        noted = None if row is None else read_room_request(row)
+        assert noted is not None
+        return noted
+
+    async def note_created_room(self, alias: str, *, room_id: RoomID) -> None:
+        """Remember which room came of it."""
+        with attempt("note a room that was created"):
+            async with connection(self._database) as writing:
+                await writing.execute(
+                    *statements.NOTE_CREATED_ROOM(of_alias=alias, room_id=room_id)
+                )
+
+    async def room_requests(self, *, since: int) -> list[RoomRequest]:
+        """Read which rooms were asked for lately, and forget the others."""
+        with attempt("read which rooms were asked for"):
+            async with transaction(self._database) as writing:
+                await writing.execute(*statements.DELETE_ROOM_REQUESTS_BEFORE(before=since))
+                rows = await writing.fetch(*statements.READ_ROOM_REQUESTS())
+        return list(filter(None, map(read_room_request, rows)))
 
     async def note_reconcile(self, past: PastReconcile, *, keep: int) -> None:
         """Remember a reconcile; the oldest are forgotten where there are more than `keep`."""

@@ -99,6 +99,15 @@ RECONCILES: Final = Table(
     Column("findings", BigInteger, nullable=False),
 )
 
+ROOM_REQUESTS: Final = Table(
+    "room_requests",
+    METADATA,
+    Column("alias", Text, primary_key=True),
+    Column("purpose", Text, nullable=False),
+    Column("room_id", Text),  # NULL: the answer to the request is not there yet
+    Column("asked_at", BigInteger, nullable=False),
+)
+
 OPEN_ANSWERS: Final = Table(
     "open_answers",
     METADATA,
