@@ -198,39 +198,33 @@ class Homeserver:
 
         None: the homeserver says that there is none.
         """
+        path = Path.v3.rooms[room_id].state[event_type][state_key]
         told = self.told.event(room_id, (event_type, state_key), now=now())
-        return told or await self._state(room_id, event_type, state_key, {"format": "event"})
+        return told or await self._find(path, {"format": "event"})
 
     async def state_content(
         self, room_id: RoomID, event_type: str, *, state_key: str = ""
     ) -> dict[str, Any] | None:
         """The content of one state event; None: the homeserver says that there is none."""
-        told = self.told.event(room_id, (event_type, state_key), now=now())
-        if told is not None:
-            return _object(told["content"])
-        return await self._state(room_id, event_type, state_key, {})
-
-    async def _state(
-        self, room_id: RoomID, event_type: str, state_key: str, query: dict[str, str]
-    ) -> dict[str, Any] | None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
-        return await self._find(path, query)
+        told = self.told.event(room_id, (event_type, state_key), now=now())
+        return _object(told["content"]) if told else await self._find(path)
 
     async def room_of_alias(self, alias: str) -> RoomID | None:
         """The room that an alias names, whether the bot is in it or not; None: there is none."""
-        found = await self._find(Path.v3.directory.room[alias], {})
+        found = await self._find(Path.v3.directory.room[alias])
         return None if found is None else RoomID(_text(found, "room_id"))
 
     async def aliases_of(self, room_id: RoomID) -> list[str]:
         """The aliases by which the bot's own server knows a room that the bot is in."""
-        found = await self._find(Path.v3.rooms[room_id].aliases, {})
+        found = await self._find(Path.v3.rooms[room_id].aliases)
         aliases = (found or {}).get("aliases")
         return [alias for alias in as_list(aliases) if isinstance(alias, str)]
 
-    async def _find(self, path: Any, query: dict[str, str]) -> dict[str, Any] | None:
+    async def _find(self, path: Any, query: dict[str, str] | None = None) -> dict[str, Any] | None:
         """What a request finds; None: the homeserver says that there is nothing."""
         try:
-            return _object(await self._reading.request(Method.GET, path, query_params=query))
+            return _object(await self._reading.request(Method.GET, path, query_params=query or {}))
         except Refused as e:
             if e.errcode == "M_NOT_FOUND":
                 return None
@@ -238,7 +232,7 @@ class Homeserver:
 
     async def message(self, room_id: RoomID, event_id: EventID) -> dict[str, Any] | None:
         """An event with its latest edit, where it is bundled; None: there is none (any more)."""
-        return await self._find(Path.v3.rooms[room_id].event[event_id], {})
+        return await self._find(Path.v3.rooms[room_id].event[event_id])
 
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
         path = Path.v3.rooms[room_id].joined_members
