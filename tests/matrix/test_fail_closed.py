@@ -50,7 +50,11 @@ async def test_a_bot_that_never_could_encrypt_says_fixed_words_only(
     hs: FakeHomeserver, client: MaubotMatrixClient
 ) -> None:
     room_id = encrypted_room(hs)
-    homeserver = Homeserver(CurrentClient(client), log=LOG, concurrency=1)
+    current = CurrentClient(client)
+    homeserver = Homeserver(current, log=LOG, concurrency=1)
+    with pytest.raises(EncryptionGone):  # nobody knows yet
+        await homeserver.send(room_id, HELLO, txn_id="1", fixed_words=True)
+    current.had_encryption = False
     with pytest.raises(Refused, match="cannot encrypt"):
         await homeserver.send(room_id, HELLO, txn_id="1")
     assert said(hs, room_id) == []

@@ -157,6 +157,17 @@ class Maubot:
     async def get_client(self, user_id: str) -> Json:
         return await self._api.request("GET", f"/client/{user_id}")
 
+    async def generate_recovery_key(self, user_id: str) -> str:
+        """Press *Generate recovery key*: the account gets an identity that signs its device."""
+        answer = await self._api.request("POST", f"/client/{user_id}/generate_recovery_key", {})
+        key: str = answer["recovery_key"]
+        return key
+
+    async def verify(self, user_id: str, *, recovery_key: str) -> None:
+        """Press *Verify*: the account's device gets a signature of its identity."""
+        body = {"recovery_key": recovery_key}
+        await self._api.request("POST", f"/client/{user_id}/verify", body)
+
     async def delete_client(self, user_id: str) -> None:
         """Forget a bot account; its instances must be deleted before."""
         await self._api.request("DELETE", f"/client/{user_id}")

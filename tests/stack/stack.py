@@ -30,6 +30,7 @@ from .user import MatrixUser
 
 if TYPE_CHECKING:
     from .encrypted_user import EncryptedUser
+    from .strict_user import StrictUser
 
 PLUGIN_ID = "dev.homeroom"
 MARKER_TYPE = "dev.homeroom.room"
@@ -177,6 +178,16 @@ class Stack:
         log_in = self.synapse.log_in if is_known else self.synapse.register
         account = await log_in(name, password=name)
         client = EncryptedUser(account, homeserver=self.synapse.url)
+        return await self._exits.enter_async_context(client)
+
+    async def strict_user(self, name: str) -> StrictUser:
+        """A new person whose client leaves out devices that are not cross-signed."""
+        from .strict_user import StrictUser  # noqa: PLC0415 (needs Node; little else does)
+
+        name += self._suffix
+        account = await self.synapse.register(name, password=name)
+        strict = await self.synapse.log_in(name, password=name)
+        client = StrictUser(account, strict, homeserver=self.synapse.url)
         return await self._exits.enter_async_context(client)
 
     async def bot_rooms(self) -> set[str]:

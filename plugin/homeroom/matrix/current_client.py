@@ -28,9 +28,9 @@ class CurrentClient:
 
     def __init__(self, first: MaubotMatrixClient) -> None:
         self.first = first
-        self.had_encryption = first.crypto is not None
+        self.had_encryption = True if first.crypto is not None else None
         """Whether this account could ever encrypt here: who could once is not without it now, but
-        has lost it for a while. A start notes what the database remembers."""
+        has lost it for a while. None: that is not known yet (`own_trust.py` finds it out)."""
 
     def __call__(self) -> MaubotMatrixClient:
         known = Client.cache.get(self.first.mxid)
@@ -54,8 +54,8 @@ class CurrentClient:
         if self.can_encrypt:
             self.had_encryption = True
             return self().crypto
-        if self.had_encryption:
-            raise EncryptionGone(f"encryption is gone: {self.why_not()}")
+        if self.had_encryption is not False:
+            raise EncryptionGone(f"there is no encryption now: {self.why_not()}")
         return None
 
     def why_not(self) -> str | None:
@@ -69,17 +69,22 @@ class CurrentClient:
             return "maubot has not made the new client ready yet"
         return "maubot was installed without its encryption dependencies (maubot[encryption])"
 
-    def revive_sync(self) -> bool:
-        """Start maubot's sync loop again if it has ended by itself; whether that was so.
-
-        mautrix ends it for good at the first `M_UNKNOWN_TOKEN` (client/syncer.py, `_start`), also
-        where the same token works again later, and maubot does not notice.
-        """
+    @property
+    def is_syncing(self) -> bool:
+        """Whether maubot's sync loop runs, and its last request succeeded."""
         known = Client.cache.get(self.first.mxid)
         if known is None or not (known.started and known.sync):
-            return False
+            return True  # not there, or meant to be so
         task = known.client.syncing_task
-        if task is None or not task.done() or task.cancelled():
-            return False
-        known.start_sync()
-        return True
+        return bool(known.sync_ok) and not (task is None or task.done())
+
+    def revive_sync(self) -> None:
+        """Have maubot's sync loop ask again at once.
+
+        mautrix ends it for good at the first `M_UNKNOWN_TOKEN` (client/syncer.py, `_start`), also
+        where the same token works again later, and maubot does not notice. After other errors it
+        waits for up to five minutes.
+        """
+        known = Client.cache.get(self.first.mxid)
+        if known is not None and not self.is_syncing:
+            known.start_sync()

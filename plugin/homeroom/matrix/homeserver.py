@@ -320,7 +320,26 @@ class Homeserver:
         )
         return told
 
+    async def account_data(self, kind: str) -> Any:
+        """The bot's own account data of a type; None: the homeserver says that there is none."""
+        path = Path.v3.user[self.bot].account_data[kind]
+        try:
+            return await self._reading.request(Method.GET, path)
+        except Refused as e:
+            if e.errcode == "M_NOT_FOUND":
+                return None
+            raise
+
+    async def query_keys(self, user_id: UserID) -> dict[str, Any]:
+        """The devices of a user and the keys that sign them, as anybody is told."""
+        body = {"device_keys": {user_id: []}}
+        return _object(await self._reading.request(Method.POST, Path.v3.keys.query, body))
+
     # Writing
+
+    async def set_account_data(self, kind: str, content: dict[str, Any]) -> None:
+        path = Path.v3.user[self.bot].account_data[kind]
+        await self._writing.request(Method.PUT, path, content)
 
     async def create_room(self, request: dict[str, Any]) -> RoomID:
         """Create a room; the request is the body of `POST /createRoom`.
