@@ -114,6 +114,7 @@ class Homeroom(Plugin):
         self.app = build(
             Instance(
                 client=self.client,
+                name=self.id,
                 database=self.database,
                 version=self._version,
                 register=self.register_handler_class,
@@ -123,6 +124,7 @@ class Homeroom(Plugin):
                 log=self.log,
             )
         )
+        self.background.start(self.app.account.watch_sign_in(), name="watching the account")
         ready = asyncio.Event()
         self.background.start(self._run(self.app, ready), name="starting")
         timeout = self.settings().start_timeout
@@ -141,6 +143,7 @@ class Homeroom(Plugin):
         finally:
             ready.set()
         app.maintenance.begin(started)
+        self.background.start(app.account.watch_trust(), name="watching the device")
 
     def _stay_idle(self) -> None:
         """Answer nobody but an administrator who asks, until there are settings."""

@@ -45,10 +45,13 @@ from .homes.routes import Routes
 from .matrix.encryption import Encryption
 from .matrix.homeserver import Homeserver
 from .matrix.messages import Speaker
+from .matrix.own_trust import TrustCheck
 from .matrix.typing_notice import TypingNotice
 from .platforms.configured import ChosenPlatform
+from .replies.encryption import explain_trust
 from .runtime.clock import now
 from .runtime.tasks import Background
+from .startup.account_watch import AccountWatch
 from .startup.maintenance import Maintenance
 from .startup.resume import Resumption
 from .startup.start import Startup
@@ -64,6 +67,7 @@ class Instance:
     """
 
     client: MaubotMatrixClient
+    name: str
     database: Database
     version: str
     register: Callable[[object], None]
@@ -97,6 +101,7 @@ class App:
     feed: SyncFeed
     startup: Startup
     maintenance: Maintenance
+    account: AccountWatch
 
     async def snapshot(self, *, version: str) -> Snapshot:
         """What the status page shows."""
@@ -111,6 +116,7 @@ class App:
             inbox=self.inbox,
             streamer=self.streamer,
             catch_up=self.feed,
+            own_trust=self.account.trust.now,
         )
 
 
@@ -120,6 +126,7 @@ class Base:
     speaker: Speaker
     store: Store
     history: HistoryMemory
+    own_trust: TrustCheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +199,14 @@ def build(instance: Instance) -> App:
         feed=delivery.feed,
         startup=startup,
         maintenance=maintenance,
+        account=AccountWatch(
+            client=instance.encryption.client,
+            homeserver=base.homeserver,
+            trust=base.own_trust,
+            admins=lambda: instance.settings().admins,
+            instance=instance.name,
+            log=instance.log,
+        ),
     )
 
 
@@ -209,6 +224,13 @@ def build_base(instance: Instance) -> Base:
         speaker=Speaker(homeserver),
         store=Store(instance.database, now=now),
         history=history,
+        own_trust=TrustCheck(
+            client=instance.encryption.client,
+            homeserver=homeserver,
+            is_needed=lambda: instance.settings().encrypted,
+            explain=explain_trust,
+            log=instance.log,
+        ),
     )
 
 
@@ -308,6 +330,8 @@ def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
         background=instance.background,
         settings=instance.settings,
         not_in_force=lambda: instance.settings.not_in_force,
+        own_trust=base.own_trust,
+        encryption=instance.encryption,
         resetter=resetter,
         log=instance.log,
     )

@@ -52,6 +52,8 @@ SLEEPERS = {
     "homeroom: pruning",
     "homeroom: reading the unreadable again",
     "homeroom: taking in responses",
+    "homeroom: watching the account",
+    "homeroom: watching the device",
 }
 """Work that is never done."""
 POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"

@@ -35,9 +35,12 @@ from ..homes.provisioner import Denied, Provisioner
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.repairer import Repairer
 from ..homes.routes import Routes
+from ..matrix.encryption import Encryption
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
+from ..matrix.own_trust import TrustCheck
+from ..replies import encryption as words
 from ..runtime.tasks import Background
 from ..storage import StoreError
 from .progress_message import ProgressMessage
@@ -57,6 +60,8 @@ class Commands:
     background: Background
     settings: Callable[[], Settings]
     not_in_force: Callable[[], NotInForce]
+    own_trust: TrustCheck
+    encryption: Encryption
     resetter: Resetter
     log: TraceLogger
 
@@ -66,6 +71,9 @@ class Commands:
         Raises:
             Unavailable, StoreError: what is said next depends on it; to be tried again.
         """
+        if isinstance(command, ResetCommand | Reconcile) and await self._is_doubtful(message):
+            await self.speaker.reply(message, words.ADMIN_NOT_SIGNED)
+            return True
         if isinstance(command, ResetCommand):
             return await self._reset(command, message)
         if self.routes.is_paused and isinstance(command, ChatCommand):
@@ -94,6 +102,14 @@ class Commands:
         if chat is not None:
             return sender == chat.matrix_user_id or self.settings().answer_members
         return self.routes.home(sender) is not None and self.provisioner.allows(sender)
+
+    async def _is_doubtful(self, message: Message) -> bool:
+        """Whether an admin's command came from a device that they, who sign theirs, have not."""
+        return (
+            message.is_signed is False
+            and self._is_admin(message.sender)
+            and await self.encryption.has_signed_device(message.sender)
+        )
 
     def _is_admin(self, user_id: UserID) -> bool:
         return user_id in self.settings().admins
@@ -185,7 +201,10 @@ class Commands:
             self.background.start(self.repairer.run(done.plan.repairs), name="repairing")
             self._answer_invites(done)
         report = replies.report(done.plan, seconds=done.seconds, dry_run=dry_run)
-        return "\n\n".join([report, *replies.not_in_force(self.not_in_force())])
+        with suppress(HomeserverError):
+            await self.own_trust.check()
+        found = words.trust_report(self.own_trust.now)
+        return "\n\n".join([report, *found, *replies.not_in_force(self.not_in_force())])
 
     def _answer_invites(self, done: Reconciled) -> None:
         """Answer the invites that came in while nothing was provisioned."""

@@ -332,7 +332,7 @@ class Homeserver:
 
     async def query_keys(self, user_id: UserID) -> dict[str, Any]:
         """The devices of a user and the keys that sign them, as anybody is told."""
-        body = {"device_keys": {user_id: []}}
+        body: dict[str, Any] = {"device_keys": {user_id: []}}
         return _object(await self._reading.request(Method.POST, Path.v3.keys.query, body))
 
     # Writing

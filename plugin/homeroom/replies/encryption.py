@@ -69,41 +69,57 @@ TRUST: Final = {
     Trust.NONE: ("I cannot encrypt", ""),
     Trust.GONE: (
         "I could encrypt, and cannot now; encrypted chats wait until I can",
-        "give the client in maubot its device ID back, and maubot its encryption dependencies;"
-        " then restart the instance",
+        (
+            "give the client in maubot its device ID back, and maubot its encryption dependencies;"
+            " then restart the instance"
+        ),
     ),
     Trust.NO_IDENTITY: (
-        "my account has no cross-signing identity: apps that only trust verified devices neither"
-        " give me keys nor believe what I say",
+        (
+            "my account has no cross-signing identity: apps that only trust verified devices"
+            " neither give me keys nor believe what I say"
+        ),
         "press *Generate recovery key* on the client's page in maubot, and keep the key",
     ),
     Trust.UNSIGNED: (
-        "my device is not signed by my account's identity: apps that only trust verified devices"
-        " neither give me keys nor believe what I say",
-        "press *Verify* on the client's page in maubot, with the recovery key; without it, reset"
-        " the account's identity and press *Generate recovery key*",
+        (
+            "my device is not signed by my account's identity: apps that only trust verified"
+            " devices neither give me keys nor believe what I say"
+        ),
+        (
+            "press *Verify* on the client's page in maubot, with the recovery key; without it,"
+            " reset the account's identity and press *Generate recovery key*"
+        ),
     ),
     Trust.SIGNED: ("my device is signed by my account's identity", ""),
     Trust.STALE: (
-        "the signature of my device does not fit the keys that it has now, as after a lost maubot"
-        " database: no app trusts it",
+        (
+            "the signature of my device does not fit the keys that it has now, as after a lost"
+            " maubot database: no app trusts it"
+        ),
         _NEW_LOGIN,
     ),
     Trust.REPLACED: (
-        "my account has another identity than the one that signed my device: apps that only trust"
-        " verified devices neither give me keys nor believe what I say",
+        (
+            "my account has another identity than the one that signed my device: apps that only"
+            " trust verified devices neither give me keys nor believe what I say"
+        ),
         "press *Verify* on the client's page in maubot, with the new recovery key",
     ),
     Trust.LOST: (
-        "my device was known with other keys, as after a lost maubot database: no app that knew"
-        " it before trusts it again, and *Verify* cannot help",
+        (
+            "my device was known with other keys, as after a lost maubot database: no app that"
+            " knew it before trusts it again, and *Verify* cannot help"
+        ),
         _NEW_LOGIN,
     ),
 }
 """What each state of the bot's own device means, and which button to press."""
 CLIENT_REPLACED: Final = (
-    "maubot has another client for my account than at my start (a new token or device ID was"
-    " saved)",
+    (
+        "maubot has another client for my account than at my start (a new token or device ID was"
+        " saved)"
+    ),
     "restart the instance in maubot when it suits you",
 )
 
@@ -123,6 +139,12 @@ def trust_findings(own: OwnTrust) -> list[str]:
 
 
 _FINE: Final = (Trust.SIGNED, Trust.NONE, Trust.UNKNOWN)
+
+
+def trust_report(own: OwnTrust) -> list[str]:
+    """What `!reconcile` adds about the bot's own device; often nothing."""
+    lines = [f"- {line[0].upper()}{line[1:]}." for line in trust_findings(own)]
+    return ["**Encryption**\n\n" + "\n".join(lines)] if lines else []
 
 
 def explain_trust(own: OwnTrust) -> str:

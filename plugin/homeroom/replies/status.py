@@ -35,6 +35,14 @@ CONDITIONS: Final = {
             " client started in maubot?"
         ),
     ),
+    "signed-out": (
+        "Not signed in",
+        (
+            "The homeserver does not take the access token, or does not serve the account. Nothing"
+            " is lost: what was said waits. Save a new token for the client in maubot and restart"
+            " the instance, or have the account unlocked."
+        ),
+    ),
 }
 """A title and what it means, for each word of `/healthz`."""
 

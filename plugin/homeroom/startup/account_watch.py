@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,10 +58,8 @@ class AccountWatch:
                 await self._look()
 
     async def _look(self) -> None:
-        try:
+        with suppress(HomeserverError):
             await self.homeserver.position()
-        except HomeserverError:
-            pass
         errcode = self.homeserver.health.signed_out
         if errcode is not None:
             if errcode != self._told:

@@ -18,6 +18,7 @@ from ..domain.homes.plan import Finding
 from ..homes.reconciler import Failure, Reconciler
 from ..homes.routes import Routes
 from ..matrix.homeserver import Homeserver
+from ..matrix.own_trust import OwnTrust
 from ..matrix.retrying_api import Health
 from ..storage import PastReconcile, StoreError
 
@@ -34,6 +35,7 @@ class Condition(str, Enum):
     CATCHING_UP = "catching-up"
     PAUSED = "paused"
     SILENT = "silent"
+    SIGNED_OUT = "signed-out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class Snapshot:
     queues: Queues = field(default_factory=Queues)
     homeserver: Health = field(default_factory=Health)
     synced_at: int | None = None
+    own_trust: OwnTrust = field(default_factory=OwnTrust)
 
 
 async def take(
@@ -85,6 +88,7 @@ async def take(
     inbox: Inbox,
     streamer: Streamer,
     catch_up: SyncFeed,
+    own_trust: OwnTrust,
 ) -> Snapshot:
     """Read all of it; `opened_at`: when the doors were opened."""
     try:
@@ -112,11 +116,14 @@ async def take(
         ),
         homeserver=replace(homeserver.health),
         synced_at=catch_up.last_response_at,
+        own_trust=own_trust,
     )
     return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
 
 
 def _condition(snapshot: Snapshot, opened_at: int | None, is_paused: bool) -> Condition:
+    if snapshot.homeserver.signed_out is not None:
+        return Condition.SIGNED_OUT
     if not snapshot.past:
         return Condition.RECONCILING
     if opened_at is None:

@@ -15,7 +15,9 @@ from mautrix.types import RoomID
 
 from ..domain.homes.model import Chat, Status
 from ..domain.homes.plan import Finding, FindingKind
+from ..matrix.own_trust import Trust
 from ..replies.drift import ADVICE
+from ..replies.encryption import trust_findings
 from ..replies.status import CONDITIONS
 from . import chart
 from .listing import MAX_QUERY, Listed, Listing, Query, find
@@ -74,6 +76,7 @@ class Pages:
             bars=chart.bars(snapshot.past),
             chart=chart,
             findings=[_advised(finding) for finding in snapshot.findings[:MAX_FINDINGS]],
+            trust=trust_findings(snapshot.own_trust),
             unreadable=sorted(snapshot.unreadable)[:MAX_FINDINGS],
             cut=cut,
             took=took,
@@ -113,6 +116,13 @@ def as_json(snapshot: Snapshot, query: Query) -> str:
             "failure": cut(homeserver.failure, MAX_LONG) or None,
             "rate_limits": homeserver.rate_limits,
         },
+        "encryption": {
+            "device_id": snapshot.own_trust.device_id or None,
+            "trust": snapshot.own_trust.trust.value,
+            "client_replaced": snapshot.own_trust.is_replaced,
+            "findings": trust_findings(snapshot.own_trust),
+        },
+        "signed_out": homeserver.signed_out,
         "reconcile_failure": snapshot.failure
         and {
             "at": iso(snapshot.failure.at),
@@ -230,6 +240,12 @@ class _Collector:
             "1 for the condition that it is in, as /healthz says it.",
             "condition",
             {word.value: int(word is s.condition) for word in Condition},
+        )
+        yield labelled(
+            "device_trust",
+            "1 for what other people's apps make of the bot's own device.",
+            "trust",
+            {word.value: int(word is s.own_trust.trust) for word in Trust},
         )
         yield gauge("homes", "Active homes.", counts["homes"])
         yield labelled(
