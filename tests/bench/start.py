@@ -38,7 +38,7 @@ from mautrix.util.async_db import Database, PostgresDatabase
 from mautrix.util.logging import TraceLogger
 
 from homeroom import Homeroom
-from homeroom.matrix.homeserver import NO_ROOMS
+from homeroom.matrix.sync_filters import NO_ROOMS
 from tests.bench.gauge import Heartbeat, Memory, Stall
 from tests.plugin.miniature import create_filter, make_client, make_plugin, read_settings
 

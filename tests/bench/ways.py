@@ -28,7 +28,8 @@ from yarl import URL
 
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.domain.homes.room_state import STATE_TYPES
-from homeroom.matrix.homeserver import NO_ROOMS, NOTHING, SLIDING_SYNC, WHOLE_TIMELINES
+from homeroom.matrix.homeserver import SLIDING_SYNC
+from homeroom.matrix.sync_filters import NO_ROOMS, NOTHING, WHOLE_TIMELINES
 from tests.bench.gauge import Memory
 
 MANY_KEYS: Final = {"m.space.parent", "m.space.child", MARKER_TYPE, "m.room.member"}

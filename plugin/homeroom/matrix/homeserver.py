@@ -31,6 +31,7 @@ from .current_client import CurrentClient, EncryptionGone
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
 from .retrying_api import Health, PatientAPI, RetryBudget
+from .sync_filters import NO_ROOMS, ROOMS_WITHOUT_EVENTS, WHOLE_TIMELINES
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
@@ -50,25 +51,6 @@ maubot's session has 100 connections for all of this, and its sync needs one."""
 LEAVING: Final = RetryBudget(call=900, failing=20, attempt=30)
 BEST_EFFORT: Final = RetryBudget(call=0, failing=0, attempt=20)
 """For what is out of date by the time that it could be sent."""
-
-NOTHING: Final[dict[str, Any]] = {"types": []}
-ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
-    "room": {
-        "timeline": {"types": [], "limit": 1},
-        "state": NOTHING,
-        "ephemeral": NOTHING,
-        "account_data": NOTHING,
-    },
-    "presence": NOTHING,
-    "account_data": NOTHING,
-}
-WHOLE_TIMELINES: Final[dict[str, Any]] = {
-    "room": {"timeline": {"limit": 100}, "ephemeral": NOTHING, "account_data": NOTHING},
-    "presence": NOTHING,
-    "account_data": NOTHING,
-}
-"""100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
-NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
 
 NOT_IN_THE_CLEAR: Final = "the room is encrypted, and this bot cannot encrypt"
 

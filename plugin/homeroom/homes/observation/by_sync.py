@@ -26,7 +26,8 @@ from ...domain.homes.room_state import (
 )
 from ...domain.homes.topology import Invite, Room
 from ...matrix.errors import HomeserverError, Unavailable
-from ...matrix.homeserver import ROOMS_WITHOUT_EVENTS, Homeserver
+from ...matrix.homeserver import Homeserver
+from ...matrix.sync_filters import ROOMS_WITHOUT_EVENTS
 from ...runtime.batches import batches
 from ...runtime.clock import now
 

@@ -1,0 +1,27 @@
+"""What `/sync` is asked for: filters that leave out what nobody needs.
+
+https://spec.matrix.org/latest/client-server-api/#filtering
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+NOTHING: Final[dict[str, Any]] = {"types": []}
+ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
+    "room": {
+        "timeline": {"types": [], "limit": 1},
+        "state": NOTHING,
+        "ephemeral": NOTHING,
+        "account_data": NOTHING,
+    },
+    "presence": NOTHING,
+    "account_data": NOTHING,
+}
+WHOLE_TIMELINES: Final[dict[str, Any]] = {
+    "room": {"timeline": {"limit": 100}, "ephemeral": NOTHING, "account_data": NOTHING},
+    "presence": NOTHING,
+    "account_data": NOTHING,
+}
+"""100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
+NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
