@@ -45,6 +45,7 @@ _SAME = {
     "test_reset_pace.py": "the homeserver's pace",
     "test_soak.py": "about memory; which rows are forgotten is tested on both in storage/",
     "test_stack.py": "about the stack itself; its test of databases runs on both anyway",
+    "test_strict_client.py": "about keys, which are maubot's to store",
     "test_status_page.py": "what a browser shows; how it is read is tested on both in storage/",
     "test_unknown.py": "of what the homeserver does not say; and four minutes of it",
     "test_web_ui.py": "maubot's own pages",

@@ -190,6 +190,16 @@ class Stack:
         client = StrictUser(account, strict, homeserver=self.synapse.url)
         return await self._exits.enter_async_context(client)
 
+    async def somebody_as_bot(self) -> StrictUser:
+        """Another client of the bot's account, on a device that nothing has signed."""
+        from .strict_user import StrictUser  # noqa: PLC0415 (needs Node; little else does)
+
+        devices = [
+            await self.synapse.log_in(self.bot_name, password=self.bot_name) for _ in range(2)
+        ]
+        client = StrictUser(*devices, homeserver=self.synapse.url, has_identity=False)
+        return await self._exits.enter_async_context(client)
+
     async def bot_rooms(self) -> set[str]:
         """Ask the homeserver for the rooms the bot is in."""
         answer = await self.bot_api.request("GET", "/_matrix/client/v3/joined_rooms")

@@ -44,10 +44,14 @@ def is_installed() -> bool:
 class StrictUser(MatrixUser):
     """Two devices of one person: `account` for the rooms, `strict` for what is said in them."""
 
-    def __init__(self, account: Account, strict: Account, *, homeserver: str) -> None:
+    def __init__(
+        self, account: Account, strict: Account, *, homeserver: str, has_identity: bool = True
+    ) -> None:
+        """`has_identity`: the account gets a cross-signing identity, which signs the device."""
         super().__init__(account, homeserver=homeserver)
         self._strict = strict
         self._homeserver = homeserver
+        self._has_identity = has_identity
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._calls: dict[int, asyncio.Future[Json]] = {}
@@ -78,6 +82,7 @@ class StrictUser(MatrixUser):
                 accessToken=self._strict.access_token,
                 deviceId=self._strict.device_id,
                 password=self._strict.password,
+                identity=self._has_identity,
             )
             return await super().__aenter__()
         except BaseException:

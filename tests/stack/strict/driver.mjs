@@ -4,7 +4,8 @@
 //   out   {"id": 1, "result": ...} or {"id": 1, "error": "..."}
 //   out   {"event": {...}}         each time that the client knows more about an event
 //
-// The first line is the account: {"baseUrl", "userId", "accessToken", "deviceId", "password"}.
+// The first line is the account: {"baseUrl", "userId", "accessToken", "deviceId", "password",
+// "identity"}; without `identity` it is left as it is.
 for (const name of ["log", "info", "warn", "debug", "trace", "error"]) {
     console[name] = (...args) => process.stderr.write(args.map(String).join(" ") + "\n");
 }
@@ -22,6 +23,7 @@ const nameOf = (all, value) =>
         : (Object.entries(all).find(([, known]) => known === value)?.[0] ?? String(value));
 let client;
 let account;
+let storageKey; // what the account's secrets are encrypted with
 
 async function show(event) {
     const room = event.getRoomId();
@@ -69,12 +71,17 @@ const doing = {
             accessToken: account.accessToken,
             deviceId: account.deviceId,
             timelineSupport: true,
+            cryptoCallbacks: {
+                getSecretStorageKey: async ({ keys }) => [Object.keys(keys)[0], storageKey],
+            },
         });
         await client.initRustCrypto({ useIndexedDB: false });
         client.getCrypto().setDeviceIsolationMode(new OnlySignedDevicesIsolationMode());
-        await client.getCrypto().bootstrapCrossSigning({
-            authUploadDeviceSigningKeys: withPassword,
-        });
+        if (account.identity) {
+            await client.getCrypto().bootstrapCrossSigning({
+                authUploadDeviceSigningKeys: withPassword,
+            });
+        }
         const shown = (event) => void show(event).catch((error) => console.error(error.stack));
         client.on("Room.timeline", shown);
         client.on("Event.decrypted", shown);
@@ -95,8 +102,22 @@ const doing = {
         return status && { signedByOwner: status.signedByOwner };
     },
     async trust({ user }) {
-        await client.getCrypto().withdrawVerificationRequirement?.(user);
         await client.getCrypto().pinCurrentUserIdentity(user);
+    },
+    // Give the account another identity, and return the recovery key of it.
+    async reset() {
+        const crypto = client.getCrypto();
+        const key = await crypto.createRecoveryKeyFromPassphrase();
+        storageKey = key.privateKey;
+        await crypto.bootstrapSecretStorage({
+            createSecretStorageKey: async () => key,
+            setupNewSecretStorage: true,
+        });
+        await crypto.bootstrapCrossSigning({
+            setupNewCrossSigning: true,
+            authUploadDeviceSigningKeys: withPassword,
+        });
+        return key.encodedPrivateKey;
     },
     async rotate({ room }) {
         await client.getCrypto().forceDiscardSession(room);
