@@ -85,12 +85,12 @@ def members(**membership: str) -> dict[UserID, Member]:
     }
 
 
-def link(*, sender: UserID = BOT) -> ChildLink:
-    return ChildLink(sender=sender, linked=True)
+def link(*, sender: UserID = BOT, chat_id: str | None = None) -> ChildLink:
+    return ChildLink(sender=sender, linked=True, chat_id=ChatID(chat_id) if chat_id else None)
 
 
-def removed(*, sender: UserID = ANNA) -> ChildLink:
-    return ChildLink(sender=sender, linked=False)
+def removed(*, sender: UserID = ANNA, chat_id: str | None = None) -> ChildLink:
+    return replace(link(sender=sender, chat_id=chat_id), linked=False)
 
 
 def space(
@@ -211,6 +211,11 @@ def unreadable(room_id: RoomID) -> Unreadable:
 
 def topology(*rooms: Room | Unreadable, invites: tuple[Invite, ...] = ()) -> Topology:
     return Topology(bot=BOT, rooms={room.room_id: room for room in rooms}, invites=invites)
+
+
+def whole(*rooms: Room | Unreadable) -> Topology:
+    """A look at every room that the bot is in."""
+    return replace(topology(*rooms), position="s1")
 
 
 # What is stored

@@ -182,6 +182,65 @@ async def test_the_state_store_of_another_process_is_no_truth(
         }
 
 
+async def test_a_chat_that_was_left_is_not_made_again_when_the_database_is_lost(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """Its number is not used again either, archived or not."""
+    async with running(hs, tmp_path) as bot:
+        anna = hs.user("anna")
+        await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        await bot.ask(anna, first, "!chat new Second")
+        (_, second) = bot.chats_of(anna)
+        anna.join(second)
+        await bot.ask(anna, second, "!chat archive")
+        bot.me.leave(first)
+        bot.me.leave(second)
+        await bot.stop()
+        bot.wipe()
+        await bot.start()
+        await bot.settled()
+        rooms = set(hs.rooms)
+        direct = anna.create_room(invite=[bot.me])
+        await bot.settled()
+        assert set(hs.rooms) - rooms == {direct}
+        anna.send(direct, "!chat new Third")
+        await bot.settled()
+        assert [(row["chat_id"], row["status"]) for row in bot.tables()["chats"]] == [
+            ("C1", "left"),
+            ("C2", "left"),
+            ("C3", "active"),
+        ]
+
+
+async def test_what_another_build_wrote_into_a_marker_stays_in_it(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """Whatever rewrites the marker: a command, a repair, an upgrade."""
+    async with running(hs, tmp_path) as bot:
+        anna = hs.user("anna")
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        more = {"agent": "Ada", "colour": "red", "answer": "members"}
+        marker = hs.room(chat_id).state[MARKER_TYPE, bot.me.user_id]
+        bot.me.set_state(chat_id, MARKER_TYPE, {**marker, **more}, state_key=bot.me.user_id)
+        for command in ("!chat clear", "!chat archive", "!chat unarchive", "!chat rename Other"):
+            await bot.ask(anna, chat_id, command)
+        await bot.stop()
+        marker = hs.room(chat_id).state[MARKER_TYPE, bot.me.user_id]
+        without_key = {key: value for key, value in marker.items() if key != "chat_id"}
+        bot.me.set_state(chat_id, MARKER_TYPE, without_key, state_key=bot.me.user_id)
+        await bot.start()
+        await bot.settled()
+        new_id = bot.me.upgrade(chat_id, "12")
+        await bot.settled()
+        for room_id in (chat_id, new_id):
+            marker = hs.room(room_id).state[MARKER_TYPE, bot.me.user_id]
+            assert {key: marker.get(key) for key in more} == more
+            assert marker["chat_id"] == "C1"
+            assert marker["conversation"] == 1
+
+
 # Rooms from before markers
 
 

@@ -74,8 +74,8 @@ FAULTS: tuple[Action, ...] = (
 )
 DAMAGE = (
     "DELETE FROM homes",
-    "DELETE FROM chats WHERE status != 'left'",
-    "DELETE FROM chats WHERE status != 'left' AND rowid % 2 = 0",
+    "DELETE FROM chats",
+    "DELETE FROM chats WHERE rowid % 2 = 0",
     "UPDATE chats SET platform_chat_id = NULL WHERE status != 'left'",
     "UPDATE chats SET platform_chat_id = 'x' || room_id WHERE status != 'left'",
     "UPDATE chats SET chat_id = 'C9' || rowid WHERE status != 'left'",
@@ -101,6 +101,8 @@ class ModelChat:
     open: list[str] = field(default_factory=list)
     """Texts that are answered as soon as the bot runs."""
     conversation: Conversation | None = None
+    is_forgotten: bool = False
+    """Left, and its row is lost: all that is known of it is what its Space's link says."""
 
     def clear(self, room_id: RoomID, *, since: EventID) -> None:
         number = self.conversation.number if self.conversation else 0
@@ -163,6 +165,9 @@ class Life(RuleBasedStateMachine):
     def damage(self, statement: str) -> None:
         self.bot.alter(statement)
         self.is_out_of_date = True
+        kept = self.stored("chats")
+        for room_id, chat in self.chats.items():
+            chat.is_forgotten |= chat.status == "left" and room_id not in kept
 
     # What people do
 
@@ -258,6 +263,7 @@ class Life(RuleBasedStateMachine):
             marker = self.hs.room(room_id).state["dev.homeroom.room", self.bot.me.user_id]
             owner.invite(room_id, self.bot.me)
             self.chats[room_id].status = "archived" if marker.get("archived") else "active"
+            self.chats[room_id].is_forgotten = False
             if self.is_up:
                 self.settle()
 
@@ -341,11 +347,8 @@ class Life(RuleBasedStateMachine):
                 "matrix_user_id": self.people[chat.owner].user_id,
                 "space_id": self.homes[chat.owner],
                 "chat_id": f"C{chat.number}",
-                "platform_chat_id": chat.key,
-                "name": chat.name,
                 "status": chat.status,
-                "conversation": chat.conversation and chat.conversation.number,
-                "conversation_since": chat.conversation and chat.conversation.since,
+                **self.known_of(chat),
             }
             for room_id, chat in self.chats.items()
         }
@@ -357,6 +360,15 @@ class Life(RuleBasedStateMachine):
             assert len(said) == len(set(said))
 
     # The model's own ways
+
+    def known_of(self, chat: ModelChat) -> Row:
+        of_row = {
+            "platform_chat_id": chat.key,
+            "name": chat.name,
+            "conversation": chat.conversation and chat.conversation.number,
+            "conversation_since": chat.conversation and chat.conversation.since,
+        }
+        return dict.fromkeys(of_row) if chat.is_forgotten else of_row
 
     def stored(self, table: str) -> dict[str, Row]:
         key = "matrix_user_id" if table == "homes" else "room_id"

@@ -13,7 +13,7 @@ from ..config import Settings
 from ..domain.homes.ids import child_order, cleared
 from ..domain.homes.marker import MARKER_TYPE, chat_marker
 from ..domain.homes.model import Chat, Status
-from ..domain.homes.provisioning import child_content, next_chat
+from ..domain.homes.provisioning import child_content, next_chat, removed_child_content
 from ..matrix.errors import HomeserverError, Unavailable
 from ..matrix.homeserver import Homeserver
 from .owner_locks import OwnerLocks
@@ -86,8 +86,11 @@ class Chats:
             status = Status.ARCHIVED if archived else Status.ACTIVE
             await self._mark(replace(chat, status=status))
             if chat.space_id is not None:
-                order = child_order(chat.chat_id)
-                link = {} if archived else child_content(bot=self.homeserver.bot, order=order)
+                link = (
+                    removed_child_content(chat.chat_id)
+                    if archived
+                    else child_content(bot=self.homeserver.bot, order=child_order(chat.chat_id))
+                )
                 await self.homeserver.put_state(
                     chat.space_id, "m.space.child", link, state_key=chat.room_id
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from homeroom.domain.homes.model import Status
@@ -11,6 +13,7 @@ from homeroom.domain.homes.plan import (
 from homeroom.domain.homes.planner import make_plan
 from tests.domain.builders import (
     BERT,
+    BOT,
     ELSEWHERE,
     HOME,
     NEW,
@@ -27,12 +30,16 @@ from tests.domain.builders import (
     home_row,
     legacy_chat,
     legacy_space,
+    link,
+    linked,
     members,
     records,
+    removed,
     space,
     stamped,
     topology,
     unreadable,
+    whole,
 )
 from tests.domain.homes.plan_cases import IN_ORDER, LEFT_HOME, LINKED_HOME, Case, Cases
 
@@ -75,6 +82,45 @@ case(
             detail="the database called it a room of Homeroom's, the room itself does not",
         ),
     ),
+)
+LEFT_LINKS = {WORK: link(chat_id="C1"), PLAY: removed(sender=BOT, chat_id="C2")}
+case(
+    "case-07-a-left-chat-is-remembered-by-its-link",
+    whole(space(links=LEFT_LINKS), chat(NEW, chat_id=None)),
+    records(),
+    changes=(
+        added(home_row()),
+        added(chat_row(NEW, chat_id="C3", key=derived(NEW))),
+        added(chat_row(PLAY, chat_id="C2", key=None, status=Status.LEFT)),
+        added(chat_row(WORK, chat_id="C1", key=None, status=Status.LEFT)),
+    ),
+    repairs=(
+        stamped(chat_row(NEW, chat_id="C3", key=derived(NEW))),
+        linked(NEW, chat_id="C3"),
+    ),
+)
+case(
+    "case-07-a-look-at-a-few-rooms-finds-no-left-chats",
+    topology(space(links=LEFT_LINKS)),
+    records(home_row()),
+)
+case(
+    "case-07-links-without-a-number-name-no-chats",
+    whole(space(links={WORK: link(), PLAY: removed(sender=BOT)})),
+    records(home_row()),
+)
+case(
+    "case-07-a-left-chat-whose-room-cannot-be-read-is-not-known-to-be-left",
+    whole(space(links=LEFT_LINKS), unreadable(WORK), unreadable(PLAY)),
+    records(home_row()),
+)
+case(
+    "case-07-the-old-room-of-a-chat-is-no-chat-of-its-own",
+    whole(
+        space(links={WORK: removed(sender=BOT, chat_id="C1"), NEW: link(chat_id="C1")}),
+        replace(chat(NEW), predecessor=WORK),
+    ),
+    records(home_row(), chat_row(NEW)),
 )
 case(
     "case-07-an-unlinked-room-of-the-bot-that-its-owner-never-was-in",

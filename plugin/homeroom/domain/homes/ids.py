@@ -22,6 +22,7 @@ NAMESPACE: Final = UUID("5f1a4a52-5b0e-5d0c-9d1b-6b7a3a1c2e47")
 
 MAX_CHAT_NUMBER: Final = 999_999
 _CHAT_ID: Final = re.compile("C[1-9][0-9]{0,5}")
+_CHILD_ORDER: Final = re.compile("[0-9]{6}")
 MAX_CONVERSATION: Final = 999_999
 MAX_EVENT_ID_LENGTH: Final = 255
 MAX_PLATFORM_CHAT_ID_LENGTH: Final = 255
@@ -114,3 +115,10 @@ def child_order(chat_id: ChatID | None) -> str:
     https://spec.matrix.org/latest/client-server-api/#mspacechild
     """
     return f"{chat_number(chat_id) or MAX_CHAT_NUMBER:06d}"
+
+
+def chat_id_in_order(order: object) -> ChatID | None:
+    """The chat id that `child_order` made this of; None if it was none."""
+    if not isinstance(order, str) or _CHILD_ORDER.fullmatch(order) is None:
+        return None
+    return ChatID(f"C{int(order)}") if 1 <= int(order) < MAX_CHAT_NUMBER else None

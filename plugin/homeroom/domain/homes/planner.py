@@ -14,6 +14,7 @@ from mautrix.types import RoomID, UserID
 
 from .id_assignment import Ids, assign_ids
 from .ids import child_order, derive_platform_chat_id
+from .left_chats import left_chats
 from .marker import Marker, chat_marker
 from .model import ROUTED, Chat, Home, Records, RoomType, Status
 from .ownership import Claim, Claims, confirmed_replacement, make_claims, predecessors_of
@@ -51,10 +52,12 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
         for room_id, row in records.chats.items()
         if _is_unknown(room_id, claims, topology)
     }
+    left = {row.room_id: row for row in left_chats(claims, topology, records)}
+    remembered = {**records.chats, **left}
     numbering = assign_ids(
         claims.chats(),
         held_back=[row for _, row in sorted(held.items()) if row.status in ROUTED],
-        retired=[row for row in records.chats.values() if not claims.is_current(row.room_id)],
+        retired=[row for row in remembered.values() if not claims.is_current(row.room_id)],
     )
     findings += numbering.findings
     spaces = _Spaces(claims, homes, topology)
@@ -64,7 +67,7 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
         if claim.room_type is RoomType.CHAT and room_id not in chats:
             space_id = spaces.of_chat(claim, records.chats.get(room_id))
             chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id)
-    for room_id, row in records.chats.items():
+    for room_id, row in remembered.items():
         if room_id not in chats:
             fate = _row_without_claim(row, topology, findings)
             chats[room_id] = replace(fate, space_id=spaces.of_row(row))

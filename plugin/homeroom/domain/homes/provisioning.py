@@ -18,6 +18,7 @@ from mautrix.types import RoomID, UserID
 from .ids import chat_number, next_chat_id
 from .marker import MARKER_TYPE, Marker
 from .model import Chat, ChatID, Home, RoomType
+from .room_state import LINKED_CHAT_ID
 from .topology import Member, Room
 
 OWNER_POWER: Final = 50
@@ -173,6 +174,14 @@ def chat_request(
 def child_content(*, bot: UserID, order: str) -> dict[str, Any]:
     """The content of the `m.space.child` event that links a chat from its Space."""
     return {"via": [_server(bot)], "order": order, "suggested": True}
+
+
+def removed_child_content(chat_id: ChatID | None) -> dict[str, Any]:
+    """The content that takes a chat out of its Space's list, and remembers which one it was.
+
+    So its number is not used again, also not when the bot has left it and the database is lost.
+    """
+    return {LINKED_CHAT_ID: chat_id} if chat_id else {}
 
 
 def parent_content(*, bot: UserID) -> dict[str, Any]:

@@ -15,9 +15,13 @@ from typing import Any, Final, TypeVar
 
 from mautrix.types import RoomID, UserID
 
+from .ids import chat_id_in_order, chat_number
 from .marker import MARKER_TYPE, Marker, MarkerError, is_user_id, parse_marker
+from .model import ChatID
 from .topology import CachedState, ChildLink, Invite, MarkerProblem, Member, Room, Unreadable
 
+LINKED_CHAT_ID: Final = "dev.homeroom.chat_id"
+"""In the content of a child link that was taken away: the number of the chat."""
 MAX_NAME: Final = 255
 MAX_PROBLEMS: Final = 5
 
@@ -126,7 +130,9 @@ def _with_details(room: Room, state: Events, *, bot: UserID, interner: Interner)
         children={
             RoomID(key): interner(
                 ChildLink(
-                    sender=interner(UserID(event["sender"])), linked=_has_via(event["content"])
+                    sender=interner(UserID(event["sender"])),
+                    linked=_has_via(event["content"]),
+                    chat_id=interner(_linked_chat_id(event, bot=bot)),
                 )
             )
             for key, event in state["m.space.child"].items()
@@ -266,6 +272,14 @@ def _text(value: object) -> str | None:
 def _has_via(content: dict[str, Any]) -> bool:
     via = content.get("via")
     return isinstance(via, list) and any(isinstance(server, str) and server for server in via)
+
+
+def _linked_chat_id(event: dict[str, Any], *, bot: UserID) -> ChatID | None:
+    content = event["content"]
+    chat_id = content.get(LINKED_CHAT_ID)
+    if isinstance(chat_id, str) and chat_number(ChatID(chat_id)) is not None:
+        return ChatID(chat_id)
+    return chat_id_in_order(content.get("order")) if event["sender"] == bot else None
 
 
 def _room_id(value: object) -> RoomID | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from mautrix.types import RoomID, UserID
 
 from .marker import Marker
+from .model import ChatID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class ChildLink:
     sender: UserID
     linked: bool
     """False: there is an event, but no valid `via`: somebody removed the child."""
+    chat_id: ChatID | None = None
+    """The number of the chat that it names; it says so also when the bot has left the room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +149,11 @@ class Topology:
         """The rooms that were read, oldest first."""
         rooms = [room for room in self.rooms.values() if isinstance(room, Room)]
         return iter(sorted(rooms, key=lambda room: room.age_key))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a room that is not in here is one that the bot is not in."""
+        return self.position is not None
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
