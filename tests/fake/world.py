@@ -491,7 +491,7 @@ class World:
         self._commit(old, tombstone)
         self._move_aliases(old, new, user_id)
         self._close_upgraded(old, new, user_id)
-        self._upgrades[room_id, user_id] = (new.room_id, self.clock.read())
+        self._upgrades[old.room_id, user_id] = (new.room_id, self.clock.read())
         return new
 
     def _move_aliases(self, old: Room, new: Room, user_id: str) -> None:

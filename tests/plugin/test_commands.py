@@ -210,7 +210,7 @@ async def test_archiving_and_taking_up_again(hs: FakeHomeserver, tmp_path: Path)
         (chat_id,) = bot.chats_of(anna)
         before, key = bot.tables(), bot.key(chat_id)
         assert await bot.ask(anna, chat_id, "!chat archive") == replies.ARCHIVED_NOW
-        assert hs.room(space_id).state["m.space.child", chat_id] == {}
+        assert hs.room(space_id).state["m.space.child", chat_id] == {"dev.homeroom.chat_id": "C1"}
         assert hs.room(chat_id).state[MARKER_TYPE, bot.me.user_id]["archived"] is True
         assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
         assert await bot.ask(anna, chat_id, "!chat list") == (
