@@ -279,6 +279,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
     )
     chats = Chats(
         homeserver=base.homeserver,
+        speaker=base.speaker,
         provisioner=provisioner,
         reconciler=reconciler,
         repairer=repairer,

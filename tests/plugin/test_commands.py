@@ -16,6 +16,7 @@ from tests.plugin.harness import Bot, running, until
 
 ADMIN = 'admins: ["@admin:fake.test"]'
 MORE = "`!help` shows more."
+ARCHIVED = "is archived: nothing is answered there. You may leave the room now."
 
 
 def url(room_id: str) -> str:
@@ -86,11 +87,73 @@ async def test_a_chat_is_named_by_its_number_from_anywhere_in_the_home(
         (first,) = bot.chats_of(anna)
         await bot.ask(anna, first, "!chat new Trip")
         second = bot.chats_of(anna)[1]
-        assert await bot.ask(anna, first, "!chat rename c2 Rome") == replies.renamed("Rome")
+        assert await bot.ask(anna, first, "!chat rename c2 Rome") == "C2 is now called “Rome”."
         assert hs.room(second).state["m.room.name", ""] == {"name": "Rome"}
-        assert await bot.ask(anna, first, "!chat archive C2") == replies.ARCHIVED_NOW
+        assert ARCHIVED in await bot.ask(anna, first, "!chat archive C2")
         assert [row["status"] for row in bot.tables()["chats"]] == ["active", "archived"]
         assert (await bot.ask(anna, first, "!chat info C2")).startswith("**Rome** (C2)")
+
+
+async def test_an_archived_chat_that_was_left_comes_back_with_an_invite(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        await bot.ask(anna, first, "!chat new Trip")
+        second = bot.chats_of(anna)[1]
+        anna.join(second)
+        await bot.ask(anna, first, "!chat archive C2")
+        anna.leave(second)
+        await bot.settled()
+        said = await bot.ask(anna, first, "!chat unarchive C2")
+        assert said == "“Trip” (C2) is back. I have invited you to it."
+        assert second in hs.invited("anna")
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["in it", "from elsewhere"])
+async def test_a_chat_is_deleted_once_that_is_confirmed_and_its_number_never_used_again(
+    hs: FakeHomeserver, tmp_path: Path, here: bool
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        await bot.ask(anna, first, "!chat new Trip")
+        second = bot.chats_of(anna)[1]
+        anna.join(second)
+        place = second if here else first
+        plan = await bot.ask(anna, place, "!chat delete C2")
+        assert plan.startswith("If you delete “Trip” (C2), I leave its room")
+        assert bot.me.user_id in hs.room(second).joined
+        said = await bot.ask(anna, place, "!chat delete C2 yes")
+        assert said == (
+            replies.DELETED_HERE
+            if here
+            else "“Trip” (C2) is deleted: I have left its room. You may leave it, too."
+        )
+        await bot.settled()
+        assert bot.me.user_id not in hs.room(second).joined
+        assert hs.room(second).joined == {anna.user_id}
+        named = await bot.ask(anna, first, "!chat new")
+        assert "(C3)" in named
+
+
+async def test_a_chat_is_cleared_from_elsewhere_at_a_word_in_the_chat_itself(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (first,) = bot.chats_of(anna)
+        await bot.ask(anna, first, "!chat new Trip")
+        second = bot.chats_of(anna)[1]
+        said = await bot.ask(anna, first, "!chat clear C2")
+        assert said == "A new conversation begins in “Trip” (C2)."
+        assert bot.words(second) == [replies.CLEARED]
+        marker = hs.room(second).state[MARKER_TYPE, bot.me.user_id]
+        assert marker["conversation_since"] == hs.timeline(second)[-2].event_id
 
 
 async def test_words_that_are_not_ours_are_the_agents(hs: FakeHomeserver, tmp_path: Path) -> None:
@@ -194,10 +257,10 @@ async def test_renaming(hs: FakeHomeserver, tmp_path: Path) -> None:
         await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
         assert await bot.ask(anna, chat_id, "!chat rename  <b>Rome</b> [x](y)") == (
-            "This chat is now called “<b>Rome</b> [x](y)”."
+            "C1 is now called “<b>Rome</b> [x](y)”."
         )
         assert bot.said(chat_id)[0]["formatted_body"] == (
-            "<p>This chat is now called “&lt;b&gt;Rome&lt;/b&gt; [x](y)”.</p>\n"
+            "<p>C1 is now called “&lt;b&gt;Rome&lt;/b&gt; [x](y)”.</p>\n"
         )
         assert hs.room(chat_id).state["m.room.name", ""] == {"name": "<b>Rome</b> [x](y)"}
         assert [row["name"] for row in bot.tables()["chats"]] == ["<b>Rome</b> [x](y)"]
@@ -209,7 +272,7 @@ async def test_archiving_and_taking_up_again(hs: FakeHomeserver, tmp_path: Path)
         space_id = await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
         before, key = bot.tables(), bot.key(chat_id)
-        assert await bot.ask(anna, chat_id, "!chat archive") == replies.ARCHIVED_NOW
+        assert ARCHIVED in await bot.ask(anna, chat_id, "!chat archive")
         assert hs.room(space_id).state["m.space.child", chat_id] == {"dev.homeroom.chat_id": "C1"}
         assert hs.room(chat_id).state[MARKER_TYPE, bot.me.user_id]["archived"] is True
         assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
@@ -220,7 +283,7 @@ async def test_archiving_and_taking_up_again(hs: FakeHomeserver, tmp_path: Path)
         bot.wipe()
         await bot.start()
         assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
-        assert await bot.ask(anna, chat_id, "!chat unarchive") == replies.UNARCHIVED_NOW
+        assert "(C1) is back." in await bot.ask(anna, chat_id, "!chat unarchive")
         assert await bot.ask(anna, chat_id, "Hello") == f"Hello\n\n({key})"
         assert bot.tables() == before
         assert hs.room(space_id).state["m.space.child", chat_id] == {

@@ -12,6 +12,7 @@ from homeroom import replies
 from homeroom.domain.commands import (
     ChatArchive,
     ChatClear,
+    ChatDelete,
     ChatInfo,
     ChatList,
     ChatNew,
@@ -65,6 +66,8 @@ PARSED: list[tuple[str, Command | None]] = [
     ("!chat clear C12", ChatClear(chat_id=ChatID("C12"))),
     ("!chat archive c2", ChatArchive(archive=True, chat_id=ChatID("C2"))),
     ("!chat info", ChatInfo()),
+    ("!chat delete", ChatDelete(is_confirmed=False)),
+    ("!chat delete c2 YES", ChatDelete(is_confirmed=True, chat_id=ChatID("C2"))),
     ("!Reconcile --Dry-Run", Reconcile(dry_run=True)),
     ("", None),
     ("chat", None),
@@ -91,6 +94,7 @@ MISUSED = [
     "!chat list C3",
     "!chat clear C3 now",
     "!chat clear C0",
+    "!chat delete all",
     "!chat new " + "x" * 101,
     "!reconcile --dryrun",
     "!reconcile --dry-run --dry-run",
@@ -185,7 +189,8 @@ async def test_a_hostile_name_is_nothing_but_a_name(name: str) -> None:
     said = [
         replies.chat_list([chat], via="fake.test"),
         replies.new_chat(chat, via="fake.test"),
-        replies.renamed(name),
+        replies.renamed(chat, name),
+        replies.delete_plan(chat),
         replies.refused(name),
     ]
     for text in said:

@@ -15,6 +15,7 @@ from ..domain.commands import (
     ChatArchive,
     ChatClear,
     ChatCommand,
+    ChatDelete,
     ChatInfo,
     ChatList,
     ChatNew,
@@ -92,6 +93,8 @@ class Commands:
             reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.NOT_NOW
         if reply is None:
             return False
+        if not reply:
+            return True  # it was said, and the room left
         await self.speaker.reply(message, reply)
         return True
 
@@ -152,20 +155,35 @@ class Commands:
                 made = await self.chats.new_chat(sender, name=name)
                 return replies.new_chat(made, via=via)
             case ChatRename(name=name, chat_id=chat_id):
-                await self.chats.rename(self._own(chat, sender, chat_id), name=name)
-                return replies.renamed(name)
-            case ChatClear(chat_id=chat_id):
                 own = self._own(chat, sender, chat_id)
-                await self.chats.clear(own, since=message.event_id)
-                return replies.CLEARED
+                await self.chats.rename(own, name=name)
+                return replies.renamed(own, name)
+            case ChatClear(chat_id=chat_id):
+                return await self._clear(self._own(chat, sender, chat_id), message)
             case ChatArchive(archive=archive, chat_id=chat_id):
                 own = self._own(chat, sender, chat_id)
-                await self.chats.set_archived(own, archived=archive)
-                return replies.ARCHIVED_NOW if archive else replies.UNARCHIVED_NOW
+                was_invited = await self.chats.set_archived(own, archived=archive)
+                return replies.archived(own, archive, was_invited=was_invited)
+            case ChatDelete(chat_id=chat_id, is_confirmed=is_confirmed):
+                own = self._own(chat, sender, chat_id)
+                return (
+                    await self._delete(own, message) if is_confirmed else replies.delete_plan(own)
+                )
             case ChatInfo(chat_id=chat_id):
                 return replies.chat_info(self._own(chat, sender, chat_id))
             case _:
                 assert_never(command)
+
+    async def _clear(self, chat: Chat, message: Message) -> str:
+        if chat.room_id != message.room_id:
+            await self.chats.clear_from_elsewhere(chat, because_of=message.event_id)
+            return replies.cleared(chat)
+        await self.chats.clear(chat, since=message.event_id)
+        return replies.CLEARED
+
+    async def _delete(self, chat: Chat, message: Message) -> str:
+        await self.chats.delete(chat)
+        return "" if chat.room_id == message.room_id else replies.deleted(chat)
 
     def _own(self, here: Chat | None, sender: UserID, chat_id: ChatID | None) -> Chat:
         """The sender's chat of that number; without one, the chat in which it was said.

@@ -24,7 +24,9 @@ RESET_USAGE: Final = (
 )
 _PERSONS_WORDS: Final = ("chat", "help", "stop", "again")
 _ADMINS_WORDS: Final = ("reconcile", "reset")
-_CHAT_VERBS: Final = (*("new", "list", "rename", "clear", "archive", "unarchive", "info", "help"),)
+_CHAT_VERBS: Final = (
+    *("new", "list", "rename", "clear", "archive", "unarchive", "delete", "info", "help"),
+)
 _WORD: Final = re.compile(r"\s*(?P<mark>[!/])(?P<blank>\s*)(?P<word>[^\W_]+)(?=\s|$)")
 _NUMBER: Final = re.compile(r"[cC]([1-9][0-9]{0,5})")
 _LOOKS_LIKE: Final = 0.75
@@ -56,6 +58,14 @@ class ChatClear:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatArchive:
     archive: bool
+    chat_id: ChatID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDelete:
+    """Unless it is confirmed, it only says what it would do."""
+
+    is_confirmed: bool
     chat_id: ChatID | None = None
 
 
@@ -112,7 +122,9 @@ class Misused:
     meant: str | None = None
 
 
-ChatCommand = ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatInfo | Help
+ChatCommand = (
+    ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatDelete | ChatInfo | Help
+)
 ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
 Command = ChatCommand | Reconcile | ResetCommand | Misused
 
@@ -161,6 +173,8 @@ def _parse_chat(text: str) -> Command:
         if not name:
             return Misused(reason="The new name is missing.", meant="!chat rename NAME")
         return _too_long(name) or ChatRename(name=name, chat_id=chat_id)
+    if verb == "delete" and name.lower() in ("", "yes"):
+        return ChatDelete(is_confirmed=bool(name), chat_id=chat_id)
     takes_number = verb not in ("list", "help")
     if name or (chat_id and not takes_number):
         what = "only a chat's number, like C3," if takes_number else "nothing"

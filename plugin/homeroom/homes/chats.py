@@ -1,4 +1,4 @@
-"""What owners do with their chats: make, rename, clear, archive."""
+"""What owners do with their chats: make, rename, clear, archive, delete."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ..domain.homes.ids import child_order, cleared
 from ..domain.homes.marker import MARKER_TYPE, chat_marker
 from ..domain.homes.model import Chat, Status
 from ..domain.homes.provisioning import child_content, next_chat, removed_child_content
-from ..matrix.errors import HomeserverError, Unavailable
+from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
+from ..matrix.messages import Speaker
 from .owner_locks import OwnerLocks
 from .provisioner import Denied, Provisioner
 from .reconciler import Reconciler
@@ -33,6 +34,7 @@ class Chats:
     repairer: Repairer
     routes: Routes
     locks: OwnerLocks
+    speaker: Speaker
     settings: Callable[[], Settings]
 
     async def new_chat(self, owner: UserID, *, name: str | None) -> Chat:
@@ -68,6 +70,16 @@ class Chats:
             await self.homeserver.put_state(chat.room_id, "m.room.name", {"name": name})
             await self.reconciler.rescan({chat.room_id})
 
+    async def clear_from_elsewhere(self, chat: Chat, *, because_of: EventID) -> None:
+        """Begin a new conversation in a chat, asked for in another room: say so in the chat.
+
+        The conversation begins at that word; the same request says it once.
+        """
+        since = await self.speaker.notice(
+            chat.room_id, replies.CLEARED, about=f"clear {because_of}"
+        )
+        await self.clear(chat, since=since)
+
     async def clear(self, chat: Chat, *, since: EventID) -> None:
         """Begin a new conversation in a chat: in its marker first, where nothing gets lost.
 
@@ -80,21 +92,46 @@ class Chats:
                 await self._mark(cleared(chat, since=since))
                 await self.reconciler.rescan({chat.room_id})
 
-    async def set_archived(self, chat: Chat, *, archived: bool) -> None:
-        """Set a chat aside, or take it up again: in its marker and in the Space's list."""
+    async def set_archived(self, chat: Chat, *, archived: bool) -> bool:
+        """Set a chat aside, or take it up again: in its marker and in the Space's list.
+
+        Returns whether the owner, who had left it, was invited to it again.
+        """
         async with self.locks.of(chat.matrix_user_id):
             status = Status.ARCHIVED if archived else Status.ACTIVE
             await self._mark(replace(chat, status=status))
-            if chat.space_id is not None:
-                link = (
-                    removed_child_content(chat.chat_id)
-                    if archived
-                    else child_content(bot=self.homeserver.bot, order=child_order(chat.chat_id))
+            await self._link(chat, is_linked=not archived)
+            seen = await self.reconciler.rescan({chat.room_id})
+            room = seen.topology.room(chat.room_id)
+            if archived or room is None or room.membership(chat.matrix_user_id) != "leave":
+                return False
+            await self.homeserver.invite(chat.room_id, chat.matrix_user_id)
+            return True
+
+    async def delete(self, chat: Chat) -> None:
+        """Leave a chat for good. Its row and its number stay, so that nothing gets them again."""
+        async with self.locks.of(chat.matrix_user_id):
+            await self._link(chat, is_linked=False)
+            with suppress(Refused):  # a word of goodbye, where it can be said
+                await self.speaker.notice(
+                    chat.room_id, replies.DELETED_HERE, about=f"deleted {chat.room_id}"
                 )
-                await self.homeserver.put_state(
-                    chat.space_id, "m.space.child", link, state_key=chat.room_id
-                )
+            await self.homeserver.leave(chat.room_id, reason=replies.DELETED_HERE)
+            with suppress(Refused):
+                await self.homeserver.forget(chat.room_id)
             await self.reconciler.rescan({chat.room_id})
+
+    async def _link(self, chat: Chat, *, is_linked: bool) -> None:
+        """Put a chat into its Space's list, or take it out."""
+        if chat.space_id is not None:
+            link = (
+                child_content(bot=self.homeserver.bot, order=child_order(chat.chat_id))
+                if is_linked
+                else removed_child_content(chat.chat_id)
+            )
+            await self.homeserver.put_state(
+                chat.space_id, "m.space.child", link, state_key=chat.room_id
+            )
 
     async def _mark(self, chat: Chat) -> None:
         """Have the chat's marker say what this row says."""

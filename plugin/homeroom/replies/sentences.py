@@ -20,20 +20,19 @@ HELP: Final = """**What you can do here**
 - `!chat rename [C3] NAME` renames one.
 - `!chat clear [C3]` begins a new conversation in it.
 - `!chat archive [C3]` puts it away, `!chat unarchive [C3]` brings it back.
+- `!chat delete [C3]` makes me leave it for good.
 - `!chat info [C3]` tells what support may ask for.
 - `!help` shows this.
 
 Without a number like C3 it is about the chat you write in."""
 ARCHIVED: Final = "This chat is archived. `!chat unarchive` takes it up again."
-ARCHIVED_NOW: Final = (
-    "This chat is archived: it is out of your home's list and nothing is answered here."
-    " `!chat unarchive` takes it up again."
-)
 CLEARED: Final = (
     "A new conversation begins here: the agent no longer knows what was said before."
     " The messages stay in the room."
 )
-UNARCHIVED_NOW: Final = "This chat is taken up again."
+DELETED_HERE: Final = (
+    "This chat is deleted. I leave the room and answer here no more; you may leave it, too."
+)
 SPACE_TOPIC: Final = "Your home: every room in here is a chat with the agent."
 NO_HOME: Final = "You have no home yet. Invite me to a room to get one."
 NOT_A_CHAT: Final = (
@@ -152,8 +151,35 @@ def new_chat(chat: Chat, *, via: str) -> str:
     return f"{link(chat.room_id, via, _name(chat))} is ready ({chat.chat_id})."
 
 
-def renamed(name: str) -> str:
-    return f"This chat is now called “{plain(name)}”."
+def renamed(chat: Chat, name: str) -> str:
+    return f"{chat.chat_id} is now called “{plain(name)}”."
+
+
+def cleared(chat: Chat) -> str:
+    return f"A new conversation begins in {_titled(chat)}."
+
+
+def archived(chat: Chat, is_archived: bool, *, was_invited: bool) -> str:
+    """What is said as a chat is archived, or taken up again."""
+    if is_archived:
+        return (
+            f"{_titled(chat)} is archived: nothing is answered there. You may leave the room now."
+            f" `!chat unarchive {chat.chat_id}` brings it back."
+        )
+    return f"{_titled(chat)} is back." + (" I have invited you to it." if was_invited else "")
+
+
+def delete_plan(chat: Chat) -> str:
+    return (
+        f"If you delete {_titled(chat)}, I leave its room and answer there no more. Its number is"
+        " not used again. The messages stay for whoever is in the room: leave it in your app to"
+        f" be rid of them.\n\n`!chat delete {chat.chat_id} yes` does it."
+        f" `!chat archive {chat.chat_id}` only puts it away."
+    )
+
+
+def deleted(chat: Chat) -> str:
+    return f"{_titled(chat)} is deleted: I have left its room. You may leave it, too."
 
 
 def no_such_chat(chat_id: str) -> str:
@@ -219,6 +245,10 @@ def _problems(problems: Sequence[Problem]) -> str:
     return "\n".join(
         f"- `{p.key}`: found {plain(p.found)}, expected {plain(p.expected)}" for p in problems
     )
+
+
+def _titled(chat: Chat) -> str:
+    return f"“{_name(chat)}” ({chat.chat_id})"
 
 
 def _name(chat: Chat) -> str:
