@@ -43,6 +43,7 @@ class Homeroom(Plugin):
     encryption: Encryption
     app: App | None = None
     """None: there were no settings to build it with."""
+    _ending: asyncio.Task[None]
 
     @classmethod
     def get_config_class(cls) -> type[Config]:
@@ -86,11 +87,12 @@ class Homeroom(Plugin):
 
     async def stop(self) -> None:
         self.encryption.close()
-        if self.app is not None:
+        if self.app is not None and not self.app.watch.is_superseded:
             try:
                 await self.app.inbox.save_position(now=True)
             except StoreError as e:
                 self.log.warning("The place in the timeline was not saved: %s", e)
+            await self.app.remote_checkpoint.write_last()
 
     async def on_external_config_update(self) -> None:
         if not self.settings.read():
@@ -121,10 +123,13 @@ class Homeroom(Plugin):
                 settings=self.settings,
                 encryption=self.encryption,
                 background=self.background,
+                superseded=self._go_idle,
                 log=self.log,
             )
         )
         self.background.start(self.app.account.watch_sign_in(), name="watching the account")
+        self.register_handler_class(self.app.watch)
+        self.background.start(self.app.watch.announce(), name="announcing this instance")
         ready = asyncio.Event()
         self.background.start(self._run(self.app, ready), name="starting")
         timeout = self.settings().start_timeout
@@ -144,6 +149,11 @@ class Homeroom(Plugin):
             ready.set()
         app.maintenance.begin(started)
         self.background.start(app.account.watch_trust(), name="watching the device")
+
+    def _go_idle(self) -> None:
+        """Another instance with this account is newer."""
+        assert self.app is not None
+        self._ending = asyncio.create_task(self.app.go_idle(), name="homeroom: going idle")
 
     def _stay_idle(self) -> None:
         """Answer nobody but an administrator who asks, until there are settings."""

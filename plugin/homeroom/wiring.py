@@ -12,7 +12,7 @@ Nothing is set afterwards: a part is whole when it is made, and needs only parts
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maubot.matrix import MaubotMatrixClient
 from mautrix.util.async_db import Database
@@ -40,6 +40,7 @@ from .homes.owner_locks import OwnerLocks
 from .homes.provisioner import Provisioner
 from .homes.reconciler import Reconciler
 from .homes.refresher import Refresher
+from .homes.remote_checkpoint import RemoteCheckpoint
 from .homes.repairer import Repairer
 from .homes.routes import Routes
 from .matrix.encryption import Encryption
@@ -52,10 +53,11 @@ from .replies.encryption import explain_trust
 from .runtime.clock import now
 from .runtime.tasks import Background
 from .startup.account_watch import AccountWatch
+from .startup.instance_watch import InstanceWatch
 from .startup.maintenance import Maintenance
 from .startup.resume import Resumption
 from .startup.start import Startup
-from .status_page import Snapshot, take
+from .status_page import Condition, Snapshot, take
 from .storage import UPGRADES, Store
 
 
@@ -63,7 +65,8 @@ from .storage import UPGRADES, Store
 class Instance:
     """What maubot gives to one instance, and what lives as long as it.
 
-    `register` has maubot call the handlers of an object.
+    `register` has maubot call the handlers of an object; `superseded` is called when another
+    instance with the same account is newer.
     """
 
     client: MaubotMatrixClient
@@ -74,6 +77,7 @@ class Instance:
     settings: LiveSettings
     encryption: Encryption
     background: Background
+    superseded: Callable[[], None]
     log: TraceLogger
 
     def origin(self) -> Origin:
@@ -95,6 +99,7 @@ class App:
     store: Store
     routes: Routes
     reconciler: Reconciler
+    remote_checkpoint: RemoteCheckpoint
     platform: ChosenPlatform
     streamer: Streamer
     inbox: Inbox
@@ -102,10 +107,11 @@ class App:
     startup: Startup
     maintenance: Maintenance
     account: AccountWatch
+    watch: InstanceWatch
 
     async def snapshot(self, *, version: str) -> Snapshot:
         """What the status page shows."""
-        return await take(
+        snapshot = await take(
             bot=self.homeserver.bot,
             version=version,
             now=now(),
@@ -118,6 +124,15 @@ class App:
             catch_up=self.feed,
             own_trust=self.account.trust.now,
         )
+        if self.watch.is_superseded:
+            return replace(snapshot, condition=Condition.SUPERSEDED)
+        return snapshot
+
+    async def go_idle(self) -> None:
+        """Answer nothing any more, and leave what is open to the instance that is newer."""
+        self.feed.close()
+        self.streamer.stop()
+        await self.watch.background.stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +148,7 @@ class Base:
 class Homes:
     routes: Routes
     checkpoint_state: CheckpointState
+    remote_checkpoint: RemoteCheckpoint
     observer: Observer
     reconciler: Reconciler
     repairer: Repairer
@@ -165,6 +181,7 @@ def build(instance: Instance) -> App:
         resumption=Resumption(
             homeserver=base.homeserver,
             store=base.store,
+            remote=homes.remote_checkpoint,
             reconciler=homes.reconciler,
             origin=instance.origin,
             log=instance.log,
@@ -181,6 +198,7 @@ def build(instance: Instance) -> App:
         repairer=homes.repairer,
         routes=homes.routes,
         checkpoint_state=homes.checkpoint_state,
+        remote_checkpoint=homes.remote_checkpoint,
         inbox=delivery.inbox,
         feed=delivery.feed,
         dispatcher=delivery.dispatcher,
@@ -193,6 +211,7 @@ def build(instance: Instance) -> App:
         store=base.store,
         routes=homes.routes,
         reconciler=homes.reconciler,
+        remote_checkpoint=homes.remote_checkpoint,
         platform=delivery.platform,
         streamer=delivery.streamer,
         inbox=delivery.inbox,
@@ -205,6 +224,12 @@ def build(instance: Instance) -> App:
             trust=base.own_trust,
             admins=lambda: instance.settings().admins,
             instance=instance.name,
+            log=instance.log,
+        ),
+        watch=InstanceWatch(
+            account_data=base.homeserver.account_data,
+            superseded=instance.superseded,
+            background=instance.background,
             log=instance.log,
         ),
     )
@@ -238,6 +263,13 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
     """Build what knows, repairs and makes homes."""
     routes, locks = Routes(), OwnerLocks()
     checkpoint_state = CheckpointState(routes=routes, origin=instance.origin)
+    remote_checkpoint = RemoteCheckpoint(
+        homeserver=base.homeserver,
+        store=base.store,
+        routes=routes,
+        checkpoint_state=checkpoint_state,
+        log=instance.log,
+    )
     observer = Observer(base.homeserver, log=instance.log)
     reconciler = Reconciler(
         observer=observer,
@@ -297,6 +329,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
     return Homes(
         routes=routes,
         checkpoint_state=checkpoint_state,
+        remote_checkpoint=remote_checkpoint,
         observer=observer,
         reconciler=reconciler,
         repairer=repairer,
@@ -314,6 +347,7 @@ def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
         observer=homes.observer,
         store=base.store,
         reconciler=homes.reconciler,
+        remote_checkpoint=homes.remote_checkpoint,
         speaker=base.speaker,
         background=instance.background,
         settings=instance.settings,

@@ -14,6 +14,7 @@ from typing import Final
 
 SCENARIOS: Final[Mapping[str, str]] = {
     "empty": "empty database",
+    "restored": "database lost, checkpoint there",
     "lost": "plugin's database lost, maubot's kept",
     "rows": "1 % of the rows lost",
     "changed": "1 % of the rooms changed",
@@ -24,6 +25,11 @@ TO_FLOOR: Final = 1.25
 TO_NIO: Final = 4.0
 TO_NIO_AT_10000: Final = 8.0
 TO_HOOKSHOT: Final = 3.0
+RESTORED_TO_FLOOR: Final = 0.1
+RESTORED_OPEN_TO_FLOOR: Final = 0.15
+RESTORED_TO_NIO: Final = 30.0
+RESTORED_TO_HOOKSHOT: Final = 15.0
+RESTORED_EXPONENT: Final = 1.0
 OVER_INCREMENTAL: Final = 0.1
 """Seconds."""
 INTACT_GROWTH: Final = 1.5
@@ -141,10 +147,12 @@ def judge(worlds: Sequence[WorldFigures]) -> list[Bar]:
     for database in databases:
         for world in plain:
             bars += _look_at_everything(world, database)
+            bars += _restored(world, database)
         for world in plain:
             bars += _restart(world, database)
         bars += _growth_of_restart(plain, database)
         bars += _growth_of_look(plain, database)
+        bars += _growth_of_restored(plain, database)
         bars += _resources(plain, worlds, database)
         for world in worlds:
             bars += _crowd(world, plain, database)
@@ -179,6 +187,56 @@ def _look_at_everything(world: WorldFigures, database: str) -> Iterator[Bar]:
                 reached=ratio >= limit,
                 world=world,
             )
+
+
+def _restored(world: WorldFigures, database: str) -> Iterator[Bar]:
+    """A lost database with a checkpoint in the account data; the bars of issue 18."""
+    start = world.starts.get((database, "restored"))
+    if start is None:
+        return
+    where = f"{database}, {world.rooms:,} rooms: a lost database with a checkpoint"
+    if world.floor is not None:
+        for what, seconds, limit in (
+            ("is reconciled in", start.reconcile.median, RESTORED_TO_FLOOR),
+            ("is open in", start.seconds.median, RESTORED_OPEN_TO_FLOOR),
+        ):
+            ratio = seconds / world.floor.seconds.median
+            yield _bar(
+                7,
+                f"{where} {what} at most {limit:g} times the floor ({world.floor.title})",
+                f"{ratio:.3f} times",
+                reached=ratio <= limit,
+                world=world,
+            )
+    for name, limit in (("nio", RESTORED_TO_NIO), ("hookshot", RESTORED_TO_HOOKSHOT)):
+        if name in world.ways:
+            ratio = world.ways[name].seconds.median / start.reconcile.median
+            yield _bar(
+                7,
+                f"{where} is reconciled at least {limit:g} times faster than"
+                f" {world.ways[name].title}",
+                f"{ratio:.1f} times",
+                reached=ratio >= limit,
+                world=world,
+            )
+
+
+def _growth_of_restored(plain: Sequence[WorldFigures], database: str) -> Iterator[Bar]:
+    points = [
+        (world.rooms, start.reconcile.median)
+        for world in plain
+        if (start := world.starts.get((database, "restored"))) is not None
+    ]
+    if len(points) < 2:
+        return
+    exponent = growth(points)
+    yield Bar(
+        number=7,
+        what=f"{database}, {points[0][0]:,} to {points[-1][0]:,} rooms: a restored start grows"
+        f" with an exponent of at most {RESTORED_EXPONENT:g}",
+        seen=f"{exponent:.2f}",
+        reached=exponent <= RESTORED_EXPONENT,
+    )
 
 
 def _restart(world: WorldFigures, database: str) -> Iterator[Bar]:

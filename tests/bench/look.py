@@ -3,8 +3,9 @@
     bare requests   every way to ask for what a reconcile needs, downloaded and parsed (`ways.py`);
                     the fastest complete one is the floor of the run
     others          matrix-nio's full-state sync, and what matrix-hookshot asks at its start
-    Homeroom        its start on an empty database, on an intact one, with 1 % of the rooms changed
-                    while it was down, with 1 % of its rows lost (`start.py`)
+    Homeroom        its start on an empty database without and with a checkpoint in the account
+                    data, on an intact one, with 1 % of the rooms changed while it was down, with
+                    1 % of its rows lost (`start.py`)
 
 in homeservers with 100, 1,000 and 10,000 rooms. All of these Synapses run at once, and each has
 its turn round by round: every side once a round, in an order that is drawn; whatever the machine
@@ -30,10 +31,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import uuid4
 
 import aiohttp
 
+from homeroom.domain.homes.checkpoint_shards import HEAD_TYPE
 from tests.bench.figures import (
     SCENARIOS,
     StartFigures,
@@ -118,6 +121,8 @@ class Scene:
     chats: int = 0
     """How many rows there must be after every start."""
     changed: int = 0
+    head: Any = None
+    """Of the checkpoint that the last life left; a start without one has it taken away."""
 
     def arguments(self) -> list[str]:
         return [
@@ -125,6 +130,22 @@ class Scene:
             *("--user-id", self.bot.user_id),
             *("--token", self.bot.access_token),
         ]
+
+    async def read_head(self) -> None:
+        """Remember the checkpoint of the life that has just ended."""
+        self.head = await self.api("GET", self._head, token=self.bot.access_token)
+        if not self.head:
+            raise AssertionError("Homeroom left no checkpoint")
+
+    async def show_head(self, *, shown: bool) -> None:
+        """Have a checkpoint, or none."""
+        head = self.head if shown else {}
+        await self.api("PUT", self._head, head, token=self.bot.access_token)
+
+    @property
+    def _head(self) -> str:
+        user = quote(self.bot.user_id, safe="")
+        return f"/_matrix/client/v3/user/{user}/account_data/{HEAD_TYPE}"
 
     async def be_ready(self, *, cold: bool) -> None:
         """Wait until Synapse has done what was asked of it; for a cold one, restart it."""
@@ -156,6 +177,7 @@ class Bench:
             await self._start(scene, life, "--stop", "--linger", "1")
             scene.left[database] = life
             scene.chats = await self._lives.count(life)
+            await scene.read_head()
         if not scene.chats and self._options.databases:
             raise AssertionError("Homeroom found none of the homes")
         return f"{scene.chats} chats"
@@ -214,8 +236,10 @@ class Bench:
             renamed = await self._lives.count(left, name=name)
             if renamed != scene.changed:
                 raise AssertionError(f"{renamed} of {scene.changed} new names are in the database")
+            await scene.read_head()
             return seen
-        if side.scenario == "empty":
+        await scene.show_head(shown=side.scenario not in ("empty", "lost"))
+        if side.scenario in ("empty", "restored"):
             life = await self._lives.new(side.database)
         else:
             life = await self._lives.copy(left)
@@ -226,6 +250,9 @@ class Bench:
                 await self._lives.lose_rows(life, max(1, scene.chats // IN_PART))
             linger = str(self._options.linger) if side.scenario == "intact" else "0"
             seen = await self._start(scene, life, "--linger", linger)
+            is_restored = any(line.startswith("Restored") for line in seen["log"])
+            if is_restored != (side.scenario in ("restored", "rows")):
+                raise AssertionError(f"{side}: {'' if is_restored else 'not '}restored")
             chats = await self._lives.count(life)
             if chats != scene.chats:
                 raise AssertionError(f"{chats} chats are in the database, not {scene.chats}")
@@ -271,7 +298,7 @@ def figures(world: World, measured: Sequence[Measured], *, changed: int) -> Worl
             if (seen := by_side.get(Side(way=name)))
         },
         starts={
-            (title, scenario): _start_figures(seen)
+            (title, scenario): _start_figures(scenario, seen)
             for database, title in DATABASES.items()
             for scenario in SCENARIOS
             if (seen := by_side.get(Side(database=database, scenario=scenario)))
@@ -290,14 +317,16 @@ def _way_figures(name: str, seen: Sequence[dict[str, Any]]) -> WayFigures:
     )
 
 
-def _start_figures(seen: Sequence[dict[str, Any]]) -> StartFigures:
+def _start_figures(scenario: str, seen: Sequence[dict[str, Any]]) -> StartFigures:
     lingered = [each["lingered"] for each in seen if each["lingered"] is not None]
     stalls = [each["longest_stall"] for each in seen]
     return StartFigures(
         seconds=spread(each["seconds"] for each in seen),
-        # A start that says nothing of a reconcile was one as a whole.
+        # Rows that are restored are asked for before the reconcile begins. A start that says
+        # nothing of a reconcile was one as a whole.
         reconcile=spread(
-            each["seconds"] if each["reconcile"] is None else each["reconcile"] for each in seen
+            each["seconds"] if (reconcile := _reconcile(scenario, each)) is None else reconcile
+            for each in seen
         ),
         memory=spread(each["memory"] for each in seen),
         stall=spread(stall["seconds"] for stall in stalls),
@@ -306,6 +335,11 @@ def _start_figures(seen: Sequence[dict[str, Any]]) -> StartFigures:
         if lingered
         else None,
     )
+
+
+def _reconcile(scenario: str, seen: dict[str, Any]) -> float | None:
+    seconds: float | None = seen["reconciled" if scenario == "restored" else "reconcile"]
+    return seconds
 
 
 def require_alike(world: World, measured: Sequence[Measured]) -> None:

@@ -79,6 +79,8 @@ class Started:
 
     seconds: float
     """Until the doors were open."""
+    reconciled: float | None
+    """Until Homeroom said that its rows were those of the homeserver."""
     reconcile: float | None
     """What Homeroom itself says about the reconcile; None: it says nothing."""
     rooms: int | None
@@ -109,12 +111,15 @@ class Notes(logging.Handler):
     def __init__(self) -> None:
         super().__init__(level=logging.INFO)
         self.lines: list[str] = []
+        self.reconciled_at: float | None = None
         self.failure: str | None = None
         """That something did not work; Homeroom tries again then, which is not to be measured."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()
         self.lines.append(line)
+        if line.startswith("Reconciled") and self.reconciled_at is None:
+            self.reconciled_at = time.perf_counter()
         if record.levelno >= logging.ERROR or line.startswith("Could not"):
             self.failure = line
 
@@ -219,6 +224,7 @@ async def _measure(plugin: Homeroom, filter_id: Any, notes: Notes, options: Opti
             )
     return Started(
         seconds=seconds,
+        reconciled=notes.reconciled_at and notes.reconciled_at - began,
         reconcile=past.milliseconds / 1000 if past else None,
         rooms=past.rooms if past else None,
         memory=peak,

@@ -53,6 +53,7 @@ def world(
     floor: float = 1.0,
     empty: float = 1.2,
     intact: float = 0.05,
+    restored: float = 0.09,
     others: int = 0,
     memory: float = 10,
     stall: float = 0.01,
@@ -71,6 +72,7 @@ def world(
         },
         starts={
             ("SQLite", "empty"): start(empty, memory=memory, stall=stall),
+            ("SQLite", "restored"): start(restored),
             ("SQLite", "changed"): start(intact + 0.1),
             ("SQLite", "intact"): start(intact),
         },
@@ -96,9 +98,13 @@ def test_the_floor_is_the_fastest_way_that_is_complete() -> None:
 
 
 def test_all_bars_can_be_reached() -> None:
-    worlds = [world(100, floor=0.1, empty=0.12), world(), world(10_000, floor=10, empty=12)]
+    worlds = [
+        world(100, floor=0.1, empty=0.12, restored=0.02),
+        world(),
+        world(10_000, floor=10, empty=12, restored=0.8),
+    ]
     bars = judge([*worlds, world(others=300)])
-    assert {bar.number for bar in bars} == {1, 2, 3, 6}
+    assert {bar.number for bar in bars} == {1, 2, 3, 6, 7}
     assert [bar for bar in bars if bar.reached is False] == []
 
 
@@ -111,6 +117,9 @@ def test_all_bars_can_be_reached() -> None:
         ([world(intact=0.12)], 2),
         ([world(intact=0.05), world(10_000, floor=10, empty=10, intact=0.08)], 2),
         ([world(empty=0.5), world(10_000, floor=10, empty=10)], 3),
+        ([world(restored=0.11)], 7),
+        ([world(restored=0.5)], 7),
+        ([world(restored=0.05), world(10_000, floor=10, empty=12, restored=0.9)], 7),
         ([world(memory=61)], 3),
         ([world(stall=0.06)], 3),
         ([world(), world(others=300, empty=1.6)], 6),
@@ -123,6 +132,9 @@ def test_all_bars_can_be_reached() -> None:
         "a slow restart",
         "a restart that grows",
         "a look that grows",
+        "a restored start that is slow",
+        "a restored start that is not faster than others",
+        "a restored start that grows",
         "memory",
         "a stall",
         "a crowd costs time",
@@ -149,7 +161,7 @@ def test_the_report_shows_every_way_every_start_and_every_bar() -> None:
     bars = [Bar(number=1, what="so fast", seen="faster", reached=True)]
     lines = report([world(), world(others=300)], bars, manner="warm")
     assert "250 homes and 300 rooms of others; warm" in "\n".join(lines)
-    assert len([line for line in lines if line.startswith("  ")]) == 2 * (1 + 5 + 1 + 3)
+    assert len([line for line in lines if line.startswith("  ")]) == 2 * (1 + 5 + 1 + 4)
     assert lines[-1] == "✓ 1. so fast: faster"
 
 

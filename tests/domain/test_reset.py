@@ -19,6 +19,7 @@ from homeroom.domain.reset import (
     Left,
     LocalPlan,
     Outcome,
+    RemoteParts,
     Scope,
     Target,
     outcome_of,
@@ -83,7 +84,10 @@ def target(room_id: RoomID, kind: Kind = Kind.CHAT, **more: Any) -> Target:
 
 
 def test_local_deletes_the_rows_of_every_table() -> None:
-    assert plan_local({"homes": 1, "chats": 3}) == LocalPlan(tables={"chats": 3, "homes": 1})
+    parts = RemoteParts(number=2)
+    assert plan_local({"homes": 1, "chats": 3}, checkpoint=parts) == LocalPlan(
+        tables={"chats": 3, "homes": 1}, checkpoint=parts
+    )
 
 
 def test_a_home_is_left_with_its_chats_before_their_space() -> None:

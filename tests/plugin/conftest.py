@@ -44,7 +44,15 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     What a budget does is tested in `tests/matrix/test_retrying_api.py`.
     """
     impatient = RetryBudget(call=0.2, failing=0.2, attempt=10)
-    for name in ("READING", "READING_ROOMS", "SCANNING", "WRITING", "JOINING", "LEAVING"):
+    for name in (
+        "READING",
+        "READING_ROOMS",
+        "SCANNING",
+        "WRITING",
+        "JOINING",
+        "LEAVING",
+        "ACCOUNT_DATA",
+    ):
         monkeypatch.setattr(homeserver, name, impatient)
     monkeypatch.setattr(arrivals, "RETRY_AFTER", (0.01,))
     monkeypatch.setattr(starting, "RETRY_AFTER", (0.01,))

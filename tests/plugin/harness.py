@@ -49,6 +49,7 @@ LOG = logging.getLogger("maubot.instance.homeroom")
 PATIENCE_SECONDS = 20
 """Far more than anything takes; only a test that fails waits for so long."""
 SLEEPERS = {
+    "homeroom: keeping the checkpoint",
     "homeroom: pruning",
     "homeroom: reading the unreadable again",
     "homeroom: taking in responses",

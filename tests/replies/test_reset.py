@@ -9,7 +9,17 @@ from maubot.matrix import parse_formatted
 from mautrix.types import RoomID, UserID
 
 from homeroom import replies
-from homeroom.domain.reset import Kind, LeavePlan, Left, LocalPlan, Outcome, Scope, Target, skipped
+from homeroom.domain.reset import (
+    Kind,
+    LeavePlan,
+    Left,
+    LocalPlan,
+    Outcome,
+    RemoteParts,
+    Scope,
+    Target,
+    skipped,
+)
 
 ADA, BERT = UserID("@ada:example.org"), UserID("@bert:example.org")
 SPACE = Target(room_id=RoomID("!home"), kind=Kind.SPACE, name="Home", owner=ADA, table="homes")
@@ -28,6 +38,14 @@ def gone(target: Target) -> Outcome:
     return Outcome(target=target, left=Left.LEFT, forgotten=True)
 
 
+COPY = RemoteParts(number=5)
+WOULD_BE_EMPTIED = (
+    "- My account data, with the checkpoint that a lost database is restored from: 5 entries would"
+    " be emptied."
+)
+EMPTIED = WOULD_BE_EMPTIED.replace("would be ", "")
+
+
 def failed(target: Target, reason: str = "M_FORBIDDEN: no") -> Outcome:
     return Outcome(target=target, left=Left.FAILED, reason=reason)
 
@@ -39,7 +57,7 @@ def chats(count: int) -> tuple[Target, ...]:
 def report(
     *outcomes: Outcome, plan: LeavePlan = PLAN, last: Target | None = None, checked: bool = True
 ) -> str:
-    return replies.leave_report(plan, outcomes, last=last, checked=checked)
+    return replies.leave_report(plan, outcomes, checkpoint=COPY, last=last, checked=checked)
 
 
 def title(text: str) -> str:
@@ -50,7 +68,7 @@ def title(text: str) -> str:
 
 
 def test_a_dry_run_of_local() -> None:
-    plan = LocalPlan(tables={"chats": 3, "homes": 1})
+    plan = LocalPlan(tables={"chats": 3, "homes": 1}, checkpoint=COPY)
     assert (
         replies.local_report(plan, dry_run=True)
         == f"""\
@@ -64,7 +82,8 @@ def test_a_dry_run_of_local() -> None:
 
 **Server**
 
-- Nothing: I stay in every room.
+- I stay in every room.
+{WOULD_BE_EMPTIED}
 
 **By hand**
 
@@ -75,7 +94,7 @@ them from Matrix, with the same ids.
 
 
 def test_a_run_of_local() -> None:
-    plan = LocalPlan(tables={"chats": 3, "homes": 1})
+    plan = LocalPlan(tables={"chats": 3, "homes": 1}, checkpoint=COPY)
     assert (
         replies.local_report(plan, dry_run=False)
         == f"""\
@@ -89,7 +108,8 @@ def test_a_run_of_local() -> None:
 
 **Server**
 
-- Nothing: I stay in every room.
+- I stay in every room.
+{EMPTIED}
 
 **By hand**
 
@@ -106,7 +126,7 @@ def test_a_plan_of_leave_forget() -> None:
         skipped=(replace(OTHER, name=None),),
     )
     assert (
-        replies.leave_plan(plan, stale=False, dry_run=False)
+        replies.leave_plan(plan, checkpoint=COPY, stale=False, dry_run=False)
         == f"""\
 **!reset leave-forget: nothing was changed yet**
 
@@ -124,6 +144,7 @@ def test_a_plan_of_leave_forget() -> None:
 - chat `!play` of `@bert:example.org`: left already, would forget
 - Space “Home” `!home` of `@ada:example.org`: would leave and forget
 - other room `!other`: skipped (it could not be read)
+{WOULD_BE_EMPTIED}
 
 **By hand**
 
@@ -137,7 +158,7 @@ def test_a_plan_of_leave_forget() -> None:
 def test_a_plan_of_every_room_says_so() -> None:
     plan = replace(PLAN, scope=Scope.JOINED, targets=(OTHER,))
     assert (
-        replies.leave_plan(plan, stale=False, dry_run=True)
+        replies.leave_plan(plan, checkpoint=COPY, stale=False, dry_run=True)
         == f"""\
 **!reset leave-forget --dry-run: nothing was changed**
 
@@ -151,6 +172,7 @@ def test_a_plan_of_every_room_says_so() -> None:
 - **Every room of this bot account**, other plugins' rooms too.
 - 1 room would be left and forgotten.
 - other room “Reminders” `!other`: would leave and forget
+{WOULD_BE_EMPTIED}
 
 **By hand**
 
@@ -161,19 +183,21 @@ def test_a_plan_of_every_room_says_so() -> None:
 
 
 def test_nothing_to_leave_needs_no_code() -> None:
-    text = replies.leave_plan(replace(PLAN, targets=()), stale=False, dry_run=False)
+    text = replies.leave_plan(
+        replace(PLAN, targets=()), checkpoint=COPY, stale=False, dry_run=False
+    )
     assert "- 0 rooms would be left and forgotten." in text
     assert text.endswith("**By hand**\n\n- Nothing.")
 
 
 def test_a_stale_code_is_refused_with_the_new_plan() -> None:
-    text = replies.leave_plan(PLAN, stale=True, dry_run=False)
+    text = replies.leave_plan(PLAN, checkpoint=COPY, stale=True, dry_run=False)
     assert title(text) == (
         "!reset leave-forget: that code is not the one of this plan, so nothing was done"
     )
     assert (
         text.split("\n")[1:]
-        == (replies.leave_plan(PLAN, stale=False, dry_run=False).split("\n")[1:])
+        == (replies.leave_plan(PLAN, checkpoint=COPY, stale=False, dry_run=False).split("\n")[1:])
     )
 
 
@@ -196,6 +220,7 @@ def test_a_report_where_all_went_well() -> None:
 - A second look at the joined rooms agrees.
 - chat “Work” `!work` of `@ada:example.org`: left, forgotten
 - Space “Home” `!home` of `@ada:example.org`: this room; I leave and forget it now
+{EMPTIED}
 
 **By hand**
 
@@ -233,6 +258,7 @@ def test_a_report_of_trouble_begins_with_the_trouble() -> None:
 - other room `!dark`: skipped (it could not be read)
 - chat “Work” `!work` of `@ada:example.org`: left, forgotten
 - chat `!play` of `@bert:example.org`: was not in it, forgotten
+{EMPTIED}
 
 **By hand**
 
@@ -273,7 +299,7 @@ def test_it_is_not_done_without_a_second_look() -> None:
 
 def test_nothing_says_that_a_room_was_deleted() -> None:
     texts = [
-        replies.leave_plan(PLAN, stale=False, dry_run=False),
+        replies.leave_plan(PLAN, checkpoint=COPY, stale=False, dry_run=False),
         report(gone(WORK), gone(SPACE)),
         replies.progress(1, 3, seconds_left=4),
     ]
@@ -287,7 +313,7 @@ def test_nothing_says_that_a_room_was_deleted() -> None:
 
 def test_twenty_rooms_are_listed() -> None:
     plan = replace(PLAN, targets=chats(20))
-    text = replies.leave_plan(plan, stale=False, dry_run=True)
+    text = replies.leave_plan(plan, checkpoint=COPY, stale=False, dry_run=True)
     assert text.count("would leave and forget") == 20
     assert "attached" not in text
     assert replies.full_list(replies.plan_lines(plan)) is None
@@ -295,7 +321,7 @@ def test_twenty_rooms_are_listed() -> None:
 
 def test_longer_lists_are_cut_with_their_count_and_attached() -> None:
     plan = replace(PLAN, targets=chats(45), skipped=(OTHER,))
-    text = replies.leave_plan(plan, stale=False, dry_run=True)
+    text = replies.leave_plan(plan, checkpoint=COPY, stale=False, dry_run=True)
     assert "- 45 rooms would be left and forgotten, 1 skipped.\n" in text
     assert text.count("would leave and forget") == 20
     assert "\n- … and 26 more: the whole list is attached.\n" in text
@@ -323,7 +349,9 @@ def test_many_owners_are_counted() -> None:
         replace(SPACE, room_id=RoomID(f"!{n}"), owner=UserID(f"@user{n:02}:example.org"))
         for n in range(13)
     )
-    text = replies.leave_plan(replace(PLAN, targets=targets), stale=False, dry_run=True)
+    text = replies.leave_plan(
+        replace(PLAN, targets=targets), checkpoint=COPY, stale=False, dry_run=True
+    )
     assert "`@user09:example.org` and 3 more: leave the old Space" in text
 
 
@@ -349,7 +377,9 @@ HOSTILE = "*x* <b>y</b> [z](http://evil) `!reset local`\n- # list\u202e\u0007 |"
 async def test_a_hostile_name_is_shown_as_it_is_and_does_nothing() -> None:
     target = replace(WORK, name=HOSTILE)
     texts = [
-        replies.leave_plan(replace(PLAN, targets=(target,)), stale=False, dry_run=False),
+        replies.leave_plan(
+            replace(PLAN, targets=(target,)), checkpoint=COPY, stale=False, dry_run=False
+        ),
         report(failed(target, HOSTILE)),
     ]
     for text in texts:
@@ -362,7 +392,7 @@ async def test_a_hostile_name_is_shown_as_it_is_and_does_nothing() -> None:
         assert "\u202e" not in html
         assert "\u0007" not in html
     plan = replace(PLAN, targets=(replace(WORK, name="Work"),))
-    harmless = replies.leave_plan(plan, stale=False, dry_run=False)
+    harmless = replies.leave_plan(plan, checkpoint=COPY, stale=False, dry_run=False)
     assert texts[0].count("\n") == harmless.count("\n")
 
 

@@ -27,6 +27,7 @@ from ..domain.reset import (
     Left,
     LocalPlan,
     Outcome,
+    RemoteParts,
     Scope,
     Target,
     outcome_of,
@@ -37,6 +38,7 @@ from ..domain.reset import (
 from ..domain.sync.news import Message
 from ..homes.observation import Observer
 from ..homes.reconciler import Reconciled, Reconciler
+from ..homes.remote_checkpoint import RemoteCheckpoint
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
@@ -59,6 +61,7 @@ class Resetter:
         observer: Observer,
         store: Store,
         reconciler: Reconciler,
+        remote_checkpoint: RemoteCheckpoint,
         speaker: Speaker,
         background: Background,
         settings: Callable[[], Settings],
@@ -68,6 +71,7 @@ class Resetter:
         self._observer = observer
         self._store = store
         self._reconciler = reconciler
+        self._remote_checkpoint = remote_checkpoint
         self._speaker = speaker
         self._background = background
         self._settings = settings
@@ -131,7 +135,7 @@ class Resetter:
 
     async def _local(self, message: Message, *, dry_run: bool) -> None:
         if dry_run:
-            plan = plan_local(await self._store.counts())
+            plan = plan_local(await self._store.counts(), checkpoint=await self._parts())
         else:
             await self._store.mark_handled(message.event_id, room_id=message.room_id)
             plan = await self._delete_rows(message)
@@ -146,10 +150,25 @@ class Resetter:
 
     async def _delete_rows(self, message: Message) -> LocalPlan:
         async with self._reconciler.paused():
+            checkpoint = await self._erase()
             tables = await self._store.clear()
             # First of all the new memory has to know that this command is done.
             await self._store.mark_handled(message.event_id, room_id=message.room_id)
-        return plan_local(tables)
+        return plan_local(tables, checkpoint=checkpoint)
+
+    async def _parts(self) -> RemoteParts:
+        """How much of a checkpoint there is in the account data."""
+        try:
+            return RemoteParts(number=await self._remote_checkpoint.parts())
+        except HomeserverError as e:
+            return RemoteParts(number=0, failure=str(e))
+
+    async def _erase(self) -> RemoteParts:
+        """Empty the checkpoint in the account data; it is no reason to fail."""
+        try:
+            return RemoteParts(number=await self._remote_checkpoint.erase())
+        except HomeserverError as e:
+            return RemoteParts(number=0, failure=str(e))
 
     # leave-forget
 
@@ -172,10 +191,12 @@ class Resetter:
         work = ProgressMessage(message, speaker=self._speaker, background=self._background)
         await work.begin(replies.progress(0, len(targets), seconds_left=None))
         async with self._reconciler.paused():
-            pass  # nothing is routed or provisioned from here on
+            checkpoint = await self._erase()  # nothing is routed or provisioned from here on
         outcomes, checked = await self._judge(await self._leave_each(targets, work))
         outcomes += [skipped(target, "it could not be read") for target in plan.skipped]
-        told = await self._tell(message, plan, outcomes, last=last, checked=checked)
+        told = await self._tell(
+            message, plan, outcomes, checkpoint=checkpoint, last=last, checked=checked
+        )
         if last is not None:
             outcomes.append(await self._leave_last(message, last, told=told))
         self._audit_end(message, plan, outcomes)
@@ -207,7 +228,10 @@ class Resetter:
             len(plan.skipped),
         )
         await self._speaker.reply(
-            message, replies.leave_plan(plan, stale=stale, dry_run=command.dry_run)
+            message,
+            replies.leave_plan(
+                plan, checkpoint=await self._parts(), stale=stale, dry_run=command.dry_run
+            ),
         )
         await self._attach(message, "plan", replies.plan_lines(plan))
 
@@ -272,13 +296,17 @@ class Resetter:
         plan: LeavePlan,
         outcomes: Sequence[Outcome],
         *,
+        checkpoint: RemoteParts,
         last: Target | None,
         checked: bool,
     ) -> bool:
         """Give the final report; whether it is in the room."""
         try:
             await self._speaker.reply(
-                message, replies.leave_report(plan, outcomes, last=last, checked=checked)
+                message,
+                replies.leave_report(
+                    plan, outcomes, checkpoint=checkpoint, last=last, checked=checked
+                ),
             )
             await self._attach(message, "report", replies.outcome_lines(outcomes))
         except HomeserverError as e:

@@ -16,7 +16,11 @@ from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.conversation.answer_parts import OpenAnswer
-from ..domain.conversation.unanswered import open_answers, without_answered
+from ..domain.conversation.unanswered import (
+    leaving_out_answered,
+    open_answers,
+    without_answered,
+)
 from ..domain.sync.changed_rooms import (
     rooms_made_by_the_bot,
     rooms_newly_encrypted,
@@ -82,6 +86,8 @@ class SyncFeed:
         self._line: asyncio.Queue[tuple[object, bool]] = asyncio.Queue()
         self._since: str | None = None
         self._not_before: int | None = None
+        self._has_forgotten = False
+        self._is_closed = False
         self._last_response_at: int | None = None
 
     @property
@@ -96,8 +102,14 @@ class SyncFeed:
 
     def put(self, response: object, *, is_live: bool) -> None:
         """A response of maubot's sync loop; never waits."""
+        if self._is_closed:
+            return
         self._last_response_at = now()
         self._line.put_nowait((response, is_live))
+
+    def close(self) -> None:
+        """Take in nothing more. maubot goes on bringing responses until the instance stops."""
+        self._is_closed = True
 
     async def since(self, position: str, *, not_before: int) -> bool:
         """Take in what happened since a position; False: it means nothing to the homeserver."""
@@ -134,13 +146,17 @@ class SyncFeed:
         *,
         not_before: int,
         rescanned: frozenset[RoomID] = frozenset(),
+        has_forgotten: bool = False,
     ) -> None:
         """Take in what the homeserver said to have happened since a position.
 
         Args:
-            looked_at: rooms that were looked at since it said so.
+            rescanned: rooms that were looked at since it said so.
+            has_forgotten: nobody knows which events were handled; what the bot has answered since
+                is asked of the rooms.
         """
         self._not_before, self._since = not_before, position
+        self._has_forgotten = has_forgotten
         await self.take(response, not_before=not_before, is_live=False, rescanned=rescanned)
 
     async def take(
@@ -156,6 +172,9 @@ class SyncFeed:
         response = await self._fill_gaps(response, not_before)
         self._checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
         await self._change_sessions(response)
+        if self._has_forgotten and not is_live:
+            self._found_open(open_answers(response, bot=self._homeserver.bot))
+            response = leaving_out_answered(response, bot=self._homeserver.bot)
         self._hand_on(response, not_before=not_before, is_live=is_live, rescanned=rescanned)
         self._since = next_batch(response) or self._since
 

@@ -50,10 +50,21 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteParts:
+    """The checkpoint in the bot's account data, and what became of it."""
+
+    number: int
+    """Of the events that it consists of; 0: there is none."""
+    failure: str | None = None
+    """Why it could not be read, or not be emptied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalPlan:
     """What `!reset local` deletes: the plugin's tables, and how many rows each has."""
 
     tables: Mapping[str, int]
+    checkpoint: RemoteParts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +78,8 @@ class LeavePlan:
     code: str
 
 
-def plan_local(tables: Mapping[str, int]) -> LocalPlan:
-    return LocalPlan(tables=dict(sorted(tables.items())))
+def plan_local(tables: Mapping[str, int], *, checkpoint: RemoteParts) -> LocalPlan:
+    return LocalPlan(tables=dict(sorted(tables.items())), checkpoint=checkpoint)
 
 
 def plan_leave(

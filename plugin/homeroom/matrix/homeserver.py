@@ -27,6 +27,7 @@ from ..domain.homes.told_state import ToldState
 from ..domain.json_shapes import as_list
 from ..runtime.clock import now
 from ..storage.errors import StoreError, attempt
+from .account_data import ACCOUNT_DATA, AccountData
 from .current_client import CurrentClient, EncryptionGone
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
@@ -100,6 +101,11 @@ class Homeserver:
         self._writing, self._leaving = api(WRITING), api(LEAVING)
         self._reading_rooms = api(READING_ROOMS)
         self._joining = api(JOINING, asyncio.Semaphore(JOINS_AT_ONCE))
+        self.account_data = AccountData(
+            bot=self.bot,
+            reading=api(ACCOUNT_DATA),
+            writing=api(ACCOUNT_DATA, asyncio.Semaphore(1)),
+        )
         self._client = client
         self._sender = Sender(
             mxid=first.mxid,
@@ -302,26 +308,12 @@ class Homeserver:
         )
         return told
 
-    async def account_data(self, kind: str) -> Any:
-        """The bot's own account data of a type; None: the homeserver says that there is none."""
-        path = Path.v3.user[self.bot].account_data[kind]
-        try:
-            return await self._reading.request(Method.GET, path)
-        except Refused as e:
-            if e.errcode == "M_NOT_FOUND":
-                return None
-            raise
-
     async def query_keys(self, user_id: UserID) -> dict[str, Any]:
         """The devices of a user and the keys that sign them, as anybody is told."""
         body: dict[str, Any] = {"device_keys": {user_id: []}}
         return _object(await self._reading.request(Method.POST, Path.v3.keys.query, body))
 
     # Writing
-
-    async def set_account_data(self, kind: str, content: dict[str, Any]) -> None:
-        path = Path.v3.user[self.bot].account_data[kind]
-        await self._writing.request(Method.PUT, path, content)
 
     async def create_room(self, request: dict[str, Any]) -> RoomID:
         """Create a room; the request is the body of `POST /createRoom`.

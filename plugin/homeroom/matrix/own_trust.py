@@ -199,12 +199,12 @@ class TrustCheck:
         if seen != before:
             others = {key: value for key, value in devices.items() if key != device.device_id}
             kept = dict([*others.items()][-(DEVICES_AT_MOST - 1) :])
-            await self._homeserver.set_account_data(
+            await self._homeserver.account_data.set(
                 REMEMBERED, {"devices": {**kept, device.device_id: seen}}
             )
 
     async def _remembered(self) -> dict[str, Any]:
-        content = await self._homeserver.account_data(REMEMBERED)
+        content = await self._homeserver.account_data.get(REMEMBERED)
         return as_dict(as_dict(content).get("devices"))
 
     def _tell(self, *, again: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ..domain.commands import RESET_USAGE
-from ..domain.reset import Kind, LeavePlan, Left, LocalPlan, Outcome, Scope, Target
+from ..domain.reset import Kind, LeavePlan, Left, LocalPlan, Outcome, RemoteParts, Scope, Target
 from .markdown import code, duration, plain
 
 MAX_ROOMS: Final = 20
@@ -30,8 +30,9 @@ RESET_HELP: Final = f"""**Starting from zero, for development**
 
 A normal restart needs none of this: it rebuilds everything from Matrix.
 
-- `!reset local --dry-run` shows what `!reset local` would delete: my own database rows. The next \
-restart, or `!reconcile`, rebuilds the same homes from Matrix.
+- `!reset local --dry-run` shows what `!reset local` would delete: my own database rows, and \
+their copy in my account data. The next restart, or `!reconcile`, rebuilds the same homes from \
+Matrix.
 - `!reset leave-forget` shows which of my rooms I would leave and forget, with a code; \
 `!reset leave-forget --confirm CODE` does it. Rooms are not deleted: they stay for whoever is in \
 them.
@@ -64,7 +65,10 @@ def local_report(plan: LocalPlan, *, dry_run: bool) -> str:
     return _report(
         "!reset local" + (" --dry-run: nothing was changed" if dry_run else ": done"),
         local=[*_tables(plan.tables, done), f"- {KEPT}"],
-        server=["- Nothing: I stay in every room."],
+        server=[
+            "- I stay in every room.",
+            _checkpoint(plan.checkpoint, "would be emptied" if dry_run else "emptied"),
+        ],
         by_hand=[
             "- Nothing, if the same homes shall come back: a restart of the instance or"
             " `!reconcile` rebuilds them from Matrix, with the same ids."
@@ -74,7 +78,7 @@ def local_report(plan: LocalPlan, *, dry_run: bool) -> str:
     )
 
 
-def leave_plan(plan: LeavePlan, *, stale: bool, dry_run: bool) -> str:
+def leave_plan(plan: LeavePlan, *, checkpoint: RemoteParts, stale: bool, dry_run: bool) -> str:
     """The plan of a leave-forget, with the code that carries it out."""
     title = "!reset leave-forget --dry-run: nothing was changed"
     if not dry_run:
@@ -90,6 +94,7 @@ def leave_plan(plan: LeavePlan, *, stale: bool, dry_run: bool) -> str:
             f"- {_count(len(plan.targets), 'room')} would be left and forgotten"
             + (f", {len(plan.skipped)} skipped." if plan.skipped else "."),
             *_listed([*map(_will, plan.targets), *map(_skips, plan.skipped)]),
+            _checkpoint(checkpoint, "would be emptied"),
         ],
         by_hand=[
             *_by_hand(plan.targets),
@@ -99,11 +104,17 @@ def leave_plan(plan: LeavePlan, *, stale: bool, dry_run: bool) -> str:
 
 
 def leave_report(
-    plan: LeavePlan, outcomes: Sequence[Outcome], *, last: Target | None, checked: bool
+    plan: LeavePlan,
+    outcomes: Sequence[Outcome],
+    *,
+    checkpoint: RemoteParts,
+    last: Target | None,
+    checked: bool,
 ) -> str:
     """What became of every room; what needs attention comes first.
 
     Args:
+        checkpoint: what became of it.
         last: the room of the command, if it is to be left too: after this report.
         checked: whether there was a second look at the joined rooms.
     """
@@ -126,6 +137,7 @@ def leave_report(
             " answer.",
             *_listed([f"{_target(o.target)}: {outcome_text(o)}" for o in [*open_, *finished]]),
             *([f"- {_target(last)}: this room; I leave and forget it now"] if last else []),
+            _checkpoint(checkpoint, "emptied"),
         ],
         by_hand=[
             *_by_hand(gone),
@@ -182,6 +194,16 @@ def _report(title: str, *, local: list[str], server: list[str], by_hand: list[st
     parts = [("Local", local), ("Server", server), ("By hand", by_hand)]
     sections = [f"**{name}**\n\n" + "\n".join(lines) for name, lines in parts]
     return "\n\n".join([f"**{title}**", *sections])
+
+
+def _checkpoint(parts: RemoteParts, done: str) -> str:
+    """What is said of the checkpoint in the bot's account data."""
+    what = "- My account data, with the checkpoint that a lost database is restored from:"
+    if parts.failure is not None:
+        return f"{what} **not emptied**: {plain(parts.failure)}"
+    if not parts.number:
+        return f"{what} there is none."
+    return f"{what} {_count(parts.number, 'entry', 'entries')} {done}."
 
 
 def _command(scope: Scope) -> str:
@@ -265,5 +287,5 @@ def _line(target: Target, what: str) -> str:
     return "\t".join([target.kind.value, target.room_id, target.owner or "-", name, what])
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _count(count: int, what: str, many: str = "") -> str:
+    return f"{count} {what if count == 1 else many or what + 's'}"

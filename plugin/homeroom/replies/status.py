@@ -28,6 +28,13 @@ CONDITIONS: Final = {
             " restarted."
         ),
     ),
+    "superseded": (
+        "Superseded",
+        (
+            "Another Homeroom has started with this account, so this one answers nothing. If this"
+            " is the right one, stop the other one and restart this instance."
+        ),
+    ),
     "silent": (
         "No news from the homeserver",
         (

@@ -17,6 +17,7 @@ from ..delivery.sync_feed import SyncFeed
 from ..homes.checkpoint_state import CheckpointState
 from ..homes.observation import Observer
 from ..homes.reconciler import Reconciler
+from ..homes.remote_checkpoint import RemoteCheckpoint
 from ..homes.repairer import Repairer
 from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError
@@ -43,6 +44,7 @@ class Maintenance:
     repairer: Repairer
     routes: Routes
     checkpoint_state: CheckpointState
+    remote_checkpoint: RemoteCheckpoint
     inbox: Inbox
     feed: SyncFeed
     dispatcher: EventDispatcher
@@ -59,6 +61,7 @@ class Maintenance:
         start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
         start(self.reread(), name="reading the unreadable again")
         start(self.prune(), name="pruning")
+        start(self.remote_checkpoint.run(), name="keeping the checkpoint")
         if started.is_resumed:
             start(self.find_invites(), name="finding invites")
         if started.is_resumed or repairs:

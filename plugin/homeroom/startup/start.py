@@ -1,6 +1,7 @@
 """Starting: from nothing known to open doors.
 
-    resume      if what is stored can prove itself, ask only for what has happened since
+    resume      if what is stored, here or in the bot's account data, can prove itself, ask only
+                for what has happened since
     reconcile   else look at everything, as often as it takes
     deliver     what was said meanwhile
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from mautrix.types import UserID
@@ -74,20 +76,31 @@ class Startup:
     async def _run(self) -> Started:
         early = EarlyResponses()
         self.register(early)
+        try:
+            return await self._start(early)
+        finally:
+            early.close()
+
+    async def _start(self, early: EarlyResponses) -> Started:
         resumed = await self._resume()
         if resumed is not None:
             await self._until_it_works(self.streamer.load, what="read what was left open")
+            if resumed.is_restored:
+                # Nobody remembers who was in these rooms when the bot went away.
+                forget = partial(self.encryption.forget_sessions, resumed.room_ids)
+                await self._until_it_works(forget, what="forget group sessions")
             self.register(SyncHandlers(self.feed))
             for response in early.close():
                 self.feed.put(response, is_live=not is_first(response))
             not_before = now() - self.settings().catch_up_max_age * 1000
             await self.feed.go_on(
-                resumed.position.token,
+                resumed.position,
                 resumed.response,
                 not_before=not_before,
                 rescanned=resumed.rescanned,
+                has_forgotten=resumed.is_restored,
             )
-            return Started(resumed.done, is_resumed=True, position=resumed.position.token)
+            return Started(resumed.done, is_resumed=True, position=resumed.position)
         early.keep_only_first()
         done = await self._until_it_works(self._reconcile, what="reconcile")
         self.register(SyncHandlers(self.feed))

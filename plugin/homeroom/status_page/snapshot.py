@@ -36,6 +36,7 @@ class Condition(str, Enum):
     PAUSED = "paused"
     SILENT = "silent"
     SIGNED_OUT = "signed-out"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

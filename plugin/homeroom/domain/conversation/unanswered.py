@@ -61,6 +61,23 @@ def open_answers(response: object, *, bot: UserID) -> list[OpenAnswer]:
     return found
 
 
+def leaving_out_answered(response: object, *, bot: UserID) -> object:
+    """A response without the messages in it that the bot has answered; all else stays."""
+    rooms = as_dict(as_dict(response).get("rooms"))
+    joined: dict[str, Any] = {}
+    for room_id, entry in as_dict(rooms.get("join")).items():
+        timeline = as_dict(as_dict(entry).get("timeline"))
+        events = list(map(as_dict, as_list(timeline.get("events"))))
+        open_ = set(map(id, _still_open(events, bot=bot)))
+        kept = [
+            event
+            for event in events
+            if id(event) in open_ or event.get("sender") == bot or event.get("type") not in SAID
+        ]
+        joined[room_id] = {**as_dict(entry), "timeline": {**timeline, "events": kept}}
+    return {**as_dict(response), "rooms": {**rooms, "join": joined}}
+
+
 def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
     answered: set[str] = set()
     still_open: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ may have died before it could take note.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from mautrix.types import RoomID, UserID
@@ -33,6 +33,20 @@ def rooms_to_rescan(
     for key, entry in as_dict(rooms.get("join")).items():
         found |= set(_in_room(RoomID(key), as_dict(entry), bot=bot, is_ours=is_ours))
     return frozenset(found)
+
+
+def is_initial(response: object, *, ours: Collection[RoomID]) -> bool:
+    """Whether a response tells all that there is, not what happened since a position.
+
+    Some homeservers answer so if they do not know the position. Then every room of ours comes with
+    its create event, which otherwise only a room has that the bot has just come into.
+    """
+    joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    return bool(ours) and all(
+        room_id in joined
+        and any(event.get("type") == "m.room.create" for event in events_in(joined[room_id]))
+        for room_id in ours
+    )
 
 
 def rooms_made_by_the_bot(response: object, *, bot: UserID) -> frozenset[RoomID]:

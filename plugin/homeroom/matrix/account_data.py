@@ -1,0 +1,43 @@
+"""The bot's own account data: what only the bot can read and write, kept by the homeserver.
+
+https://spec.matrix.org/latest/client-server-api/#client-config
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mautrix.api import Method, Path
+from mautrix.types import UserID
+
+from .errors import Refused
+from .retrying_api import PatientAPI, RetryBudget
+
+ACCOUNT_DATA: Final = RetryBudget(call=15, failing=3, attempt=10)
+"""Read where a start waits for it, written in nobody's way: there is another way without it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountData:
+    """Args:
+    writing: one request at a time, behind everything else.
+    """
+
+    bot: UserID
+    reading: PatientAPI
+    writing: PatientAPI
+
+    async def get(self, kind: str) -> Any:
+        """The content of a type; None: the homeserver says that there is none."""
+        path = Path.v3.user[self.bot].account_data[kind]
+        try:
+            return await self.reading.request(Method.GET, path)
+        except Refused as e:
+            if e.errcode == "M_NOT_FOUND":
+                return None
+            raise
+
+    async def set(self, kind: str, content: dict[str, Any]) -> None:
+        path = Path.v3.user[self.bot].account_data[kind]
+        await self.writing.request(Method.PUT, path, content)
