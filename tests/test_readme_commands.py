@@ -1,4 +1,4 @@
-"""The README, the help texts and the parser speak of the same commands.
+"""The documents, the help texts and the parser speak of the same commands.
 
 A *form* is a command as it is shown to people: `!reset local [--dry-run]`. What stands in brackets
 may be left out, `a|b` is a choice, words in capitals stand for something else.
@@ -75,7 +75,11 @@ def elements(codes: Iterable[str]) -> set[Element]:
     return found
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADMINISTRATION = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8")
+README = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+)
 IN_README = sorted({code for code in code_in(README) if is_command(code)})
 IN_HELP = sorted({code for help_ in HELPS for code in code_in(help_) if is_command(code)})
 USED = elements([*IN_HELP, "!reconcile [--dry-run]", RESET_USAGE])
@@ -113,7 +117,7 @@ def test_the_help_on_reset_tells_of_every_form() -> None:
 
 
 def test_the_readme_keeps_restart_and_clean_room_apart() -> None:
-    section = README.split("\n## Normal restart and clean room\n")[1].split("\n## ")[0]
+    section = ADMINISTRATION.split("\n## Normal restart and clean room\n")[1].split("\n## ")[0]
     normal, clean = section.split("**A clean room**")
     assert "!reset" not in normal
     assert "dev.reset" in clean

@@ -1,4 +1,4 @@
-"""Homeroom: homes for agent chats that survive every restart. The architecture is in README.md."""
+"""Homeroom: homes for agent chats that survive every restart. The architecture is in docs/."""
 
 from .bot import Homeroom
 

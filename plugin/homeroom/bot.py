@@ -28,9 +28,10 @@ from .matrix.homeserver import Homeserver
 from .matrix.messages import Speaker
 from .runtime.clock import now
 from .runtime.tasks import Background
+from .startup.last_good_settings import LastGoodSettings
 from .startup.without_settings import WithoutSettings
-from .status_page import FILES, Condition, Snapshot, StatusPage
-from .storage import UPGRADES, StoreError
+from .status_page import FILES, Snapshot, StatusPage, take_without_settings
+from .storage import UPGRADES, Store, StoreError
 from .wiring import App, Instance, build
 
 DRAIN_FOR: Final = 5.0
@@ -38,6 +39,7 @@ DRAIN_FOR: Final = 5.0
 
 
 class Homeroom(Plugin):
+    store: Store
     settings: LiveSettings
     background: Background
     encryption: Encryption
@@ -55,12 +57,19 @@ class Homeroom(Plugin):
 
     async def start(self) -> None:
         assert isinstance(self.config, Config)
+        assert isinstance(self.database, Database)
         self.background = Background(log=self.log)
+        self.store = Store(self.database, now=now)
         client = CurrentClient(self.client)
-        self.settings = LiveSettings(self.config, no_encryption=client.why_not, log=self.log)
+        self.settings = LiveSettings(
+            self.config,
+            no_encryption=client.why_not,
+            last_good=LastGoodSettings(store=self.store, log=self.log),
+            log=self.log,
+        )
         self.encryption = Encryption(client, only_signed=self._only_signed, log=self.log)
         self._listen_for_keys()
-        self.settings.read()
+        await self.settings.read()
         await self._show_status()
         if self.settings.are_usable:
             await self._come_up()
@@ -95,7 +104,7 @@ class Homeroom(Plugin):
             await self.app.remote_checkpoint.write_last()
 
     async def on_external_config_update(self) -> None:
-        if not self.settings.read():
+        if not await self.settings.read():
             return
         if self.app is None:
             self.log.info("The settings can be used now")
@@ -111,13 +120,12 @@ class Homeroom(Plugin):
 
     async def _come_up(self) -> None:
         """Reconcile and handle events; in the background if it takes longer than a moment."""
-        assert isinstance(self.database, Database)
         self.settings.note_start()
         self.app = build(
             Instance(
                 client=self.client,
                 name=self.id,
-                database=self.database,
+                store=self.store,
                 version=self._version,
                 register=self.register_handler_class,
                 settings=self.settings,
@@ -156,13 +164,15 @@ class Homeroom(Plugin):
         self._ending = asyncio.create_task(self.app.go_idle(), name="homeroom: going idle")
 
     def _stay_idle(self) -> None:
-        """Answer nobody but an administrator who asks, until there are settings."""
+        """Say that there are no settings, until there are some."""
+        homeserver = Homeserver(self.encryption.client, log=self.log, concurrency=1)
         idle = WithoutSettings(
-            bot=self.client.mxid,
-            speaker=Speaker(Homeserver(self.encryption.client, log=self.log, concurrency=1)),
+            homeserver=homeserver,
+            speaker=Speaker(homeserver),
+            store=self.store,
             is_idle=lambda: self.app is None,
             admins=lambda: self.settings.admins,
-            explanation=lambda: replies.bad_settings(self.settings.problems),
+            explanation=lambda: replies.bad_settings(self.settings.not_in_force.problems),
             background=self.background,
             log=self.log,
         )
@@ -184,14 +194,14 @@ class Homeroom(Plugin):
         )
         self.register_handler_class(page)
 
-    async def _snapshot(self) -> Snapshot:
+    async def _snapshot(self, with_rows: bool) -> Snapshot:
         if self.app is not None:
-            return await self.app.snapshot(version=self._version)
-        problems = self.settings.problems
-        return Snapshot(
+            return await self.app.snapshot(version=self._version, with_rows=with_rows)
+        return await take_without_settings(
             bot=self.client.mxid,
             version=self._version,
-            taken_at=now(),
-            condition=Condition.SETTINGS if problems else Condition.RECONCILING,
-            problems=problems,
+            now=now(),
+            settings=self.settings.not_in_force,
+            with_rows=with_rows,
+            store=self.store,
         )

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from maubot.matrix import MaubotMatrixClient
-from mautrix.util.async_db import Database
 from mautrix.util.logging import TraceLogger
 
 from .commands.dispatch import Commands
@@ -57,7 +56,7 @@ from .startup.instance_watch import InstanceWatch
 from .startup.maintenance import Maintenance
 from .startup.resume import Resumption
 from .startup.start import Startup
-from .status_page import Condition, Snapshot, take
+from .status_page import Condition, Snapshot, Sources, take
 from .storage import UPGRADES, Store
 
 
@@ -71,7 +70,7 @@ class Instance:
 
     client: MaubotMatrixClient
     name: str
-    database: Database
+    store: Store
     version: str
     register: Callable[[object], None]
     settings: LiveSettings
@@ -95,7 +94,7 @@ class Instance:
 class App:
     """Everything that has to be started, stopped or shown."""
 
-    homeserver: Homeserver
+    settings: LiveSettings
     store: Store
     routes: Routes
     reconciler: Reconciler
@@ -108,21 +107,17 @@ class App:
     maintenance: Maintenance
     account: AccountWatch
     watch: InstanceWatch
+    status: Sources
 
-    async def snapshot(self, *, version: str) -> Snapshot:
+    async def snapshot(self, *, version: str, with_rows: bool) -> Snapshot:
         """What the status page shows."""
         snapshot = await take(
-            bot=self.homeserver.bot,
+            self.status,
             version=version,
             now=now(),
+            settings=self.settings.not_in_force,
             opened_at=self.startup.opened_at,
-            homeserver=self.homeserver,
-            routes=self.routes,
-            reconciler=self.reconciler,
-            inbox=self.inbox,
-            streamer=self.streamer,
-            catch_up=self.feed,
-            own_trust=self.account.trust.now,
+            with_rows=with_rows,
         )
         if self.watch.is_superseded:
             return replace(snapshot, condition=Condition.SUPERSEDED)
@@ -207,7 +202,7 @@ def build(instance: Instance) -> App:
         log=instance.log,
     )
     return App(
-        homeserver=base.homeserver,
+        settings=instance.settings,
         store=base.store,
         routes=homes.routes,
         reconciler=homes.reconciler,
@@ -232,6 +227,16 @@ def build(instance: Instance) -> App:
             background=instance.background,
             log=instance.log,
         ),
+        status=Sources(
+            store=base.store,
+            homeserver=base.homeserver,
+            routes=homes.routes,
+            reconciler=homes.reconciler,
+            inbox=delivery.inbox,
+            streamer=delivery.streamer,
+            feed=delivery.feed,
+            own_trust=base.own_trust,
+        ),
     )
 
 
@@ -247,7 +252,7 @@ def build_base(instance: Instance) -> Base:
     return Base(
         homeserver=homeserver,
         speaker=Speaker(homeserver),
-        store=Store(instance.database, now=now),
+        store=instance.store,
         history=history,
         own_trust=TrustCheck(
             client=instance.encryption.client,

@@ -2,82 +2,41 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 from mautrix.types import RoomID, UserID
 
 from homeroom.domain.homes.model import Chat, ChatID, Home, PlatformChatID, Records, Status
+from homeroom.domain.homes.plan import Finding, FindingKind
 from homeroom.status_page import access
-from homeroom.status_page.access import Attempts, address_of
+from homeroom.status_page.access import WrongTokens
+from homeroom.status_page.findings import LISTED, grouped
 from homeroom.status_page.listing import PAGE, Query, find
 from homeroom.status_page.text import ago, cut, iso
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
+async def test_so_many_wrong_tokens_are_held_up_at_once_and_no_more() -> None:
+    release = asyncio.Event()
+    naps = list[float]()
 
-    def __call__(self) -> float:
-        return self.seconds
+    async def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        await release.wait()
 
-
-def test_an_address_gets_one_attempt_back_after_the_other() -> None:
-    clock = Clock()
-    attempts = Attempts(clock)
-    for _ in range(access.PER_ADDRESS):
-        assert attempts.seconds_to_wait("a") == 0
-        attempts.note_wrong("a")
-    assert attempts.seconds_to_wait("a") == access.PER_ADDRESS_EVERY
-    assert attempts.seconds_to_wait("b") == 0
-    clock.seconds += access.PER_ADDRESS_EVERY
-    assert attempts.seconds_to_wait("a") == 0
-    attempts.note_wrong("a")
-    assert attempts.seconds_to_wait("a") == access.PER_ADDRESS_EVERY
-    clock.seconds += 1e6
-    for _ in range(access.PER_ADDRESS):
-        assert attempts.seconds_to_wait("a") == 0
-        attempts.note_wrong("a")
-    assert attempts.seconds_to_wait("a") > 0
-
-
-def test_many_addresses_together_are_limited_but_not_those_that_were_right() -> None:
-    attempts = Attempts(Clock())
-    attempts.note_right("monitor")
-    for number in range(access.IN_ALL):
-        assert attempts.seconds_to_wait(f"address {number}") == 0
-        attempts.note_wrong(f"address {number}")
-    assert attempts.seconds_to_wait("another") == access.IN_ALL_EVERY
-    assert attempts.seconds_to_wait("monitor") == 0
-
-
-def test_what_is_remembered_of_addresses_is_bounded() -> None:
-    attempts = Attempts(Clock())
-    for number in range(access.MAX_ADDRESSES + 10):
-        attempts.note_wrong(f"address {number}")
-        attempts.note_right(f"address {number}")
-    assert len(attempts._of) == len(attempts._were_right) == access.MAX_ADDRESSES
-
-
-@pytest.mark.parametrize(
-    ("peer", "forwarded_for", "address"),
-    [
-        ("203.0.113.9", "198.51.100.1", "203.0.113.9"),
-        ("127.0.0.1", "", "127.0.0.1"),
-        ("127.0.0.1", "198.51.100.1", "198.51.100.1"),
-        ("172.17.0.1", "made-up, 6.6.6.6, 198.51.100.1", "198.51.100.1"),
-        ("10.0.0.1", "198.51.100.1, made-up", "10.0.0.1"),
-        ("2001:db8:1:2:3::4", "", "2001:db8:1:2::/64"),
-        ("::1", "2606:4700:1:2:3::4", "2606:4700:1:2::/64"),
-        ("::ffff:203.0.113.9", "", "203.0.113.9"),
-        ("::ffff:172.17.0.1", "198.51.100.1", "198.51.100.1"),
-        (None, "198.51.100.1", "unknown"),
-    ],
-)
-def test_the_address_is_who_came_to_the_last_proxy(
-    peer: str | None, forwarded_for: str, address: str
-) -> None:
-    assert address_of(peer, forwarded_for) == address
+    wrong = WrongTokens(sleep=sleep)
+    held_up = [asyncio.create_task(wrong.hold_up()) for _ in range(access.HELD_UP_AT_MOST)]
+    await asyncio.sleep(0)
+    assert len(naps) == access.HELD_UP_AT_MOST
+    assert not await wrong.hold_up()
+    held_up[0].cancel()
+    await asyncio.gather(held_up[0], return_exceptions=True)
+    another = asyncio.create_task(wrong.hold_up())
+    release.set()
+    assert await another
+    assert all(await asyncio.gather(*held_up[1:]))
+    assert set(naps) == {access.WRONG_TOKEN_SECONDS}
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
@@ -172,3 +131,23 @@ def test_times_are_short_and_never_an_error() -> None:
     assert ago(None, now) == "not yet"
     assert iso(now) == "2023-11-14T22:13:20Z"
     assert iso(10**30) is None
+
+
+def test_what_concerns_homes_is_not_hidden_by_what_does_not() -> None:
+    known = records({"anna": 2})
+    real = Finding(kind=FindingKind.OWNER_LEFT, room_id=RoomID("!anna1"))
+    theirs = [
+        Finding(kind=FindingKind.FOREIGN_MARKER, room_id=RoomID(f"!foreign{number}"))
+        for number in range(120)
+    ]
+    own = Finding(kind=FindingKind.FOREIGN_MARKER, room_id=RoomID("!anna2"))
+    first, second = grouped([*theirs, real, own], known)
+    assert (second.kind, second.count, second.own) == (FindingKind.OWNER_LEFT, 1, 1)
+    assert (first.kind, first.count, first.own) == (FindingKind.FOREIGN_MARKER, 121, 1)
+    assert first.findings[0] == own
+    assert len(first.findings) == LISTED
+    assert [group.kind for group in grouped([*theirs, real], known)] == [
+        FindingKind.OWNER_LEFT,
+        FindingKind.FOREIGN_MARKER,
+    ]
+    assert [group.own for group in grouped(theirs, None)] == [0]

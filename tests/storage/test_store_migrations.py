@@ -11,7 +11,7 @@ from mautrix.util.async_db import Connection, Database, Scheme
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from homeroom.domain.homes.model import Records, Status
+from homeroom.domain.homes.model import Conversation, Records, Status
 from homeroom.storage import UPGRADES, Position, Store
 from homeroom.storage.tables import METADATA
 from tests.storage.databases import Backend, Clock, steps
@@ -79,7 +79,7 @@ async def test_the_upgraded_schema_is_that_of_the_tables(backend: Backend) -> No
             for index in table.indexes:
                 await database.execute(str(CreateIndex(index).compile(dialect=dialect)))
         assert upgraded == await schema_of(database)
-        assert len({row for row in upgraded if row[0] == "column"}) == 47
+        assert len({row for row in upgraded if row[0] == "column"}) == 50
 
 
 async def version_of(database: Database) -> int:
@@ -134,7 +134,7 @@ async def test_of_legacy_rows_that_share_an_id_the_oldest_keeps_it(
     async with backend.opened(steps(1)) as database:
         await legacy_rows(database)
     async with backend.opened() as database:
-        assert await version_of(database) == 4
+        assert await version_of(database) == len(UPGRADES.upgrades)
         assert await Store(database, now=clock).snapshot() == Records(
             homes={ANNA: home()},
             chats=by_room(
@@ -209,6 +209,51 @@ async def test_the_database_of_0_1_0_keeps_homes_and_the_place_in_the_timeline(
         assert upgraded == await schema_of(database)
 
 
+async def test_the_database_of_0_2_1_keeps_conversations_and_what_was_left_open(
+    backend: Backend, clock: Clock
+) -> None:
+    await load(backend, version="0.2.1")
+    async with backend.opened() as database:
+        store = Store(database, now=clock)
+        records = await store.snapshot()
+        space = RoomID("!annas-home:example.org")
+        assert records.chats[RoomID("!general:example.org")] == chat(
+            "general",
+            "C1",
+            key="key-of-general-2",
+            space_id=space,
+            name="General",
+            conversation=Conversation(2, EventID("$cleared")),
+        )
+        assert (len(records.homes), len(records.chats)) == (2, 5)
+        assert await store.position() == Position(
+            token=SyncToken("s56_78_9"), bot=BOT, saved_at=1_765_000_000_004
+        )
+        (answer,) = await store.open_answers()
+        assert (answer.question.event_id, answer.answer_id) == ("$asked", "$answer")
+        (past,) = await store.reconciles(at_most=9)
+        assert (past.rooms, past.findings) == (6, 1)
+        assert await store.was_handled(EventID("$handled-4"))
+        assert await store.last_good_settings() is None
+        upgraded = await schema_of(database)
+        for table in (*METADATA.tables, "version"):
+            await database.execute(f"DROP TABLE {table}")
+    async with backend.opened() as database:
+        assert upgraded == await schema_of(database)
+
+
+async def test_the_last_good_settings_are_one_text(backend: Backend, clock: Clock) -> None:
+    async with backend.opened() as database:
+        store = Store(database, now=clock)
+        for text in ("admins: []\n", "rooms: {space_name: 'Näst 🙂'}\n"):
+            await store.keep_settings(text)
+            assert await store.last_good_settings() == text
+        assert "saved_settings" not in await store.counts()
+        await store.clear()
+    async with backend.opened() as database:
+        assert await Store(database, now=clock).last_good_settings() == text
+
+
 async def test_rows_from_before_later_conversations_are_in_their_first(
     backend: Backend, clock: Clock
 ) -> None:
@@ -240,7 +285,7 @@ async def test_an_upgrade_that_fails_loses_nothing_and_can_be_repeated(
         assert [await rows_of(database, table) for table in ("homes", "chats")] == before
         assert await schema_of(database) == schema
     async with backend.opened() as database:
-        assert await version_of(database) == 4
+        assert await version_of(database) == len(UPGRADES.upgrades)
         assert len(await rows_of(database, "chats")) == 10
 
 

@@ -1,9 +1,13 @@
-"""The settings as they are while the instance runs: in force, rejected, waiting for a restart."""
+"""The settings as they are while the instance runs: in force, rejected, waiting for a restart.
+
+Bad settings never replace good ones, also not across a restart: the last good ones are kept in
+the plugin's database. Without any, there is nothing to run with, and the problems say why.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Protocol
 
 from mautrix.types import UserID
 from mautrix.util.logging import TraceLogger
@@ -11,27 +15,41 @@ from mautrix.util.logging import TraceLogger
 from .problems import ConfigError, NotInForce, Problem
 from .reading import read_admins, read_settings, read_status_token
 from .settings import Settings, awaits_restart
-from .text import Config
+from .text import Config, UnknownKey, read_text
+
+
+class LastGood(Protocol):
+    """Where the text of the last good settings is kept. It never fails, but may do nothing."""
+
+    async def read(self) -> str | None: ...
+
+    async def write(self, text: str) -> None: ...
 
 
 class LiveSettings:
     """Call it for the settings that are in force.
-
-    Bad settings never replace good ones: the last good ones stay in force.
 
     Args:
         no_encryption: why the bot cannot encrypt; None if it can.
     """
 
     def __init__(
-        self, config: Config, *, no_encryption: Callable[[], str | None], log: TraceLogger
+        self,
+        config: Config,
+        *,
+        no_encryption: Callable[[], str | None],
+        last_good: LastGood,
+        log: TraceLogger,
     ) -> None:
-        self._config: Final = config
+        self._config = config
         self._no_encryption = no_encryption
+        self._last_good = last_good
         self._log = log
         self._current: Settings | None = None
         self._started_with: Settings | None = None
         self._problems: tuple[Problem, ...] = ()
+        self._unknown: tuple[UnknownKey, ...] = ()
+        self._kept: str | None = None
 
     def __call__(self) -> Settings:
         assert self._current is not None, "asked before there were any settings"
@@ -43,17 +61,15 @@ class LiveSettings:
         return self._current is not None
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with what was saved last; empty: nothing."""
-        return self._problems
-
-    @property
     def not_in_force(self) -> NotInForce:
         """What was saved and does not count, yet or at all."""
-        started_with = self._started_with or self()
+        current = self._current
         return NotInForce(
             problems=self._problems,
-            awaits_restart=awaits_restart(saved=self(), started_with=started_with),
+            unknown=tuple(map(str, self._unknown)),
+            awaits_restart=()
+            if current is None
+            else awaits_restart(saved=current, started_with=self._started_with or current),
         )
 
     @property
@@ -68,14 +84,16 @@ class LiveSettings:
         """The administrators, even from settings that cannot be used."""
         return read_admins(self._config.values) if self._current is None else self._current.admins
 
-    def read(self) -> bool:
+    async def read(self) -> bool:
         """Take over what was saved if it can be used; whether it can."""
         try:
             self._config.load()
             settings = read_settings(self._config.values, no_encryption=self._no_encryption())
             self._config.update()
         except ConfigError as e:
-            self._problems = e.problems
+            self._problems, self._unknown = e.problems, ()
+            if self._current is None:
+                self._current = await self._recall()
             self._log.error(
                 "The settings cannot be used, so Homeroom %s:%s",
                 "goes on with the last good settings"
@@ -85,9 +103,26 @@ class LiveSettings:
             )
             return False
         self._current, self._problems = settings, ()
-        for unknown in self._config.unknown_keys():
+        self._unknown = tuple(self._config.unknown_keys())
+        for unknown in self._unknown:
             self._log.warning("Settings: %s", unknown)
+        text = self._config.write()
+        if text != self._kept:
+            await self._last_good.write(text)
+            self._kept = text
         return True
+
+    async def _recall(self) -> Settings | None:
+        """The last good settings of an earlier life; None: there are none that can be used."""
+        text = await self._last_good.read()
+        if text is None:
+            return None
+        try:
+            # Whether the bot can encrypt now is not asked: chats that would be encrypted stay so.
+            return read_settings(read_text(text))
+        except ConfigError as e:
+            self._log.error("The last good settings cannot be used any more: %s", e)
+            return None
 
     def note_start(self) -> None:
         """The instance is built with these settings: some keys count from the next start on."""

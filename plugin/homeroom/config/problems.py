@@ -32,6 +32,8 @@ class NotInForce:
 
     problems: tuple[Problem, ...] = ()
     """Why what was saved last is not used; the last good settings are in force then."""
+    unknown: tuple[str, ...] = ()
+    """Keys that mean nothing, each as a sentence."""
     awaits_restart: tuple[str, ...] = ()
     """Keys."""
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import StringIO
 from typing import Any, Final, cast
 
 from mautrix.util.config import BaseProxyConfig, ConfigUpdateHelper
+from ruamel.yaml import YAML
 from ruamel.yaml.comments import Comment, CommentedBase, CommentedMap
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -35,6 +37,24 @@ class UnknownKey:
     def __str__(self) -> str:
         guess = f"; did you mean {self.meant}?" if self.meant else ""
         return f"{self.key} is not a key of Homeroom's, so it is kept and not used{guess}"
+
+
+def read_text(text: str) -> Mapping[Any, Any]:
+    """Read what `Config.write` wrote.
+
+    Raises:
+        ConfigError: it is not YAML, or not keys and values.
+    """
+    expected = "keys and values, as in base-config.yaml"
+    try:
+        data = YAML().load(text)
+    except Exception as e:  # noqa: BLE001 (ruamel's own, and what Python says to its values)
+        problem = Problem(key="the whole text", found=_not_yaml(e), expected=expected)
+        raise ConfigError((problem,)) from None
+    if not isinstance(data, dict):
+        problem = Problem(key="the whole text", found=show(data), expected=expected)
+        raise ConfigError((problem,))
+    return data
 
 
 class Config(BaseProxyConfig):
@@ -64,6 +84,12 @@ class Config(BaseProxyConfig):
     def values(self) -> Mapping[Any, Any]:
         """The settings as plain keys and values."""
         return cast("Mapping[Any, Any]", self._data)
+
+    def write(self) -> str:
+        """The settings as a text that `read_text` understands."""
+        text = StringIO()
+        YAML().dump(self._data, text)
+        return text.getvalue()
 
     def unknown_keys(self) -> list[UnknownKey]:
         """Keys that Homeroom has no use for: a typo, or a newer version's."""

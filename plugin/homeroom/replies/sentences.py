@@ -87,6 +87,10 @@ OUTAGE: Final = (
     "Your home could not be finished just now, because the homeserver did not answer."
     " Nothing is lost: I will go on as soon as it does."
 )
+NO_SETTINGS: Final = (
+    "I cannot answer yet, because there is a mistake in my settings."
+    " Please tell the administrator of this bot."
+)
 NOT_NOW: Final = (
     "That did not work just now, because the homeserver did not answer."
     " Please try again in a few minutes."
@@ -99,6 +103,7 @@ NO_LOOK: Final = (
 )
 
 
+UNKNOWN_KEYS_SHOWN: Final = 10
 KEPT_OUT: Final = (
     "Somebody removed you from your home, so I do not invite you again. Please ask the"
     " administrator of this bot."
@@ -222,8 +227,8 @@ def misused(problem: Misused) -> str:
 
 def bad_settings(problems: Sequence[Problem]) -> str:
     return (
-        "**The settings cannot be used**, so I do nothing. Mend them in maubot's web UI:\n\n"
-        + _problems(problems)
+        "**The settings cannot be used**, so I do nothing. Mend them in maubot's web UI; saving"
+        " is enough:\n\n" + _problems(problems)
     )
 
 
@@ -235,6 +240,11 @@ def not_in_force(settings: NotInForce) -> list[str]:
             "**The saved settings cannot be used**, the last good ones are in force. Mend them in"
             " maubot's web UI:\n\n" + _problems(settings.problems)
         )
+    if settings.unknown:
+        shown = settings.unknown[:UNKNOWN_KEYS_SHOWN]
+        left = len(settings.unknown) - len(shown)
+        lines = [plain(sentence) for sentence in shown] + [f"and {left} more"] * (left > 0)
+        parts.append("**In the settings**:\n\n" + "\n".join(f"- {line}" for line in lines))
     if settings.awaits_restart:
         keys = ", ".join(f"`{key}`" for key in settings.awaits_restart)
         parts.append(f"**Saved, but waiting for a restart of the instance**: {keys}")

@@ -69,10 +69,7 @@ NO_METRICS: Final = (
     "There are no metrics, because prometheus_client is not installed. Run 'pip install"
     " prometheus_client' in the environment that maubot runs in, then restart maubot."
 )
-
-
-def too_many_attempts(seconds: int) -> str:
-    return f"Too many wrong tokens. Try again in {seconds} s."
+TOO_MANY_WRONG: Final = "Too many wrong tokens at once. Try again in a second."
 
 
 def wrong_method(allowed: str) -> str:

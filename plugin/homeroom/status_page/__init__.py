@@ -6,7 +6,7 @@ database.
 
     snapshot   everything that is shown, taken at one moment
     listing    searching and paging homes and chats
-    access     the token, sessions, and how often one may guess
+    access     the token, sessions, and how fast one may guess
     text       values as text: safe to show, short, relative times
     chart      the reconciles as a chart
     views      the snapshot as HTML, JSON and Prometheus metrics
@@ -14,7 +14,15 @@ database.
 """
 
 from .page import StatusPage
-from .snapshot import Condition, Snapshot, take
+from .snapshot import Condition, Snapshot, Sources, take, take_without_settings
 from .views import FILES
 
-__all__ = ["FILES", "Condition", "Snapshot", "StatusPage", "take"]
+__all__ = [
+    "FILES",
+    "Condition",
+    "Snapshot",
+    "Sources",
+    "StatusPage",
+    "take",
+    "take_without_settings",
+]

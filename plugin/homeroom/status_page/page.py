@@ -24,15 +24,7 @@ from aiohttp.web import Request, Response
 from maubot.handlers import web
 
 from ..replies import status as replies
-from .access import (
-    SESSION_SECONDS,
-    Attempts,
-    address_of,
-    is_session,
-    is_token,
-    new_key,
-    new_session,
-)
+from .access import SESSION_SECONDS, WrongTokens, is_session, is_token, new_key, new_session
 from .listing import Query, read_query
 from .snapshot import Condition, Snapshot
 from .views import Pages, as_json, as_metrics
@@ -67,6 +59,8 @@ TOKEN_NAMES: Final = frozenset(
     }
 )
 
+View = Callable[[bool], Awaitable[Snapshot]]
+"""Takes a snapshot, with or without the rows."""
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -82,15 +76,15 @@ class StatusPage:
         self,
         *,
         token: Callable[[], str],
-        view: Callable[[], Awaitable[Snapshot]],
+        view: View,
         files: Mapping[str, str],
-        attempts: Attempts | None = None,
+        wrong_tokens: WrongTokens | None = None,
     ) -> None:
         self._token = token
         self._view = view
         self._key = new_key()
         self._pages = Pages(files)
-        self._attempts = attempts or Attempts(time.monotonic)
+        self._wrong_tokens = wrong_tokens or WrongTokens()
         self._paths: Mapping[tuple[str, str], Answer] = {
             ("", hdrs.METH_GET): self._page,
             ("status.json", hdrs.METH_GET): self._json,
@@ -128,33 +122,22 @@ class StatusPage:
 
     # Who may look
 
-    def _refusal(self, request: Request) -> Response | None:
+    async def _refusal(self, request: Request) -> Response | None:
         """Why this request may not see anything; None if it may."""
         if self._is_signed_in(request):
             return None
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
             return _unauthorized(replies.NOT_SIGNED_IN)
-        if wait := self._seconds_to_wait(request):
-            return _too_many(replies.too_many_attempts(wait), seconds=wait)
-        if not self._try(request, given.strip()):
+        if is_token(given.strip(), self._token()):
+            return None
+        if await self._wrong_tokens.hold_up():
             return _unauthorized(replies.NOT_THE_ONE)
-        return None
+        return _too_many(Response(text=replies.TOO_MANY_WRONG))
 
     def _is_signed_in(self, request: Request) -> bool:
         session = request.cookies.get(COOKIE, "")
         return is_session(session, self._token(), key=self._key, now=time.time())
-
-    def _seconds_to_wait(self, request: Request) -> int:
-        return self._attempts.seconds_to_wait(_address(request))
-
-    def _try(self, request: Request, given: str) -> bool:
-        """Compare what was given with the token; either way it is noted."""
-        if is_token(given, self._token()):
-            self._attempts.note_right(_address(request))
-            return True
-        self._attempts.note_wrong(_address(request))
-        return False
 
     # Signing in and out
 
@@ -169,12 +152,11 @@ class StatusPage:
             form += await request.content.read(MAX_FORM + 1 - len(form))
         if len(form) > MAX_FORM:
             return Response(status=413, text=replies.TOO_LARGE)
-        if wait := self._seconds_to_wait(request):
-            text = self._pages.sign_in(message=replies.too_many_attempts(wait))
-            return _too_many(text, seconds=wait, response=self._html(text))
         given = parse_qs(form.decode(errors="replace")).get("token", [""])[0].strip()
-        if not self._try(request, given):
-            return self._html(self._pages.sign_in(message=replies.NOT_THE_ONE), status=401)
+        if not is_token(given, self._token()):
+            if await self._wrong_tokens.hold_up():
+                return self._html(self._pages.sign_in(message=replies.NOT_THE_ONE), status=401)
+            return _too_many(self._html(self._pages.sign_in(message=replies.TOO_MANY_WRONG)))
         response = _see("./")
         session = new_session(self._token(), key=self._key, now=time.time())
         _set_cookie(request, response, session, seconds=SESSION_SECONDS)
@@ -188,21 +170,21 @@ class StatusPage:
     # What there is to see
 
     async def _page(self, request: Request) -> Response:
-        if refusal := self._refusal(request):
+        if refusal := await self._refusal(request):
             return refusal if "Authorization" in request.headers else _see("sign-in")
-        snapshot = await self._view()
+        snapshot = await self._view(True)
         return self._html(await asyncio.to_thread(self._pages.status, snapshot, _query(request)))
 
     async def _json(self, request: Request) -> Response:
-        if refusal := self._refusal(request):
+        if refusal := await self._refusal(request):
             return refusal
-        text = await asyncio.to_thread(as_json, await self._view(), _query(request))
+        text = await asyncio.to_thread(as_json, await self._view(True), _query(request))
         return Response(text=text, content_type="application/json")
 
     async def _metrics(self, request: Request) -> Response:
-        if refusal := self._refusal(request):
+        if refusal := await self._refusal(request):
             return refusal
-        snapshot = await self._view()
+        snapshot = await self._view(True)
         try:
             content_type, body = await asyncio.to_thread(as_metrics, snapshot)
         except ImportError:
@@ -210,7 +192,7 @@ class StatusPage:
         return Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, request: Request) -> Response:
-        condition = (await self._view()).condition
+        condition = (await self._view(False)).condition
         status = 200 if condition is Condition.OK else 503
         return Response(status=status, text=f"{condition.value}\n")
 
@@ -224,17 +206,13 @@ class StatusPage:
 
 
 def _has_token_in_query(request: Request) -> bool:
-    """By its name: to compare the value would tell whoever guesses, past every limit."""
+    """By its name: to compare the value would tell whoever guesses, at full speed."""
     return any(name.lower() in TOKEN_NAMES for name in request.query)
 
 
 def _query(request: Request) -> Query:
     given = request.query
     return read_query(given.get("q", ""), given.get("status", ""), given.get("page", ""))
-
-
-def _address(request: Request) -> str:
-    return address_of(request.remote, request.headers.get("X-Forwarded-For", ""))
 
 
 def _is_from_elsewhere(request: Request) -> bool:
@@ -267,8 +245,7 @@ def _unauthorized(text: str) -> Response:
     return Response(status=401, text=text, headers={"WWW-Authenticate": challenge})
 
 
-def _too_many(text: str, *, seconds: int, response: Response | None = None) -> Response:
-    response = response or Response(text=text)
+def _too_many(response: Response) -> Response:
     response.set_status(429)
-    response.headers["Retry-After"] = str(seconds)
+    response.headers["Retry-After"] = "1"
     return response

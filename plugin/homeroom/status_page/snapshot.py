@@ -9,7 +9,7 @@ from typing import Final
 
 from mautrix.types import RoomID, UserID
 
-from ..config import Problem
+from ..config import NotInForce
 from ..delivery.answer_stream import Streamer
 from ..delivery.inbox import Inbox
 from ..delivery.sync_feed import SyncFeed
@@ -18,9 +18,9 @@ from ..domain.homes.plan import Finding
 from ..homes.reconciler import Failure, Reconciler
 from ..homes.routes import Routes
 from ..matrix.homeserver import Homeserver
-from ..matrix.own_trust import OwnTrust
+from ..matrix.own_trust import OwnTrust, TrustCheck
 from ..matrix.retrying_api import Health
-from ..storage import PastReconcile, StoreError
+from ..storage import PastReconcile, Store, StoreError
 
 SILENT_AFTER: Final = 3 * 60 * 1000
 """Milliseconds without a response of maubot's sync loop, which asks again every half minute."""
@@ -60,11 +60,14 @@ class Snapshot:
     version: str
     taken_at: int
     condition: Condition
-    problems: tuple[Problem, ...] = ()
-    """Of the settings, if that is the condition."""
+    settings: NotInForce = field(default_factory=NotInForce)
+    """What was saved and does not count."""
+    is_observed: bool = False
+    """Whether the rows were compared with what the homeserver says; if not, they are as stored."""
     failure: Failure | None = None
     """Why the last attempt to look at everything failed."""
-    records: Records = field(default_factory=Records)
+    records: Records | None = None
+    """None: unknown, or not asked for."""
     activity: Mapping[RoomID, int] = field(default_factory=dict)
     """When the last message of a room was done; rooms of which nothing is known are left out."""
     past: tuple[PastReconcile, ...] = ()
@@ -77,33 +80,46 @@ class Snapshot:
     own_trust: OwnTrust = field(default_factory=OwnTrust)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where it all comes from while the bot runs."""
+
+    store: Store
+    homeserver: Homeserver
+    routes: Routes
+    reconciler: Reconciler
+    inbox: Inbox
+    streamer: Streamer
+    feed: SyncFeed
+    own_trust: TrustCheck
+
+
 async def take(
+    sources: Sources,
     *,
-    bot: UserID,
     version: str,
     now: int,
+    settings: NotInForce,
     opened_at: int | None,
-    homeserver: Homeserver,
-    routes: Routes,
-    reconciler: Reconciler,
-    inbox: Inbox,
-    streamer: Streamer,
-    catch_up: SyncFeed,
-    own_trust: OwnTrust,
+    with_rows: bool,
 ) -> Snapshot:
-    """Read all of it; `opened_at`: when the doors were opened."""
+    """Read all of it; `opened_at`: since when events are handled."""
+    inbox, routes, reconciler = sources.inbox, sources.routes, sources.reconciler
     try:
         activity = dict(await inbox.activity())
     except StoreError:
         activity = {}  # unknown, and asked for again the next time
-    in_hand = inbox.busy_rooms - streamer.in_line
+    in_hand = inbox.busy_rooms - sources.streamer.in_line
+    is_observed = bool(reconciler.past) and not routes.is_paused
     snapshot = Snapshot(
-        bot=bot,
+        bot=sources.homeserver.bot,
         version=version,
         taken_at=now,
         condition=Condition.OK,
+        settings=settings,
+        is_observed=is_observed,
         failure=reconciler.failure,
-        records=routes.records,
+        records=await _records(with_rows, routes if is_observed else None, sources.store),
         activity=activity,
         past=reconciler.past,
         findings=reconciler.findings,
@@ -112,14 +128,46 @@ async def take(
             in_hand=in_hand,
             waiting=max(inbox.not_done - in_hand, 0),
             done=inbox.done,
-            responses=catch_up.waiting,
+            responses=sources.feed.waiting,
             behind_since=inbox.behind_since,
         ),
-        homeserver=replace(homeserver.health),
-        synced_at=catch_up.last_response_at,
-        own_trust=own_trust,
+        homeserver=replace(sources.homeserver.health),
+        synced_at=sources.feed.last_response_at,
+        own_trust=sources.own_trust.now,
     )
     return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
+
+
+async def take_without_settings(
+    *,
+    bot: UserID,
+    version: str,
+    now: int,
+    settings: NotInForce,
+    with_rows: bool,
+    store: Store,
+) -> Snapshot:
+    """Read what there is to read while nothing runs."""
+    return Snapshot(
+        bot=bot,
+        version=version,
+        taken_at=now,
+        condition=Condition.SETTINGS if settings.problems else Condition.RECONCILING,
+        settings=settings,
+        records=await _records(with_rows, None, store),
+    )
+
+
+async def _records(with_rows: bool, routes: Routes | None, store: Store) -> Records | None:
+    """The rows as they were observed, or else as they are stored."""
+    if not with_rows:
+        return None
+    if routes is not None:
+        return routes.records
+    try:
+        return await store.snapshot()
+    except StoreError:
+        return None
 
 
 def _condition(snapshot: Snapshot, opened_at: int | None, is_paused: bool) -> Condition:

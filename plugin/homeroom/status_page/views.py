@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from jinja2 import DictLoader, Environment, StrictUndefined
 from mautrix.types import RoomID
 
-from ..domain.homes.model import Chat, Status
-from ..domain.homes.plan import Finding, FindingKind
+from ..domain.homes.model import Chat, Records, Status
+from ..domain.homes.plan import FindingKind
 from ..matrix.own_trust import Trust
 from ..replies.drift import ADVICE
 from ..replies.encryption import trust_findings
 from ..replies.status import CONDITIONS
 from . import chart
+from .findings import Group, grouped
 from .listing import MAX_QUERY, Listed, Listing, Query, find
 from .snapshot import Condition, Snapshot
 from .text import MAX_LONG, ago, cut, duration, iso, took, utc
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 FILES: Final = ("page.html", "sign_in.html", "base.html", "style.css")
 """What lies next to this module, to be read by maubot's loader."""
-MAX_FINDINGS: Final = 50
-"""Findings, and rooms that could not be read, that are listed before the rest is counted."""
+MAX_UNREADABLE: Final = 50
+"""Rooms that could not be read and are listed before the rest is counted."""
 
 
 class Pages:
@@ -70,14 +71,14 @@ class Pages:
             is_ok=snapshot.condition is Condition.OK,
             counts=_counts(snapshot),
             query=query,
-            listing=find(snapshot.records, query),
+            listing=find(snapshot.records or Records(), query),
             statuses=[status.value for status in Status],
             max_query=MAX_QUERY,
             bars=chart.bars(snapshot.past),
             chart=chart,
-            findings=[_advised(finding) for finding in snapshot.findings[:MAX_FINDINGS]],
+            groups=[_group(group) for group in grouped(snapshot.findings, snapshot.records)],
             trust=trust_findings(snapshot.own_trust),
-            unreadable=sorted(snapshot.unreadable)[:MAX_FINDINGS],
+            unreadable=sorted(snapshot.unreadable)[:MAX_UNREADABLE],
             cut=cut,
             took=took,
             duration=duration,
@@ -92,14 +93,18 @@ class Pages:
 
 def as_json(snapshot: Snapshot, query: Query) -> str:
     """What the page shows; times as in RFC 3339, null where something is not known."""
-    listing = find(snapshot.records, query)
+    listing = find(snapshot.records or Records(), query)
     queues, homeserver = snapshot.queues, snapshot.homeserver
     data = {
         "condition": snapshot.condition.value,
         "bot": snapshot.bot,
         "version": snapshot.version,
         "taken_at": iso(snapshot.taken_at),
-        "problems": [asdict(problem) for problem in snapshot.problems],
+        "problems": [asdict(problem) for problem in snapshot.settings.problems],
+        "unknown_keys": list(snapshot.settings.unknown),
+        "rows": "unknown"
+        if snapshot.records is None
+        else ("observed" if snapshot.is_observed else "stored"),
         "counts": _counts(snapshot),
         "queues": {
             "in_hand": queues.in_hand,
@@ -131,8 +136,10 @@ def as_json(snapshot: Snapshot, query: Query) -> str:
         "reconciles": [
             {**asdict(past), "finished_at": iso(past.finished_at)} for past in snapshot.past
         ],
-        "findings": [_advised(finding) for finding in snapshot.findings],
-        "unreadable": sorted(snapshot.unreadable),
+        "findings": [_group(group) for group in grouped(snapshot.findings, snapshot.records)]
+        if snapshot.is_observed
+        else None,
+        "unreadable": sorted(snapshot.unreadable) if snapshot.is_observed else None,
         "homes": [_home(listed, snapshot.activity) for listed in listing.homes],
         "page": _page(listing),
     }
@@ -170,27 +177,38 @@ def _chat(chat: Chat, activity: Mapping[RoomID, int]) -> dict[str, Any]:
     }
 
 
-def _advised(finding: Finding) -> dict[str, str | None]:
-    meaning, advice = ADVICE[finding.kind]
+def _group(group: Group) -> dict[str, Any]:
+    meaning, advice = ADVICE[group.kind]
     return {
-        "kind": finding.kind.value,
-        "room_id": cut(finding.room_id, MAX_LONG),
-        "user_id": finding.user_id and cut(finding.user_id, MAX_LONG),
-        "detail": cut(finding.detail, MAX_LONG) or None,
+        "kind": group.kind.value,
+        "count": group.count,
+        "of_homes": group.own,
         "meaning": meaning,
         "advice": advice,
+        "rooms": [
+            {
+                "room_id": cut(finding.room_id, MAX_LONG),
+                "user_id": finding.user_id and cut(finding.user_id, MAX_LONG),
+                "detail": cut(finding.detail, MAX_LONG) or None,
+            }
+            for finding in group.findings
+        ],
     }
 
 
-def _counts(snapshot: Snapshot) -> dict[str, int]:
+def _counts(snapshot: Snapshot) -> dict[str, int | None]:
+    """None: unknown."""
     records = snapshot.records
+    if records is None:
+        unknown = ("homes", "chats", *(status.value for status in Status))
+        return {**dict.fromkeys(unknown), "findings": None, "unreadable": None}
     statuses = Counter(chat.status for chat in records.chats.values())
     return {
         "homes": sum(home.status is Status.ACTIVE for home in records.homes.values()),
         "chats": sum(chat.is_routed for chat in records.chats.values()),
         **{status.value: statuses[status] for status in Status},
-        "findings": len(snapshot.findings),
-        "unreadable": len(snapshot.unreadable),
+        "findings": len(snapshot.findings) if snapshot.is_observed else None,
+        "unreadable": len(snapshot.unreadable) if snapshot.is_observed else None,
     }
 
 
@@ -247,18 +265,23 @@ class _Collector:
             "trust",
             {word.value: int(word is s.own_trust.trust) for word in Trust},
         )
-        yield gauge("homes", "Active homes.", counts["homes"])
-        yield labelled(
-            "chats", "Chats.", "status", {status.value: counts[status.value] for status in Status}
-        )
-        kinds = Counter(finding.kind for finding in s.findings)
-        yield labelled(
-            "findings",
-            "What is wrong in Matrix and not rewritten.",
-            "kind",
-            {kind.value: kinds[kind] for kind in FindingKind},
-        )
-        yield gauge("unreadable_rooms", "Rooms that could not be read.", counts["unreadable"])
+        if s.records is not None:
+            yield gauge("homes", "Active homes.", counts["homes"] or 0)
+            yield labelled(
+                "chats",
+                "Chats.",
+                "status",
+                {status.value: counts[status.value] or 0 for status in Status},
+            )
+        if s.is_observed:
+            kinds = Counter(finding.kind for finding in s.findings)
+            yield labelled(
+                "findings",
+                "What is wrong in Matrix and not rewritten.",
+                "kind",
+                {kind.value: kinds[kind] for kind in FindingKind},
+            )
+            yield gauge("unreadable_rooms", "Rooms that could not be read.", len(s.unreadable))
         yield gauge("messages_in_hand", "Messages that are worked on.", s.queues.in_hand)
         yield gauge("messages_waiting", "Messages that wait for their turn.", s.queues.waiting)
         yield counter("messages_done", "Messages that were done.", s.queues.done)

@@ -159,6 +159,16 @@ _ROOM_REQUESTS: Final = (
     """,
 )
 
+_SAVED_SETTINGS: Final = (
+    """
+    CREATE TABLE saved_settings (
+        key TEXT NOT NULL PRIMARY KEY,
+        text TEXT NOT NULL,
+        saved_at BIGINT NOT NULL
+    )
+    """,
+)
+
 
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
@@ -176,6 +186,10 @@ async def _to_version_4(connection: Connection) -> None:
     await _run(connection, _ROOM_REQUESTS)
 
 
+async def _to_version_5(connection: Connection) -> None:
+    await _run(connection, _SAVED_SETTINGS)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -185,3 +199,4 @@ UPGRADES.register(_to_version_1, description="homes and chats")
 UPGRADES.register(_to_version_2, description="unique ids, initial chats, delivery")
 UPGRADES.register(_to_version_3, description="conversations, past reconciles, open answers")
 UPGRADES.register(_to_version_4, description="rooms that were asked for")
+UPGRADES.register(_to_version_5, description="the last good settings")

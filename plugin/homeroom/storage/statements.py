@@ -26,6 +26,7 @@ from .tables import (
     OPEN_ANSWERS,
     RECONCILES,
     ROOM_REQUESTS,
+    SAVED_SETTINGS,
     SYNC_STATE,
 )
 
@@ -54,8 +55,19 @@ class Statement:
         return tuple(_storable(values[name]) for name in self.names)
 
 
+class Unlogged(str):
+    """A text with secrets in it. aiosqlite logs the `repr` of every argument, and not of this."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'...'"
+
+
 def _storable(value: object) -> object:
-    return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return type(value)(_UNSTORABLE.sub("\ufffd", value))
 
 
 def _compile(statement: Any) -> Statement:
@@ -104,12 +116,16 @@ def _claim() -> Statement:
     )
 
 
+_OF_HOMES: Final = {
+    name: table for name, table in METADATA.tables.items() if table is not SAVED_SETTINGS
+}
+"""What is known of homes and of what was said; the administrator's settings are neither."""
+
 COUNT: Final = {
-    name: _compile(func.count().select().select_from(table))
-    for name, table in METADATA.tables.items()
+    name: _compile(func.count().select().select_from(table)) for name, table in _OF_HOMES.items()
 }
 
-CLEAR: Final = {name: _compile(table.delete()) for name, table in METADATA.tables.items()}
+CLEAR: Final = {name: _compile(table.delete()) for name, table in _OF_HOMES.items()}
 
 READ_HOMES: Final = _compile(HOMES.select())
 READ_CHATS: Final = _compile(CHATS.select())
@@ -160,6 +176,11 @@ READ_LAST_HANDLED: Final = _compile(
 
 READ_SYNC_STATE: Final = _compile(SYNC_STATE.select().where(SYNC_STATE.c.key == bindparam("key")))
 WRITE_SYNC_STATE: Final = _upsert(SYNC_STATE)
+
+READ_SETTINGS: Final = _compile(
+    SAVED_SETTINGS.select().where(SAVED_SETTINGS.c.key == bindparam("key"))
+)
+WRITE_SETTINGS: Final = _upsert(SAVED_SETTINGS)
 
 CLAIM_NOTICE: Final = _claim()
 

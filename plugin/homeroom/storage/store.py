@@ -45,6 +45,7 @@ from .transactions import connection, snapshot, transaction
 
 _POSITION: Final = "position"
 _CHECKPOINT: Final = "proof"
+_LAST_GOOD: Final = "last good"
 """The keys of the rows of `sync_state`."""
 BATCH: Final = 500
 """Rows that are made ready, or handed to the database, at once: others live in this process."""
@@ -115,6 +116,20 @@ class Store:
                 )
                 await self._write_checkpoint(writing, None, at=None)
         self._checkpoint = None
+
+    async def last_good_settings(self) -> str | None:
+        """The text of the settings that could be used last; None: there were none yet."""
+        with attempt("read the last good settings"):
+            async with connection(self._database) as reading:
+                row = await reading.fetchrow(*statements.READ_SETTINGS(key=_LAST_GOOD))
+        return None if row is None else str(row["text"])
+
+    async def keep_settings(self, text: str) -> None:
+        """Keep the text of settings that can be used, in place of those before."""
+        values = {"text": statements.Unlogged(text), "saved_at": self._now()}
+        with attempt("keep the settings"):
+            async with transaction(self._database) as writing:
+                await writing.execute(*statements.WRITE_SETTINGS(key=_LAST_GOOD, **values))
 
     async def was_handled(self, event_id: EventID) -> bool:
         """Whether the event was acted on, as far as is still remembered."""

@@ -77,6 +77,14 @@ SYNC_STATE: Final = Table(
     Column("saved_at", BigInteger, nullable=False),
 )
 
+SAVED_SETTINGS: Final = Table(
+    "saved_settings",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("text", Text, nullable=False),  # YAML
+    Column("saved_at", BigInteger, nullable=False),
+)
+
 NOTICES: Final = Table(
     "notices",
     METADATA,
