@@ -33,6 +33,8 @@ usage() {
 ./build.sh sandbox [--fresh]  the same servers left running, for any Matrix client, until Ctrl-C
 ./build.sh test [ARGUMENTS]   all tests, side by side; with arguments, pytest with just these
 ./build.sh check              ruff and mypy --strict
+./build.sh release [TAG]      the same as build, with its SHA-256; refuses a tree with changes and
+                              a changelog that does not begin with this version
 ./build.sh screenshots        take the README's pictures again; needs Chromium
 ./build.sh bench              measure speed beside others: the three below, one after the other
 ./build.sh bench look|messages|turns|world [ARGUMENTS]   one of them (see --help)
@@ -208,6 +210,10 @@ case $command in
 build)
     prepare
     run tests.stack.package
+    ;;
+release)
+    prepare
+    run tests.stack.release "$@"
     ;;
 demo)
     prepare

@@ -4,9 +4,9 @@
     python tests/stack/package.py check FILE load a file with maubot's own loader
 
 `mbc build` zips whatever lies in the module's folder, `__pycache__` included, asks when the
-output exists, and only warns when a module is missing. Here only files go in that git tracks or
-would offer to track; names are sorted, times and modes fixed, nothing is compressed (compressors
-differ between versions of Python); a missing module is an error.
+output exists, and only warns when a module is missing. Here only files go in that git tracks, and
+no links; names are sorted, times and modes fixed, nothing is compressed (compressors differ between
+versions of Python); a missing module is an error.
 
 This file imports nothing of its package: `check` runs it as a script in isolated mode, so that
 what is imported can only come from the `.mbp`.
@@ -90,7 +90,7 @@ def require_complete(files: Mapping[str, bytes], meta: PluginMeta) -> None:
             raise PackageError(
                 f"maubot.yaml names the module {module!r}, but there is neither "
                 f"{_SOURCE_ROOT}/{path}/__init__.py nor {_SOURCE_ROOT}/{path}.py "
-                "that git tracks or would track"
+                "that git tracks"
             )
     absent = [name for name in meta.extra_files if name not in files]
     if absent:
@@ -126,23 +126,28 @@ def _load(path: str) -> None:
 
 
 def _source_files(root: Path) -> list[str]:
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    """The files that git tracks; what else lies there is nobody's business."""
+    command = ["git", "ls-files", "-z", "--cached", "--", _SOURCE_ROOT]
     try:
         listed = subprocess.run(
-            [*command, "--", _SOURCE_ROOT], cwd=root, capture_output=True, text=True, check=True
+            command, cwd=root, capture_output=True, text=True, check=True
         ).stdout.split("\0")
     except (OSError, subprocess.CalledProcessError):
         # Not a git tree (an unpacked archive, say): everything that is nobody's cache.
         found = (root / _SOURCE_ROOT).rglob("*")
         listed = [path.relative_to(root).as_posix() for path in found]
-    return [
-        name
-        for name in listed
-        if name
-        and (root / name).is_file()
-        and "__pycache__" not in name
-        and not name.endswith(".pyc")
-    ]
+    names = [name for name in listed if name and "__pycache__" not in name]
+    links = [name for name in names if (root / name).is_symlink()]
+    if links:
+        raise PackageError(f"these are links, whose targets may be anything: {', '.join(links)}")
+    return [name for name in names if (root / name).is_file() and not name.endswith(".pyc")]
+
+
+def untracked(root: Path = ROOT) -> list[str]:
+    """Files beside the plugin's own that are not packed."""
+    command = ["git", "ls-files", "-z", "--others", "--exclude-standard", "--", _SOURCE_ROOT]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return [name for name in done.stdout.split("\0") if name]
 
 
 if __name__ == "__main__":
@@ -150,6 +155,8 @@ if __name__ == "__main__":
         if sys.argv[1:2] == ["check"]:
             _load(os.path.abspath(sys.argv[2]))
         else:
+            for name in untracked():
+                print(f"not packed, because git does not track it: {name}", file=sys.stderr)
             print(os.path.relpath(build()))
     except PackageError as error:
         sys.exit(f"error: {error}")

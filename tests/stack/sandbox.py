@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import io
 import shutil
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ from .synapse import Account, Synapse
 
 _DIRECTORY = ROOT / ".sandbox"
 _PEOPLE = ("alice", "bob")
+_CLIENTS = """
+Clients that let you type in an address with http://: Element Desktop, Cinny, nheko, Fractal. In a
+browser, a page that was loaded over https:// may not speak to it. New rooms have version 11,
+because some of these show a Space of version 12 as empty; rooms.version in the settings."""
 
 
 async def sandbox(*, fresh: bool) -> int:
@@ -47,7 +52,7 @@ async def sandbox(*, fresh: bool) -> int:
                 plugin=plugin,
                 synapse=synapse,
                 maubot=maubot,
-                config={**DEFAULT_CONFIG, "admins": [admin]},
+                config={**DEFAULT_CONFIG, "admins": [admin], "rooms": {"version": "11"}},
             )
             try:
                 await _serve(stack)
@@ -91,7 +96,7 @@ def _table(stack: Stack, people: list[Account]) -> str:
         for row in rows
     )
     invite = f"Sign in as one of them and invite {stack.bot.user_id} to a direct chat."
-    return "\n" + "\n".join(line.rstrip() for line in lines) + f"\n\n{invite}\n"
+    return "\n" + "\n".join(line.rstrip() for line in lines) + f"\n\n{invite}\n{_CLIENTS}\n"
 
 
 @contextlib.contextmanager
@@ -108,4 +113,7 @@ def _only_one(path: Path) -> Iterator[None]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="./build.sh sandbox", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="delete what the last run left")
+    # Whoever writes it to a file reads along: every line is there as soon as it is said.
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
     sys.exit(run(sandbox(fresh=parser.parse_args().fresh)))
