@@ -5,8 +5,8 @@
 
 `mbc build` zips whatever lies in the module's folder, `__pycache__` included, asks when the
 output exists, and only warns when a module is missing. Here only files go in that git tracks, and
-no links; names are sorted, times and modes fixed, nothing is compressed (compressors differ between
-versions of Python); a missing module is an error.
+no links; names are sorted, times and modes fixed, nothing is compressed (compressors differ
+between versions of Python); a missing module is an error.
 
 This file imports nothing of its package: `check` runs it as a script in isolated mode, so that
 what is imported can only come from the `.mbp`.
