@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from maubot.matrix import MaubotMatrixClient
+from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from .commands.dispatch import Commands
@@ -381,6 +382,22 @@ def build_delivery(
     instance: Instance, *, base: Base, homes: Homes, commands: Commands
 ) -> DeliveryParts:
     """Build a message's way: in, to the agent, and back."""
+    decryption = Decryption(
+        bot=instance.client.mxid,
+        encryption=instance.encryption,
+        is_encrypted=base.homeserver.is_encrypted,
+        store=base.store,
+        routes=homes.routes,
+        onboarding=homes.onboarding,
+        speaker=base.speaker,
+        settings=instance.settings,
+        log=instance.log,
+    )
+
+    def tell_lost_keys(room_id: RoomID) -> None:
+        telling = decryption.tell_earlier_unreadable(room_id)
+        instance.background.start(telling, name="telling of lost keys")
+
     platform = ChosenPlatform(
         settings=instance.settings,
         history=RoomHistory(
@@ -388,6 +405,7 @@ def build_delivery(
             memory=base.history,
             routes=homes.routes,
             decrypt=instance.encryption.decrypt,
+            on_lost_keys=tell_lost_keys,
             settings=instance.settings,
             log=instance.log,
         ),
@@ -411,17 +429,6 @@ def build_delivery(
         commands=commands,
         speaker=base.speaker,
         background=instance.background,
-        settings=instance.settings,
-        log=instance.log,
-    )
-    decryption = Decryption(
-        bot=instance.client.mxid,
-        encryption=instance.encryption,
-        is_encrypted=base.homeserver.is_encrypted,
-        store=base.store,
-        routes=homes.routes,
-        onboarding=homes.onboarding,
-        speaker=base.speaker,
         settings=instance.settings,
         log=instance.log,
     )

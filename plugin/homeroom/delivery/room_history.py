@@ -6,11 +6,14 @@ database, so a restart, or a lost database, changes nothing.
 
 from __future__ import annotations
 
+import math
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from mautrix.types import RoomID
+from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
@@ -27,6 +30,9 @@ from .history_memory import HistoryMemory, Memory, Scope
 
 PAGES_AT_MOST: Final = 20
 """Pages of `/messages`, 100 events each, that are read for one turn."""
+TRY_AGAIN_AFTER: Final = 10 * 60.0
+"""Seconds after which it is tried again to open an event whose key was not there."""
+UNREADABLE_AT_MOST: Final = 10_000
 
 Decrypt = Callable[[RoomID, dict[str, Any]], Awaitable[Opened]]
 """`Encryption.decrypt`."""
@@ -37,6 +43,7 @@ class RoomHistory:
 
     Args:
         decrypt: opens one raw event; what it cannot open is left out.
+        on_lost_keys: told of rooms in which the bot cannot read what it said itself.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class RoomHistory:
         memory: HistoryMemory,
         routes: Routes,
         decrypt: Decrypt,
+        on_lost_keys: Callable[[RoomID], object],
         settings: Callable[[], Settings],
         log: TraceLogger,
     ) -> None:
@@ -53,6 +61,9 @@ class RoomHistory:
         self._memory = memory
         self._routes = routes
         self._decrypt = decrypt
+        self._on_lost_keys = on_lost_keys
+        self._unreadable: OrderedDict[Any, float] = OrderedDict()
+        """Event IDs, and when it was tried to open them."""
         self._settings = settings
         self._log = log
 
@@ -113,7 +124,7 @@ class RoomHistory:
         room_id, token, begin = turn.room_id, None, 0
         for _ in range(PAGES_AT_MOST):
             page, token = await self._page(room_id, token, is_needed=room_id == turn.room_id)
-            events += [await self._open(room_id, event) for event in page]
+            events += await self._open_all(room_id, page, scope)
             lines = self._lines(room_id, events, scope)
             _, is_enough = self._told(lines, scope, turn)
             if is_enough or any(line.event_id == scope.since for line in lines):
@@ -145,14 +156,30 @@ class RoomHistory:
             self._log.info("The history of %s is not to be had any further: %s", room_id, e)
             return [], None
 
-    async def _open(self, room_id: RoomID, event: Any) -> Any:
-        """The event in the clear; without content if it cannot be read."""
+    async def _open_all(self, room_id: RoomID, page: Sequence[Any], scope: Scope) -> list[Any]:
+        """A page in the clear. The oldest is opened first, as it was said before its copies."""
+        opened = [await self._open(room_id, event, scope) for event in reversed(page)]
+        return opened[::-1]
+
+    async def _open(self, room_id: RoomID, event: Any, scope: Scope) -> Any:
+        """The event in the clear; without content if it cannot be read, or is not heard."""
         if not isinstance(event, dict) or event.get("type") != "m.room.encrypted":
             return event
+        event_id, sender, bot = event.get("event_id"), event.get("sender"), self._homeserver.bot
+        closed = {**event, "content": {}}
+        if not isinstance(sender, str) or not scope.hears(UserID(sender), bot=bot):
+            return closed
+        if time.monotonic() - self._unreadable.get(event_id, -math.inf) < TRY_AGAIN_AFTER:
+            return closed
         try:
             return (await self._decrypt(room_id, event)).event
-        except Unreadable:
-            return {**event, "content": {}}
+        except Unreadable as e:
+            self._unreadable[event_id] = time.monotonic()
+            if len(self._unreadable) > UNREADABLE_AT_MOST:
+                self._unreadable.popitem(last=False)
+            if sender == bot and e.cause.is_missing:
+                self._on_lost_keys(room_id)
+            return closed
         except StoreError as e:
             raise Unavailable(str(e)) from e
 

@@ -26,9 +26,10 @@ from ..domain.homes.room_state import STATE_TYPES
 from ..domain.homes.told_state import ToldState
 from ..domain.json_shapes import as_list
 from ..runtime.clock import now
-from ..storage.errors import StoreError, attempt
+from ..storage.errors import StoreError
 from .account_data import ACCOUNT_DATA, AccountData
 from .current_client import CurrentClient, EncryptionGone
+from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
 from .retrying_api import Health, PatientAPI, RetryBudget
@@ -113,8 +114,7 @@ class Homeserver:
             api=api(WRITING, asyncio.Semaphore(TALKS_AT_ONCE)),
             state_store=first.state_store,
         )
-        self._plain: set[RoomID] = set()
-        """Rooms that are not encrypted, by the homeserver's word."""
+        self._encrypted_rooms = EncryptedRooms(first.state_store, read=self.state_content)
         self._versions: dict[str, Any] | None = None
         self._capabilities: dict[str, Any] | None = None
         self._avatar: str | None = None
@@ -372,31 +372,12 @@ class Homeserver:
         return ContentURI(_text(_object(answer), "content_uri"))
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
-        """Whether the room is encrypted: as mautrix's state store knows, else as it is.
-
-        Whether the bot could encrypt says nothing about it.
-        """
-        store = self._client.first.state_store
-        assert store is not None
-        try:
-            with attempt(f"look up whether {room_id} is encrypted"):
-                if await store.is_encrypted(room_id):
-                    return True
-            if room_id in self._plain:
-                return False
-            encryption = await self.state_content(room_id, "m.room.encryption")
-            if encryption is None:
-                self._plain.add(room_id)
-                return False
-            with attempt(f"note that {room_id} is encrypted"):
-                await store.set_encryption_info(room_id, encryption)
-        except StoreError as e:
-            raise Unavailable(str(e)) from e
-        return True
+        """Whether the room is encrypted; whether the bot could encrypt says nothing about it."""
+        return await self._encrypted_rooms.has(room_id)
 
     def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
         """Ask again whether these rooms are encrypted: there are signs of it."""
-        self._plain.difference_update(room_ids)
+        self._encrypted_rooms.forget_plain(room_ids)
 
     async def invite(self, room_id: RoomID, user_id: UserID) -> None:
         """Invite a user; one who is invited or joined already is fine."""

@@ -7,6 +7,8 @@ asks from time to time whether it works again, has maubot's sync go on, and says
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two looks at what is known; nothing is asked while all is well."""
 TRUST_EVERY: Final = 60 * 60.0
 """Seconds between two questions to the homeserver about the bot's own device."""
+NOT_WELL_EVERY: Final = 60.0
+"""The same, while the admin may be about to mend it."""
 RETRY_AFTER: Final = (5, 15, 60, 300)
 """Seconds until it is asked again what could not be asked; the last one repeats."""
 
@@ -41,13 +45,17 @@ class AccountWatch:
     _is_replaced: bool = False
 
     async def watch_trust(self) -> None:
-        """Ask about the bot's own device now, and every hour."""
+        """Ask about the bot's own device now, and every hour; more often while it is not well."""
+        pauses, told_at = waits(RETRY_AFTER), -math.inf
         while True:
-            for seconds in waits(RETRY_AFTER):
-                if await self._check():
-                    break
-                await asyncio.sleep(seconds)
-            await asyncio.sleep(TRUST_EVERY)
+            is_time = time.monotonic() - told_at >= TRUST_EVERY
+            if not await self._check(again=is_time):
+                await asyncio.sleep(next(pauses))
+                continue
+            pauses = waits(RETRY_AFTER)
+            told_at = time.monotonic() if is_time else told_at
+            is_well = not self.trust.now.is_worth_telling
+            await asyncio.sleep(TRUST_EVERY if is_well else NOT_WELL_EVERY)
 
     async def watch_sign_in(self) -> None:
         """Notice that the account is not served (any more), and that it is again."""
@@ -74,7 +82,7 @@ class AccountWatch:
         if self._told is not None:
             self._told = None
             self.log.info("Signed in again: going on with what waits")
-            await self._check()
+            await self._check(again=True)
 
     def _notice_replacement(self) -> None:
         if self.client.is_replaced and not self._is_replaced:
@@ -87,9 +95,9 @@ class AccountWatch:
                 self.instance,
             )
 
-    async def _check(self) -> bool:
+    async def _check(self, *, again: bool) -> bool:
         try:
-            await self.trust.check(again=True)
+            await self.trust.check(again=again)
         except HomeserverError as e:
             self.log.debug("Could not ask about the bot's own device: %s", e)
             return False

@@ -124,7 +124,12 @@ const doing = {
     },
     async showAll() {
         for (const room of client.getRooms()) {
-            for (const event of room.getLiveTimeline().getEvents()) await show(event);
+            for (const event of room.getLiveTimeline().getEvents()) {
+                if (event.isDecryptionFailure()) {
+                    await event.attemptDecryption(client.getCrypto(), { isRetry: true });
+                }
+                await show(event);
+            }
         }
     },
     async verify({ room, user }) {
