@@ -84,7 +84,7 @@ async def test_in_an_encrypted_direct_room_everybody_is_told_where_to_go(
             send_sealed(anna, direct)
         await bot.settled()
         assert len(bot.words(direct)) == 2
-        assert "Your home is here" in bot.words(direct)[1]
+        assert "Your chats are in your home" in bot.words(direct)[1]
 
 
 async def test_what_is_deleted_or_edited_or_no_ciphertext_is_nothing(
@@ -104,3 +104,44 @@ async def test_what_is_deleted_or_edited_or_no_ciphertext_is_nothing(
             anna.send(chat_id, content, type="m.room.encrypted")
         await bot.settled()
         assert bot.words(chat_id) == []
+
+
+async def test_a_request_to_verify_each_other_gets_one_friendly_line(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """In the chat, and in the room where the bot was invited."""
+    anna, eve = hs.user("anna"), hs.user("eve")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        direct = anna.create_room(invite=[bot.me])
+        await bot.settled()
+        before = len(bot.words(direct))
+        bot.me.invite(chat_id, eve)
+        eve.join(chat_id)
+        request = {
+            "msgtype": "m.key.verification.request",
+            "body": "Alice wants to verify you",
+            "from_device": "PHONE",
+            "methods": ["m.sas.v1"],
+            "to": bot.me.user_id,
+        }
+        for sender, room_id in ((eve, chat_id), (anna, chat_id), (anna, chat_id), (anna, direct)):
+            sender.send(room_id, request)
+            await bot.settled()
+        assert bot.words(chat_id) == [words.VERIFY]
+        assert bot.words(direct)[before:] == [words.VERIFY]
+
+
+async def test_what_is_said_in_the_clear_in_an_encrypted_chat_is_no_question(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        bot.me.set_state(chat_id, "m.room.encryption", MEGOLM)
+        for text in ("Hello", "!chat list", "Hello?"):
+            anna.send(chat_id, text)
+        await bot.settled()
+        assert bot.words(chat_id) == [words.NO_ENCRYPTION]

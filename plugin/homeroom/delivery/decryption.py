@@ -51,7 +51,9 @@ class Decryption:
             Unavailable, StoreError: it has to be tried again.
         """
         if isinstance(message, Message):
-            return None if await self._is_out_of_place(message) else message
+            if await self._is_out_of_place(message):
+                return None
+            return await self._without_verification(message)
         try:
             opened = await self.encryption.read(message)
         except (Unavailable, StoreError):
@@ -63,7 +65,23 @@ class Decryption:
             self.log.exception("Error while decrypting %s", message.event_id)
             return None
         clear = read_message(message.room_id, opened.event, bot=self.bot)
-        return clear and replace(clear, is_live=message.is_live, is_signed=opened.is_signed)
+        if clear is None:
+            return None
+        return await self._without_verification(
+            replace(clear, is_live=message.is_live, is_signed=opened.is_signed)
+        )
+
+    async def _without_verification(self, message: Message) -> Message | None:
+        """The message, unless it asks to compare emoji, which a bot cannot do."""
+        if not message.is_verification:
+            return message
+        is_known = self.routes.home(message.sender) is not None
+        if is_known and await self.store.claim_notice(
+            message.room_id, "verification", every_ms=TOLD_EVERY
+        ):
+            with suppress(HomeserverError):
+                await self.speaker.notice(message.room_id, words.VERIFY, about=message.event_id)
+        return None
 
     async def _is_out_of_place(self, message: Message) -> bool:
         """Whether it was said in the clear in an encrypted chat; then it is not the person's."""

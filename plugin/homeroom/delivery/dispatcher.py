@@ -197,7 +197,7 @@ class EventDispatcher:
         settings, chat = self._settings(), self._routes.chat(message.room_id)
         is_admin = message.sender in settings.admins
         if chat is None and isinstance(message, Message) and not message.is_text:
-            return False
+            return message.is_verification and self._routes.home(message.sender) is not None
         if chat is not None:
             return settings.answer_members or is_admin or message.sender == chat.matrix_user_id
         is_command = (

@@ -36,7 +36,11 @@ TOPOLOGY_TYPES: Final = frozenset(
 SAID: Final = ("m.room.message", "m.room.encrypted")
 """Types of the events by which somebody says something."""
 _TEXT: Final = ("m.text", "m.emote")
-_WORDLESS: Final = frozenset({"m.image", "m.file", "m.audio", "m.video", "m.location"})
+VERIFICATION: Final = "m.key.verification.request"
+"""https://spec.matrix.org/latest/client-server-api/#key-verification-framework"""
+_WORDLESS: Final = frozenset(
+    {"m.image", "m.file", "m.audio", "m.video", "m.location", VERIFICATION}
+)
 _WORDLESS_TYPES: Final = frozenset({"m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start"})
 MAX_REASON: Final = 200
 _UNSPEAKABLE: Final = re.compile("[\x00\ud800-\udfff]")
@@ -60,6 +64,8 @@ class Message:
     """Whether it came in as it was sent, and not by catching up."""
     is_signed: bool | None = None
     """Whether its sender has signed the device that encrypted it; None: nothing was encrypted."""
+    is_verification: bool = False
+    """Whether it asks the bot to verify each other's devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +222,7 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         thread_root=EventID(root) if is_event_id(root) else None,
         is_reply="m.in_reply_to" in relation,
         is_text=event.get("type") == "m.room.message" and content.get("msgtype") in _TEXT,
+        is_verification=content.get("msgtype") == VERIFICATION,
     )
 
 
