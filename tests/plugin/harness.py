@@ -32,6 +32,7 @@ from mautrix.util.async_db import Database
 
 from homeroom import Homeroom, replies
 from homeroom.config.settings import DEFAULTS
+from homeroom.domain.homes.checkpoint_shards import HEAD_TYPE
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.wiring import App
 from tests.fake import FakeHomeserver, Recorded, User
@@ -233,9 +234,12 @@ class Bot:
         """Have the next start look at everything: the rows do not prove that they are true."""
         self.alter("UPDATE sync_state SET value = '' WHERE key = 'proof'")
 
-    def wipe(self) -> None:
-        """Delete the plugin's database; only while nothing runs."""
+    def wipe(self, *, checkpoint: bool = True) -> None:
+        """Delete the plugin's database, and its checkpoint; only while nothing runs."""
         assert self.plugin is None
+        account_data = self.hs.world.accounts[self.me.user_id].account_data
+        for kind in [kind for kind in account_data if kind.startswith(HEAD_TYPE) and checkpoint]:
+            self.hs.world.set_account_data(self.me.user_id, kind, {})
         for file in self.database_path.parent.glob(f"{self.database_path.name}*"):
             file.unlink()
 

@@ -46,7 +46,7 @@ async def test_nothing_is_done_while_it_looks(
         news = bot.client.event_handlers.get(InternalEventType.SYNC_SUCCESSFUL, {})
         # The keys that came with it, and the response itself, kept until it is read.
         names = {handler.__self__.__class__.__name__ for handler in news}
-        assert names <= {"Encryption", "EarlyResponses"}
+        assert names <= {"Encryption", "EarlyResponses", "InstanceWatch"}
         await until("maubot has read it all", bot._has_read_all)
         assert hs.writes[writes:] == []
         assert bot.tables() == {"homes": [], "chats": []}

@@ -93,8 +93,6 @@ async def scanned(bot: Bot) -> dict[str, list[Row]]:
     """What a whole scan says, with no memory at all."""
     await bot.stop()
     bot.wipe()
-    for kind in account_data(bot):
-        put(bot, kind, {})
     assert looked_at_everything(await asked_at_start(bot))
     await settled(bot)
     return live(bot.tables())
@@ -112,7 +110,7 @@ async def test_a_lost_database_costs_one_read_and_one_sync(
         (chat_id, _) = bot.chats_of(anna)
         before = bot.tables()
         await bot.stop()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         requests = await asked_at_start(bot)
         assert bot.tables() == before
         assert sorted(request.route for request in requests)[:4] == [
@@ -134,7 +132,7 @@ async def test_the_next_start_changes_nothing_and_sends_no_write(
     async with running(hs, tmp_path, config=CONFIG) as bot:
         await bot.onboard(hs.user("anna"))
         await bot.stop()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         await bot.start()
         await bot.settled()
         before = bot.tables()
@@ -166,7 +164,7 @@ async def test_what_was_said_before_the_loss_is_answered_once_and_only_then(
         asked_in = bert.create_room(invite=[bot.me])
         for kind, content in old.items():
             put(bot, kind, content)
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         assert not looked_at_everything(await asked_at_start(bot))
         await bot.hear(asked_in, 1)
         await settled(bot)
@@ -194,7 +192,7 @@ async def test_restored_and_killed_at_once_it_still_knows_what_was_answered(
         await bot.kill()
         for kind, content in old.items():
             put(bot, kind, content)
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         await bot.start()
         await bot.kill()
         await bot.start()
@@ -323,7 +321,7 @@ async def test_at_the_least_doubt_everything_is_scanned(
         await bot.onboard(anna)
         before = bot.tables()
         await bot.stop()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         doubt(bot)
         caplog.clear()
         assert looked_at_everything(await asked_at_start(bot))
@@ -332,7 +330,7 @@ async def test_at_the_least_doubt_everything_is_scanned(
         assert bot.tables() == before
         await bot.stop()
         # And it is whole again.
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         assert not looked_at_everything(await asked_at_start(bot))
         assert bot.tables() == before
 
@@ -351,7 +349,7 @@ async def test_a_checkpoint_from_the_homeservers_future_is_none(
         hs.restore(backup)
         for kind, content in data.items():
             put(bot, kind, content)
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         caplog.clear()
         assert looked_at_everything(await asked_at_start(bot))
         assert "rooms that I am not in; scanning all rooms" in caplog.text
@@ -371,7 +369,7 @@ async def test_a_database_that_proves_its_rows_is_not_overruled(
         (chat_id, _) = bot.chats_of(anna)
         await bot.ask(anna, chat_id, "!chat rename Later")
         await bot.stop()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         bot.database_path.write_bytes(kept)
         requests = await asked_at_start(bot)
         assert not [request for request in requests if ACCOUNT_DATA(request)]
@@ -400,7 +398,7 @@ async def test_what_one_person_does_is_written_as_one_shard_and_the_head(
         await until("it is written", lambda: is_written(bot))
         assert len(written(hs.requests[mark:])) == 2
         await bot.kill()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         assert not looked_at_everything(await asked_at_start(bot))
         assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
 
@@ -456,7 +454,7 @@ async def test_without_account_data_everything_works_and_that_is_said_once(
         said = [r for r in caplog.records if r.levelno >= logging.WARNING]
         assert ["could not be written" in r.msg for r in said] == [True]
         await bot.stop()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         assert looked_at_everything(await asked_at_start(bot))
         await settled(bot)
         assert bot.tables() == before
@@ -513,7 +511,7 @@ async def test_killed_at_any_request_of_a_write_it_is_the_old_one_the_new_one_or
             writing.cancel()
             fault.cancel()
             before = bot.tables()
-            bot.wipe()
+            bot.wipe(checkpoint=False)
             await bot.start()
             await settled(bot)
             assert bot.tables() == before
@@ -532,7 +530,7 @@ async def test_a_room_that_the_bot_was_thrown_out_of_keeps_its_row(
         before = bot.tables()
         assert "left" in [row["status"] for row in before["chats"]]
         await bot.stop()
-        bot.wipe()
+        bot.wipe(checkpoint=False)
         assert not looked_at_everything(await asked_at_start(bot))
         assert bot.tables() == before
 
@@ -605,7 +603,7 @@ async def test_whatever_happened_restored_rows_are_what_a_scan_says(
                     for kind, content in draw("which", st.sampled_from(kept)).items():
                         put(bot, kind, content)
                 if draw("the database is lost", st.booleans()):
-                    bot.wipe()
+                    bot.wipe(checkpoint=False)
                 await bot.start()
                 await bot.settled()
             for user in people.values():

@@ -1,0 +1,107 @@
+"""A lost database is restored from the bot's account data, whatever became of its writing.
+
+On a real Synapse and a real maubot; every doubt, and random histories, are tested on the fake
+homeserver (`tests/plugin/test_remote_checkpoint.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from tests.integration.homes import (
+    Home,
+    make_admin,
+    onboard,
+    reconciled,
+    row_of,
+    said_by_bot,
+    say_and_hear,
+    start,
+    tables,
+)
+from tests.stack.postgres import Postgres
+from tests.stack.proxy import Hold
+from tests.stack.stack import MakeStack, Stack
+from tests.stack.waiting import eventually
+
+CHECKPOINT = "account_data/dev.homeroom.checkpoint"
+RESTORED = "Restored 4 rows from the checkpoint"
+SCANNED = "scanning all rooms"
+
+
+async def furnished(
+    make_stack: MakeStack, plugin: Path, cluster: Postgres | None
+) -> tuple[Stack, Home, Home]:
+    """Two homes, and a checkpoint of them."""
+    database = {} if cluster is None else {"plugin_postgres": await cluster.create_database()}
+    stack = await make_stack(
+        plugin=plugin, proxy=True, config={"access": {"allow": ["*"]}}, **database
+    )
+    anna, bert = await asyncio.gather(*(onboard(stack, name) for name in ("anna", "bert")))
+    await stack.maubot.stop()
+    return stack, anna, bert
+
+
+async def renamed(stack: Stack, home: Home, name: str) -> None:
+    """Rename a chat, and wait until that is stored."""
+    await home.user.set_state(home.chat, "m.room.name", {"name": name})
+
+    async def is_stored() -> bool:
+        return (await row_of(stack, home.chat))["name"] == name
+
+    await eventually(f"{name} is stored", is_stored)
+
+
+async def test_killed_at_any_request_of_a_write(
+    make_stack: MakeStack, plugin: Path, cluster: Postgres | None
+) -> None:
+    stack, anna, _ = await furnished(make_stack, plugin, cluster)
+    for through, outcome in enumerate((RESTORED, SCANNED, RESTORED)):
+        await start(stack)
+        await renamed(stack, anna, f"Name {through}")
+        hold = stack.proxy.rule(Hold(), method="PUT", path=CHECKPOINT, skip=through)
+        pid = stack.maubot.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        if through < 2:
+            await asyncio.wait_for(hold.hit.wait(), 30)
+            stack.maubot.kill()
+        else:  # the shard and the head: that is all
+            await stack.maubot.stop()
+        stack.proxy.heal()
+        before = await tables(stack)
+        await stack.database.delete()
+        mark = stack.maubot.mark()
+        await start(stack)
+        assert outcome in stack.maubot.log_text(since=mark)
+        assert await tables(stack) == before
+        await stack.maubot.stop()
+
+
+async def test_after_a_restored_start_a_whole_scan_finds_nothing_else(
+    make_stack: MakeStack, plugin: Path, cluster: Postgres | None
+) -> None:
+    """Nor is anything answered twice, however old the position is."""
+    stack, anna, bert = await furnished(make_stack, plugin, cluster)
+    await start(stack)
+    await say_and_hear(stack, anna.user, anna.chat, "Before")
+    await renamed(stack, bert, "Renamed")
+    stack.maubot.kill()
+    await stack.database.delete()
+    await bert.user.set_state(bert.chat, "m.room.name", {"name": "Unseen"})
+    mark = stack.maubot.mark()
+    await start(stack)
+    assert RESTORED in stack.maubot.log_text(since=mark)
+    assert (await row_of(stack, bert.chat))["name"] == "Unseen"
+    await say_and_hear(stack, anna.user, anna.chat, "After")
+    said = said_by_bot(stack, anna.user, anna.chat)
+    assert [body.split("\n")[0] for body in said] == ["Before", "After"]
+    admin, office = await make_admin(stack)
+    mark = stack.maubot.mark()
+    await admin.send_text(office, "!reconcile")
+    summary = await reconciled(stack, since=mark)
+    assert (summary.adopted, summary.updated, summary.left, summary.unreadable) == (0, 0, 0, 0)
+    assert "Please report" not in stack.maubot.log_text()
