@@ -26,6 +26,7 @@ from .matrix.early_keys import take_early_keys
 from .matrix.encryption import Encryption
 from .matrix.homeserver import Homeserver
 from .matrix.messages import Speaker
+from .platforms import PlatformError
 from .runtime.clock import now
 from .runtime.tasks import Background
 from .startup.last_good_settings import LastGoodSettings
@@ -104,6 +105,7 @@ class Homeroom(Plugin):
             await self.app.remote_checkpoint.write_last()
 
     async def on_external_config_update(self) -> None:
+        agent_before = self.settings().platform if self.settings.are_usable else None
         if not await self.settings.read():
             return
         if self.app is None:
@@ -111,10 +113,21 @@ class Homeroom(Plugin):
             await self._come_up()
             return
         self.app.streamer.settings_changed()
+        if self.settings().platform != agent_before:
+            self.background.start(self._check_agent(self.app), name="asking the agent")
         if keys := self.settings.not_in_force.awaits_restart:
             self.log.info("Saved; restart the instance to apply: %s", ", ".join(keys))
         else:
             self.log.info("Saved, and in force")
+
+    async def _check_agent(self, app: App) -> None:
+        """Say in the log what is wrong before a person finds out."""
+        try:
+            await app.platform.check()
+        except PlatformError as e:
+            self.log.error("The agent of the saved settings would not answer: %s", e)
+        else:
+            self.log.info("The agent of the saved settings is there")
 
     # Coming up
 

@@ -2,6 +2,8 @@
 
     build_base         what speaks to the homeserver and to the database
     build_homes        what knows, repairs and makes homes
+    build_decryption   what opens encrypted messages
+    build_platform     what answers
     build_commands     what people ask for by a command
     build_delivery     a message's way: in, to the agent, and back
     build              all of it, and what starts it and keeps it up
@@ -156,7 +158,6 @@ class Homes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryParts:
-    platform: ChosenPlatform
     streamer: Streamer
     inbox: Inbox
     dispatcher: EventDispatcher
@@ -167,8 +168,17 @@ def build(instance: Instance) -> App:
     """Build it with the settings that are in force."""
     base = build_base(instance)
     homes = build_homes(instance, base=base)
-    commands = build_commands(instance, base=base, homes=homes)
-    delivery = build_delivery(instance, base=base, homes=homes, commands=commands)
+    decryption = build_decryption(instance, base=base, homes=homes)
+    platform = build_platform(instance, base=base, homes=homes, decryption=decryption)
+    commands = build_commands(instance, base=base, homes=homes, platform=platform)
+    delivery = build_delivery(
+        instance,
+        base=base,
+        homes=homes,
+        decryption=decryption,
+        platform=platform,
+        commands=commands,
+    )
     startup = Startup(
         bot=instance.client.mxid,
         register=instance.register,
@@ -208,7 +218,7 @@ def build(instance: Instance) -> App:
         routes=homes.routes,
         reconciler=homes.reconciler,
         remote_checkpoint=homes.remote_checkpoint,
-        platform=delivery.platform,
+        platform=platform,
         streamer=delivery.streamer,
         inbox=delivery.inbox,
         feed=delivery.feed,
@@ -229,6 +239,7 @@ def build(instance: Instance) -> App:
             log=instance.log,
         ),
         status=Sources(
+            agent=platform.health,
             store=base.store,
             homeserver=base.homeserver,
             routes=homes.routes,
@@ -346,7 +357,48 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
     )
 
 
-def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
+def build_decryption(instance: Instance, *, base: Base, homes: Homes) -> Decryption:
+    """Build what opens encrypted messages."""
+    return Decryption(
+        bot=instance.client.mxid,
+        encryption=instance.encryption,
+        is_encrypted=base.homeserver.is_encrypted,
+        store=base.store,
+        routes=homes.routes,
+        onboarding=homes.onboarding,
+        speaker=base.speaker,
+        settings=instance.settings,
+        log=instance.log,
+    )
+
+
+def build_platform(
+    instance: Instance, *, base: Base, homes: Homes, decryption: Decryption
+) -> ChosenPlatform:
+    """Build what answers."""
+
+    def tell_lost_keys(room_id: RoomID) -> None:
+        telling = decryption.tell_earlier_unreadable(room_id)
+        instance.background.start(telling, name="telling of lost keys")
+
+    return ChosenPlatform(
+        settings=instance.settings,
+        history=RoomHistory(
+            homeserver=base.homeserver,
+            memory=base.history,
+            routes=homes.routes,
+            decrypt=instance.encryption.decrypt,
+            on_lost_keys=tell_lost_keys,
+            settings=instance.settings,
+            log=instance.log,
+        ),
+        log=instance.log,
+    )
+
+
+def build_commands(
+    instance: Instance, *, base: Base, homes: Homes, platform: ChosenPlatform
+) -> Commands:
     """Build what people ask for by a command."""
     resetter = Resetter(
         homeserver=base.homeserver,
@@ -368,6 +420,7 @@ def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
         repairer=homes.repairer,
         routes=homes.routes,
         speaker=base.speaker,
+        platform=platform,
         background=instance.background,
         settings=instance.settings,
         not_in_force=lambda: instance.settings.not_in_force,
@@ -379,38 +432,15 @@ def build_commands(instance: Instance, *, base: Base, homes: Homes) -> Commands:
 
 
 def build_delivery(
-    instance: Instance, *, base: Base, homes: Homes, commands: Commands
+    instance: Instance,
+    *,
+    base: Base,
+    homes: Homes,
+    decryption: Decryption,
+    platform: ChosenPlatform,
+    commands: Commands,
 ) -> DeliveryParts:
     """Build a message's way: in, to the agent, and back."""
-    decryption = Decryption(
-        bot=instance.client.mxid,
-        encryption=instance.encryption,
-        is_encrypted=base.homeserver.is_encrypted,
-        store=base.store,
-        routes=homes.routes,
-        onboarding=homes.onboarding,
-        speaker=base.speaker,
-        settings=instance.settings,
-        log=instance.log,
-    )
-
-    def tell_lost_keys(room_id: RoomID) -> None:
-        telling = decryption.tell_earlier_unreadable(room_id)
-        instance.background.start(telling, name="telling of lost keys")
-
-    platform = ChosenPlatform(
-        settings=instance.settings,
-        history=RoomHistory(
-            homeserver=base.homeserver,
-            memory=base.history,
-            routes=homes.routes,
-            decrypt=instance.encryption.decrypt,
-            on_lost_keys=tell_lost_keys,
-            settings=instance.settings,
-            log=instance.log,
-        ),
-        log=instance.log,
-    )
     streamer = Streamer(
         homeserver=base.homeserver,
         platform=platform,
@@ -472,6 +502,4 @@ def build_delivery(
         found_open=streamer.remember,
         log=instance.log,
     )
-    return DeliveryParts(
-        platform=platform, streamer=streamer, inbox=inbox, dispatcher=dispatcher, feed=feed
-    )
+    return DeliveryParts(streamer=streamer, inbox=inbox, dispatcher=dispatcher, feed=feed)

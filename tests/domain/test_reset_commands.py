@@ -69,7 +69,7 @@ def test_a_command(text: str, command: ResetCommand) -> None:
         ("!reset local --dryrun", "“--dryrun” is not understood"),
         ("!reset local --dry-run --dry-run", "“--dry-run” is not understood"),
         ("!reset local --confirm 12ab34cd", "“--confirm” is not understood"),
-        ("!reset local --dry-run or not", "“--dry-run” is not understood"),
+        ("!reset local --dry-run or not", "“or” is not understood"),
         ("!reset local\n\nWhat does that do?", "“What” is not understood"),
         ("!reset leave-forget now", "“now” is not understood, or stands there twice"),
         (
@@ -108,10 +108,8 @@ def test_what_is_not_understood_is_an_error(text: str, reason: str) -> None:
         " ",
         "reset local",
         "!resetlocal",
-        "!resets local",
         "> !reset local",
         "Try !reset local",
-        "!RESET local",
         "*!reset local*",
         "`!reset local`",
         "\\!reset local",
@@ -150,3 +148,9 @@ def test_any_text_after_the_word_is_answered_and_never_the_platforms(text: str) 
     assert isinstance(command, ResetCommand)
     if text.split() != ["local"]:
         assert command != ResetLocal(dry_run=False)
+
+
+def test_goodbye_goes_with_every_other_option() -> None:
+    assert parse_command("!reset leave-forget --goodbye --confirm 12ab34cd") == ResetLeave(
+        scope=Scope.MANAGED, dry_run=False, code="12ab34cd", says_goodbye=True
+    )

@@ -31,6 +31,9 @@ class Agent:
         finally:
             self.at_work -= 1
 
+    async def check(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

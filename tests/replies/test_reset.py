@@ -209,8 +209,8 @@ def test_a_report_where_all_went_well() -> None:
 
 **Local**
 
-- `chats`: 1 row will be set to `left`
-- `homes`: 1 row will be set to `left`
+- `chats`: 1 row set to `left` from now on
+- `homes`: 1 row set to `left` from now on
 - Rows are kept, not deleted: that is what `!reset local` does.
 {KEPT}
 
@@ -245,7 +245,7 @@ def test_a_report_of_trouble_begins_with_the_trouble() -> None:
 
 **Local**
 
-- `chats`: 2 rows will be set to `left`
+- `chats`: 2 rows set to `left` from now on
 - Rows are kept, not deleted: that is what `!reset local` does.
 {KEPT}
 
@@ -431,7 +431,7 @@ def test_the_end_of_progress_promises_nothing_but_the_report() -> None:
 
 def test_errors_name_the_reason_and_the_usage() -> None:
     usage = (
-        "`!reset local [--dry-run] | leave-forget [--scope managed|joined] [--dry-run]"
+        "`!reset local [--dry-run] | leave-forget [--scope managed|joined] [--goodbye] [--dry-run]"
         " [--confirm CODE] | help`"
     )
     assert replies.reset_misused("“<x>” is not understood") == (

@@ -12,6 +12,7 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..config import NotInForce, Settings
 from ..domain.commands import (
+    AgentTest,
     ChatArchive,
     ChatClear,
     ChatCommand,
@@ -41,6 +42,8 @@ from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..matrix.own_trust import TrustCheck
+from ..platforms import PlatformError
+from ..platforms.configured import ChosenPlatform
 from ..replies import encryption as words
 from ..runtime.tasks import Background
 from ..storage import StoreError
@@ -58,6 +61,7 @@ class Commands:
     repairer: Repairer
     routes: Routes
     speaker: Speaker
+    platform: ChosenPlatform
     background: Background
     settings: Callable[[], Settings]
     not_in_force: Callable[[], NotInForce]
@@ -118,17 +122,31 @@ class Commands:
         return user_id in self.settings().admins
 
     async def _run(
-        self, command: ChatCommand | Reconcile | Misused, message: Message, chat: Chat | None
+        self,
+        command: ChatCommand | Reconcile | AgentTest | Misused,
+        message: Message,
+        chat: Chat | None,
     ) -> str | None:
         match command:
             case Reconcile(dry_run=dry_run):
                 if not self._is_admin(message.sender):
                     return replies.ADMINS_ONLY if chat is not None else None
                 return await self._reconcile(message, dry_run=dry_run)
+            case AgentTest():
+                if not self._is_admin(message.sender):
+                    return replies.ADMINS_ONLY if chat is not None else None
+                return await self._test_agent()
             case Misused():
                 return replies.misused(command)
             case _:
                 return await self._chat(command, message, chat)
+
+    async def _test_agent(self) -> str:
+        try:
+            await self.platform.check()
+        except PlatformError as e:
+            return replies.agent_fails(str(e))
+        return replies.agent_is_there(self.settings().platform.kind)
 
     async def _reset(self, command: ResetCommand, message: Message) -> bool:
         """Whoever it was: no `!reset` ever reaches the platform, and none is ever tried again."""

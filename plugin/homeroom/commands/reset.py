@@ -23,6 +23,7 @@ from ..domain.commands import ResetCommand, ResetHelp, ResetLeave, ResetLocal, R
 from ..domain.never import assert_never
 from ..domain.reset import (
     Failure,
+    Kind,
     LeavePlan,
     Left,
     LocalPlan,
@@ -192,7 +193,9 @@ class Resetter:
         await work.begin(replies.progress(0, len(targets), seconds_left=None))
         async with self._reconciler.paused():
             checkpoint = await self._erase()  # nothing is routed or provisioned from here on
-        outcomes, checked = await self._judge(await self._leave_each(targets, work))
+        outcomes, checked = await self._judge(
+            await self._leave_each(targets, work, says_goodbye=command.says_goodbye)
+        )
         outcomes += [skipped(target, "it could not be read") for target in plan.skipped]
         told = await self._tell(
             message, plan, outcomes, checkpoint=checkpoint, last=last, checked=checked
@@ -235,7 +238,9 @@ class Resetter:
         )
         await self._attach(message, "plan", replies.plan_lines(plan))
 
-    async def _leave_each(self, targets: Sequence[Target], work: ProgressMessage) -> list[Attempt]:
+    async def _leave_each(
+        self, targets: Sequence[Target], work: ProgressMessage, *, says_goodbye: bool
+    ) -> list[Attempt]:
         """Leave and forget, one after the other, as fast as the homeserver lets us.
 
         Leaving is what has to wait for its turn; forgetting goes on beside it.
@@ -246,6 +251,7 @@ class Resetter:
         started = shown_at = time.monotonic()
         try:
             for target in targets:
+                await self._part_from(target, says_goodbye=says_goodbye)
                 leaving.append(await self._leave_room(target))
                 forgetting.append(asyncio.create_task(self._forget_room(target)))
                 now, done = time.monotonic(), len(leaving)
@@ -260,6 +266,18 @@ class Resetter:
         if total:
             await work.end(replies.progress(total, total, seconds_left=None))
         return list(zip(targets, leaving, forgotten, strict=True))
+
+    async def _part_from(self, target: Target, *, says_goodbye: bool) -> None:
+        """Leave something for the owner to know the old room by; it may fail."""
+        if not target.joined:
+            return
+        with suppress(HomeserverError):
+            if target.kind is Kind.SPACE:
+                content = {"name": replies.old_name(target.name)}
+                await self._homeserver.put_state(target.room_id, "m.room.name", content)
+            elif target.kind is Kind.CHAT and says_goodbye:
+                about = f"goodbye {target.room_id}"
+                await self._speaker.notice(target.room_id, replies.GOODBYE, about=about)
 
     async def _leave_room(self, target: Target) -> Failure | None:
         """Leave one room; nothing that goes wrong with it stops the others."""
@@ -318,6 +336,7 @@ class Resetter:
         """Leave the room of the command, unless nobody in it would know what happened."""
         if not told:
             return skipped(last, "the report could not be sent")
+        await self._part_from(last, says_goodbye=False)  # it has the report
         attempt = (last, await self._leave_room(last), await self._forget_room(last))
         (outcome,), _ = await self._judge([attempt])
         if outcome.left is Left.FAILED:

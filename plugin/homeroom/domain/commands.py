@@ -19,9 +19,10 @@ MAX_CHAT_NAME: Final = 100
 
 RESET_USAGE: Final = (
     "!reset local [--dry-run]"
-    " | leave-forget [--scope managed|joined] [--dry-run] [--confirm CODE]"
+    " | leave-forget [--scope managed|joined] [--goodbye] [--dry-run] [--confirm CODE]"
     " | help"
 )
+_LEAVE_OPTIONS: Final = ("--scope", "--goodbye", "--dry-run", "--confirm")
 _PERSONS_WORDS: Final = ("chat", "help", "stop", "again")
 _ADMINS_WORDS: Final = ("reconcile", "reset")
 _CHAT_VERBS: Final = (
@@ -85,6 +86,11 @@ class Reconcile:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentTest:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class ResetHelp:
     pass
 
@@ -101,6 +107,7 @@ class ResetLeave:
     scope: Scope
     dry_run: bool
     code: str | None
+    says_goodbye: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ ChatCommand = (
     ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatDelete | ChatInfo | Help
 )
 ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
-Command = ChatCommand | Reconcile | ResetCommand | Misused
+Command = ChatCommand | Reconcile | AgentTest | ResetCommand | Misused
 
 
 def parse_command(text: str) -> Command | None:
@@ -144,6 +151,8 @@ def parse_command(text: str) -> Command | None:
             return Help()
         case "reconcile":
             return _parse_reconcile(rest.lower().split())
+        case "agent" if rest.lower() == "test":
+            return AgentTest()
         case "reset":
             return _parse_reset(rest.split())
     return None if found["blank"] else _parse_slip(word)
@@ -223,7 +232,9 @@ def _parse_reset(words: list[str]) -> ResetCommand:
         return ResetLocal(dry_run=bool(options))
     if mode == "leave-forget":
         return _parse_leave(options)
-    wrong = options[0] if mode in {"help", "local"} else mode
+    known = {"local": {"--dry-run"}}.get(mode, set())
+    unknown = next((option for option in options if option not in known), None)
+    wrong = (unknown or options[0]) if mode in {"help", "local"} else mode
     return ResetMisused(f"“{wrong[:40]}” is not understood")
 
 
@@ -231,9 +242,9 @@ def _parse_leave(options: list[str]) -> ResetCommand:
     values: dict[str, str] = {}
     rest = iter(options)
     for option in rest:
-        if option in values or option not in {"--scope", "--dry-run", "--confirm"}:
+        if option in values or option not in _LEAVE_OPTIONS:
             return ResetMisused(f"“{option[:40]}” is not understood, or stands there twice")
-        value = "" if option == "--dry-run" else next(rest, None)
+        value = "" if option in ("--dry-run", "--goodbye") else next(rest, None)
         if value is None or value.startswith("--"):
             return ResetMisused(f"something is missing after {option}")
         values[option] = value
@@ -243,5 +254,8 @@ def _parse_leave(options: list[str]) -> ResetCommand:
     if "--dry-run" in values and "--confirm" in values:
         return ResetMisused("--dry-run and --confirm do not go together")
     return ResetLeave(
-        scope=Scope(scope), dry_run="--dry-run" in values, code=values.get("--confirm")
+        scope=Scope(scope),
+        dry_run="--dry-run" in values,
+        code=values.get("--confirm"),
+        says_goodbye="--goodbye" in values,
     )

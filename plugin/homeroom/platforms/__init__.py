@@ -11,6 +11,7 @@ whatever happens to the bot.
     http_client   what the last two share: one request, sent again while that may help
     http_answer   what comes back: read within bounds, and judged if it cannot be used
     sse           server-sent events
+    health        how it is doing, for the status page
 """
 
 from __future__ import annotations
@@ -61,6 +62,14 @@ class Platform(Protocol):
         Raises:
             PlatformError: no answer, or no more of it, for a reason that is in the error.
             Unavailable: the homeserver was needed for it and cannot be had; to be tried again.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Ask for something that costs nothing, to see whether it is there and lets us in.
+
+        Raises:
+            PlatformError: it is not, or does not; in the same words as a turn would.
         """
         ...
 

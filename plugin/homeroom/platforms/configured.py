@@ -6,8 +6,8 @@ closed when its last turn has ended.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from mautrix.util.logging import TraceLogger
 
@@ -17,6 +17,7 @@ from ..domain.conversation.turn import Turn
 from ..domain.never import assert_never
 from . import History, Platform
 from .echo import EchoPlatform
+from .health import AgentHealth
 from .http_answer import Limits
 from .openai import OpenAIPlatform
 from .webhook import WebhookPlatform
@@ -33,14 +34,32 @@ class ChosenPlatform:
         self._log = log
         self._used = self._choose(settings().platform)
         self._retired: set[_Used] = set()
+        self.health = AgentHealth()
+
+    async def check(self) -> None:
+        """Ask the agent of the settings for something that costs nothing.
+
+        Raises:
+            PlatformError: why it would not answer.
+        """
+        async with self._using() as platform:
+            await platform.check()
 
     async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
+        async with (
+            self._using() as platform,
+            aclosing(self.health.watched(platform.answer(turn))) as items,
+        ):
+            async for item in items:
+                yield item
+
+    @asynccontextmanager
+    async def _using(self) -> AsyncIterator[Platform]:
+        """The platform of the settings; it stays open for as long as it is used."""
         used = await self._up_to_date()
         used.turns += 1
         try:
-            async with aclosing(used.platform.answer(turn)) as items:
-                async for item in items:
-                    yield item
+            yield used.platform
         finally:
             used.turns -= 1
             if used in self._retired and not used.turns:

@@ -13,5 +13,8 @@ class EchoPlatform:
         yield Text(f"{turn.text}\n\n({turn.platform_chat_id})")
         yield End()
 
+    async def check(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass

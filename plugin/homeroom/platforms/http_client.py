@@ -13,8 +13,8 @@ import json
 import re
 import time
 import zlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -38,6 +38,7 @@ from .http_answer import MAX_ERROR_TEXT, Answer, Limits, TransientError
 FAILING_FOR: Final = 30.0
 """Seconds in which a failure is worth another attempt, unless the platform says how long."""
 CONNECT_TIMEOUT: Final = 10.0
+PROBE_TIMEOUT: Final = 15.0
 REQUEST_ID_HEADERS: Final = ("x-request-id", "request-id", "x-litellm-call-id")
 _KEY: Final = re.compile(r"\b(?:sk|pk|rk)-\S{4,}|\b(?:bearer|basic)\s+\S+", re.IGNORECASE)
 
@@ -119,6 +120,45 @@ class PlatformClient:
                 )
             await self._sleep(delay)
 
+    async def probe(self, url: str, *, passes: Callable[[int], bool]) -> None:
+        """Ask an address for nothing in particular, once.
+
+        Args:
+            passes: whether an answer with this status is good enough.
+
+        Raises:
+            PlatformError: there is none, or it is another one.
+        """
+        timeout = ClientTimeout(total=PROBE_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        with self._judging(request_id=lambda: None):
+            async with self._open_session().get(
+                url, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                if not passes(response.status):
+                    answer = Answer(
+                        response,
+                        request_id=_request_id(response),
+                        limits=self._limits(),
+                        scrub=self._scrub,
+                    )
+                    raise await answer.failure()
+
+    @contextmanager
+    def _judging(self, *, request_id: Callable[[], str | None]) -> Iterator[None]:
+        """Make our own error of what goes wrong on the way, without anything secret in it."""
+        try:
+            yield
+        except InvalidURL:
+            raise PlatformError(
+                "the address is no URL that can be used", trouble=Trouble.MISCONFIGURED
+            ) from None
+        except ClientConnectorCertificateError as e:
+            reason = self._scrub(_reason(e))
+            raise PlatformError(reason, trouble=Trouble.MISCONFIGURED) from None
+        except (ClientError, OSError, asyncio.TimeoutError, zlib.error) as e:
+            raise TransientError(self._scrub(_reason(e)), request_id=request_id()) from None
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -127,7 +167,7 @@ class PlatformClient:
         self, content: bytes, headers: Mapping[str, str], read: Read, limits: Limits
     ) -> AsyncGenerator[Item, None]:
         request_id = None
-        try:
+        with self._judging(request_id=lambda: request_id):
             async with self._open_session().post(
                 self._url,
                 data=content,
@@ -145,15 +185,6 @@ class PlatformClient:
                 async with aclosing(read(answer)) as items:
                     async for item in items:
                         yield item
-        except InvalidURL:
-            raise PlatformError(
-                "the address is no URL that can be used", trouble=Trouble.MISCONFIGURED
-            ) from None
-        except ClientConnectorCertificateError as e:
-            reason = self._scrub(_reason(e))
-            raise PlatformError(reason, trouble=Trouble.MISCONFIGURED) from None
-        except (ClientError, OSError, asyncio.TimeoutError, zlib.error) as e:
-            raise TransientError(self._scrub(_reason(e)), request_id=request_id) from None
 
     def _open_session(self) -> ClientSession:
         if self._session is None:

@@ -64,6 +64,13 @@ class OpenAIPlatform:
             async for item in items:
                 yield item
 
+    async def check(self) -> None:
+        # Some servers have no list of models; they answer all the same.
+        def passes(status: int) -> bool:
+            return 200 <= status < 300 or status in (404, 405, 501)
+
+        await self._client.probe(f"{self._settings.base_url}/models", passes=passes)
+
     async def close(self) -> None:
         await self._client.close()
 

@@ -28,6 +28,7 @@ class WebhookPlatform:
         log: TraceLogger,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._url = settings.url
         self._client = PlatformClient(
             url=settings.url, token=settings.token, limits=limits, log=log, sleep=sleep
         )
@@ -47,6 +48,11 @@ class WebhookPlatform:
         async with aclosing(asking) as items:
             async for item in items:
                 yield item
+
+    async def check(self) -> None:
+        # The contract has nothing but turns. A server that answers is there; one that knows tokens
+        # says 401 or 403 to a wrong one whatever is asked for.
+        await self._client.probe(self._url, passes=lambda status: status not in (401, 403, 407))
 
     async def close(self) -> None:
         await self._client.close()

@@ -39,7 +39,21 @@ them.
 - `--scope managed` (as without it) means homes and chats only; `--scope joined` means every room \
 of this bot account, other plugins' rooms too.
 
+- With `--goodbye` I say so in each chat before I leave it, which takes longer. Old Spaces are \
+called “… (old)” in any case.
+
 Usage: `{RESET_USAGE}`"""
+GOODBYE: Final = (
+    "An administrator begins from zero here, so I leave this chat now. What was said stays. Invite"
+    " me to a room for a new home; this old one can be left."
+)
+
+
+def old_name(name: str | None) -> str:
+    """What an old Space is called, so that its owner can tell it from a new one."""
+    return f"{name or 'Homeroom'} (old)"
+
+
 RESET_PAUSED: Final = (
     "I am reset and paused. An administrator can bring me back with `!reconcile` or a restart."
 )
@@ -88,7 +102,7 @@ def leave_plan(plan: LeavePlan, *, checkpoint: RemoteParts, stale: bool, dry_run
     confirm = f"{_command(plan.scope)} --confirm {plan.code}"
     return _report(
         title,
-        local=_local(plan.targets, "would be"),
+        local=_local(plan.targets, "would be set to `left`"),
         server=[
             *_scope(plan.scope),
             f"- {_count(len(plan.targets), 'room')} would be left and forgotten"
@@ -127,7 +141,7 @@ def leave_report(
     gone += [last] if last else []
     return _report(
         f"!reset leave-forget: {title}",
-        local=_local(gone, "will be"),
+        local=_local(gone, "set to `left` from now on"),
         server=[
             *_scope(plan.scope),
             f"- {_summary(outcomes)}.",
@@ -217,7 +231,7 @@ def _tables(tables: Mapping[str, int], done: str) -> list[str]:
 def _local(targets: Iterable[Target], done: str) -> list[str]:
     counts = Counter(target.table for target in targets if target.table is not None)
     return [
-        *_tables(dict(sorted(counts.items())), f"{done} set to `left`"),
+        *_tables(dict(sorted(counts.items())), done),
         "- Rows are kept, not deleted: that is what `!reset local` does."
         if counts
         else "- No row changes.",

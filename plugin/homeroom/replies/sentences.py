@@ -232,6 +232,14 @@ def bad_settings(problems: Sequence[Problem]) -> str:
     )
 
 
+def agent_is_there(kind: str) -> str:
+    return f"The agent (`{kind}`) is there and lets me in. That cost nothing; nothing was asked."
+
+
+def agent_fails(reason: str) -> str:
+    return f"**The agent would not answer**: {plain(reason)}"
+
+
 def not_in_force(settings: NotInForce) -> list[str]:
     """What `!reconcile` adds about settings that were saved and do not count; often nothing."""
     parts = []

@@ -20,6 +20,7 @@ from ..homes.routes import Routes
 from ..matrix.homeserver import Homeserver
 from ..matrix.own_trust import OwnTrust, TrustCheck
 from ..matrix.retrying_api import Health
+from ..platforms.health import AgentHealth, Figures
 from ..storage import PastReconcile, Store, StoreError
 
 SILENT_AFTER: Final = 3 * 60 * 1000
@@ -78,12 +79,14 @@ class Snapshot:
     homeserver: Health = field(default_factory=Health)
     synced_at: int | None = None
     own_trust: OwnTrust = field(default_factory=OwnTrust)
+    agent: Figures = field(default_factory=Figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where it all comes from while the bot runs."""
 
+    agent: AgentHealth
     store: Store
     homeserver: Homeserver
     routes: Routes
@@ -134,6 +137,7 @@ async def take(
         homeserver=replace(sources.homeserver.health),
         synced_at=sources.feed.last_response_at,
         own_trust=sources.own_trust.now,
+        agent=replace(sources.agent.figures, waiting=sources.streamer.in_line),
     )
     return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
 

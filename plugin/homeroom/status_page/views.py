@@ -6,16 +6,18 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 from mautrix.types import RoomID
 
+from ..domain.conversation.answer import Trouble
 from ..domain.homes.model import Chat, Records, Status
 from ..domain.homes.plan import FindingKind
 from ..matrix.own_trust import Trust
+from ..platforms.health import BUCKETS, Figures
 from ..replies.drift import ADVICE
 from ..replies.encryption import trust_findings
 from ..replies.status import CONDITIONS
@@ -74,6 +76,8 @@ class Pages:
             listing=find(snapshot.records or Records(), query),
             statuses=[status.value for status in Status],
             max_query=MAX_QUERY,
+            agent_fails=snapshot.agent.is_failing(now),
+            agent_failed=snapshot.agent.failed.total(),
             bars=chart.bars(snapshot.past),
             chart=chart,
             groups=[_group(group) for group in grouped(snapshot.findings, snapshot.records)],
@@ -128,6 +132,7 @@ def as_json(snapshot: Snapshot, query: Query) -> str:
             "findings": trust_findings(snapshot.own_trust),
         },
         "signed_out": homeserver.signed_out,
+        "agent": _agent(snapshot),
         "reconcile_failure": snapshot.failure
         and {
             "at": iso(snapshot.failure.at),
@@ -144,6 +149,22 @@ def as_json(snapshot: Snapshot, query: Query) -> str:
         "page": _page(listing),
     }
     return json.dumps(data, indent=1)
+
+
+def _agent(snapshot: Snapshot) -> dict[str, Any]:
+    agent = snapshot.agent
+    return {
+        "is_failing": agent.is_failing(snapshot.taken_at),
+        "answered": agent.answered,
+        "answered_at": iso(agent.answered_at),
+        "failed": {trouble.value: agent.failed[trouble] for trouble in Trouble},
+        "failed_at": iso(agent.failed_at),
+        "error": cut(agent.error, MAX_LONG) or None,
+        "stopped": agent.stopped,
+        "running": agent.running,
+        "waiting": agent.waiting,
+        "tokens": {"input": agent.tokens_in, "output": agent.tokens_out},
+    }
 
 
 def _page(listing: Listing) -> dict[str, int]:
@@ -210,6 +231,55 @@ def _counts(snapshot: Snapshot) -> dict[str, int | None]:
         "findings": len(snapshot.findings) if snapshot.is_observed else None,
         "unreadable": len(snapshot.unreadable) if snapshot.is_observed else None,
     }
+
+
+def _agent_metrics(agent: Figures) -> Iterator[Metric]:
+    from prometheus_client.core import (  # noqa: PLC0415 (may be missing)
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+
+    turns = CounterMetricFamily(
+        "homeroom_agent_turns", "Turns of the agent, by how they ended.", labels=["outcome"]
+    )
+    outcomes = {
+        "answered": agent.answered,
+        "stopped": agent.stopped,
+        **{trouble.value.replace(" ", "_"): agent.failed[trouble] for trouble in Trouble},
+    }
+    for outcome, count in outcomes.items():
+        turns.add_metric([outcome], count)
+    yield turns
+    under_way = GaugeMetricFamily(
+        "homeroom_agent_turns_open", "Turns that are not ended.", labels=["state"]
+    )
+    under_way.add_metric(["running"], agent.running)
+    under_way.add_metric(["waiting"], agent.waiting)
+    yield under_way
+    tokens = CounterMetricFamily(
+        "homeroom_agent_tokens", "Tokens, where the agent says how many.", labels=["direction"]
+    )
+    tokens.add_metric(["input"], agent.tokens_in)
+    tokens.add_metric(["output"], agent.tokens_out)
+    yield tokens
+    failing = agent.failing_since
+    yield GaugeMetricFamily(
+        "homeroom_agent_failing_since_timestamp_seconds",
+        "Since when nobody was answered and somebody was not; 0 if the last one was.",
+        value=0 if failing is None else failing / 1000,
+    )
+    for name, text, histogram in (
+        ("first_word", "Until the first word of an answer.", agent.first_word),
+        ("answer", "Until the end of an answer.", agent.whole),
+    ):
+        below, buckets = 0, []
+        for bound, count in zip((*map(str, BUCKETS), "+Inf"), histogram.counts, strict=True):
+            below += count
+            buckets.append((bound, below))
+        yield HistogramMetricFamily(
+            f"homeroom_agent_{name}_seconds", text, buckets=buckets, sum_value=histogram.seconds
+        )
 
 
 def as_metrics(snapshot: Snapshot) -> tuple[str, bytes]:
@@ -294,6 +364,7 @@ class _Collector:
         )
         yield counter("homeserver_failures", "Requests without an answer.", s.homeserver.failures)
         yield counter("homeserver_rate_limits", "Requests to wait.", s.homeserver.rate_limits)
+        yield from _agent_metrics(s.agent)
         if s.homeserver.answered_at is not None:
             yield gauge(
                 "homeserver_answer_timestamp_seconds",
