@@ -21,7 +21,7 @@ import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,17 +92,26 @@ def quick_edits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Agent:
-    """A platform that answers the same question in the same way, piece by piece."""
+    """A platform that answers the same question in the same way, piece by piece.
 
-    def __init__(self) -> None:
+    It goes on when its words so far are shown, or after a moment: so answers are edited.
+    """
+
+    def __init__(self, shown: Callable[[str], bool]) -> None:
         self.keys: dict[str, set[str]] = defaultdict(set)
         """Under which keys each text was asked."""
+        self._shown = shown
 
     async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         self.keys[turn.text].add(str(turn.key))
+        said = ""
         for piece in ("Answer", " to ", turn.text, "."):
             yield Text(piece)
-            await asyncio.sleep(0.012)
+            said += piece
+            for _ in range(20):
+                if self._shown(said.strip()):
+                    break
+                await asyncio.sleep(0.005)
         yield End()
 
     async def close(self) -> None:
@@ -155,7 +164,7 @@ class Life(RuleBasedStateMachine):
         self.hs.world.clock = self.clock
         self.do(self.hs.start())
         self.bot = Bot(self.hs, self.path, config=CONFIG)
-        self.agent = self.bot.platform = Agent()
+        self.agent = self.bot.platform = Agent(self.is_shown)
         self.people = {name: Person(name) for name in NAMES}
         self.copies: list[Copy] = []
         self.late: list[Fault] = []
@@ -380,6 +389,11 @@ class Life(RuleBasedStateMachine):
         assert [message.answers for message in shown] == [question.event_id for question in asked]
         for message, question in zip(shown, asked, strict=True):
             assert message.text in map(answer_to, question.texts)
+
+    def is_shown(self, text: str) -> bool:
+        """Whether somebody reads just this now."""
+        rooms = (room_id for person in self.people.values() for room_id in person.questions)
+        return any(text == message.text for room in rooms for message in self.shown(room))
 
     def shown(self, room_id: RoomID) -> list[Shown]:
         """What a client shows of the bot's answers in a room."""
