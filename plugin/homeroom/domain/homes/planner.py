@@ -7,33 +7,26 @@ decides are listed in DESIGN.md §3 and are the named tests of `tests/domain/hom
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mautrix.types import RoomID, UserID
 
 from .id_assignment import Ids, assign_ids
-from .ids import child_order, derive_platform_chat_id
+from .ids import derive_platform_chat_id
 from .left_chats import left_chats
-from .marker import Marker, chat_marker
 from .model import ROUTED, Chat, Home, Records, RoomType, Status
 from .ownership import Claim, Claims, confirmed_replacement, make_claims, predecessors_of
 from .plan import (
     Change,
     Finding,
     FindingKind,
-    InviteToReplacement,
-    JoinReplacement,
-    LinkChild,
-    MoveToSpace,
     Plan,
-    Repair,
     SetChat,
     SetHome,
-    StampMarker,
-    UnlinkChild,
 )
-from .topology import ChildLink, Room, Topology
+from .repairs import find_repairs
+from .topology import Topology
 
 
 def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = True) -> Plan:
@@ -69,30 +62,32 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
             chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id)
     for room_id, row in remembered.items():
         if room_id not in chats:
-            fate = _row_without_claim(row, topology, findings)
-            chats[room_id] = replace(fate, space_id=spaces.of_row(row))
+            status = _without_claim(row.status)
+            chats[room_id] = replace(row, status=status, space_id=spaces.of_row(row))
     home_rows = {owner: _home_row(claim) for owner, claim in homes.items()}
     for owner, home in records.homes.items():
         if owner not in home_rows:
-            home_rows[owner] = _fate_of_home(home, claims, topology, findings)
+            home_rows[owner] = _home_without_claim(home, claims, topology)
 
     for claim in claims.of_room.values():
         findings += _look_at_state(claim, topology)
-    repairs = [
-        *_joins(claims, topology, chats, home_rows),
-        *_stamps(claims, chats, numbering.contested),
-        *_invites(claims, chats, homes, topology),
-        *_links(claims, chats, homes, topology, findings),
-        *_unlinks(claims, chats, homes, topology),
-        *_moves(claims, chats, homes, topology),
-    ]
+    findings += _not_ours(chats, home_rows, records, topology)
+    repairs, unlinked = find_repairs(
+        claims,
+        topology,
+        chats=chats,
+        homes=homes,
+        home_rows=home_rows,
+        contested=numbering.contested,
+    )
+    findings += unlinked
     return Plan(
         rooms=len(topology.rooms),
         changes=(
             *_changed_homes(home_rows, records),
             *_changed_chats(chats, records),
         ),
-        repairs=tuple(repairs),
+        repairs=repairs,
         findings=tuple(
             sorted(
                 set(findings), key=lambda f: (f.kind.value, f.room_id, f.user_id or "", f.detail)
@@ -270,44 +265,44 @@ def _is_unknown(room_id: RoomID, claims: Claims, topology: Topology) -> bool:
     )
 
 
-def _row_without_claim(row: Chat, topology: Topology, findings: list[Finding]) -> Chat:
+def _without_claim(status: Status | None) -> Status:
     """What becomes of a row whose room nobody claims."""
-    return replace(
-        row, status=_retire(row.status, row.room_id, row.matrix_user_id, topology, findings)
-    )
+    return status if status in {Status.LEFT, Status.REPLACED} else Status.LEFT
 
 
-def _fate_of_home(row: Home, claims: Claims, topology: Topology, findings: list[Finding]) -> Home:
+def _home_without_claim(row: Home, claims: Claims, topology: Topology) -> Home:
     """What becomes of a home whose Space is not the owner's any more."""
     if _is_unknown(row.space_id, claims, topology):
         return row
     claim = claims.of_room.get(row.space_id)
     if claim and not claim.is_current and claim.owner == row.matrix_user_id:
         return replace(row, status=Status.REPLACED)
-    return replace(
-        row, status=_retire(row.status, row.space_id, row.matrix_user_id, topology, findings)
-    )
+    return replace(row, status=_without_claim(row.status))
 
 
-def _retire(
-    status: Status | None,
-    room_id: RoomID,
-    owner: UserID,
+def _not_ours(
+    chats: dict[RoomID, Chat],
+    home_rows: dict[UserID, Home],
+    records: Records,
     topology: Topology,
-    findings: list[Finding],
-) -> Status:
-    if status in {Status.LEFT, Status.REPLACED}:
-        return status
-    if topology.room(room_id) is not None:
-        findings.append(
-            Finding(
+) -> Iterable[Finding]:
+    """Rooms that become `left` in the database although the bot is in them."""
+    rows: list[tuple[RoomID, Home | Chat, Home | Chat]] = [
+        *((room_id, row, chats[room_id]) for room_id, row in records.chats.items()),
+        *((row.space_id, row, home_rows[owner]) for owner, row in records.homes.items()),
+    ]
+    for room_id, before, after in rows:
+        is_new = after.status is Status.LEFT and before.status not in {
+            Status.LEFT,
+            Status.REPLACED,
+        }
+        if is_new and topology.room(room_id) is not None:
+            yield Finding(
                 kind=FindingKind.NOT_OURS,
                 room_id=room_id,
-                user_id=owner,
+                user_id=before.matrix_user_id,
                 detail="the database called it a room of Homeroom's, the room itself does not",
             )
-        )
-    return Status.LEFT
 
 
 def _look_at_state(claim: Claim, topology: Topology) -> Iterable[Finding]:
@@ -338,149 +333,6 @@ def _look_at_state(claim: Claim, topology: Topology) -> Iterable[Finding]:
             user_id=claim.owner,
             detail=room.replacement,
         )
-
-
-def _joins(
-    claims: Claims,
-    topology: Topology,
-    chats: dict[RoomID, Chat],
-    home_rows: dict[UserID, Home],
-) -> Iterable[Repair]:
-    """Rooms to follow to; not those that a row knows, because the bot was there and has left."""
-    visited = {*chats, *(home.space_id for home in home_rows.values())}
-    for room_id, claim in sorted(claims.of_room.items()):
-        replacement = claim.room.replacement
-        if not claim.room.is_tombstoned or replacement is None or replacement in visited:
-            continue
-        if replacement not in topology.rooms:
-            yield JoinReplacement(room_id=room_id, replacement=replacement, user_id=claim.owner)
-
-
-def _stamps(
-    claims: Claims, chats: dict[RoomID, Chat], contested: frozenset[RoomID]
-) -> Iterable[Repair]:
-    for space in claims.spaces():
-        if space.room.marker is None:
-            yield StampMarker(
-                room_id=space.room.room_id,
-                marker=replace(
-                    space.marker or Marker(room_type=RoomType.SPACE, user_id=space.owner),
-                    initial_chats=space.initial_chats,
-                ),
-            )
-    for claim in claims.chats():
-        chat = chats[claim.room.room_id]
-        marker = chat_marker(chat, before=claim.marker)
-        if claim.room.marker != marker and chat.room_id not in contested:
-            yield StampMarker(room_id=chat.room_id, marker=marker)
-
-
-def _links(
-    claims: Claims,
-    chats: dict[RoomID, Chat],
-    homes: dict[UserID, Claim],
-    topology: Topology,
-    findings: list[Finding],
-) -> Iterable[Repair]:
-    """Links that were never made are made; links that somebody removed are reported.
-
-    A removal holds when the chat or the Space is upgraded: no link is copied then, as if there
-    had never been one.
-    """
-    for claim, home in _at_home(claims, chats, homes):
-        if claim.archived:
-            continue
-        room_id, space_id = claim.room.room_id, home.room.room_id
-        link = home.room.children.get(room_id)
-        is_removed = link is not None and not link.linked
-        if link is None:
-            rooms, spaces = (
-                predecessors_of(claim.room, topology),
-                predecessors_of(home.room, topology),
-            )
-            if not rooms.are_all or not spaces.are_all:
-                continue
-            earlier = _last_link(
-                [home.room, *filter(None, map(topology.room, spaces.room_ids))],
-                [room_id, *rooms.room_ids],
-            )
-            is_removed = (
-                earlier is not None and not earlier.linked and earlier.sender != topology.bot
-            )
-        if is_removed:
-            findings.append(
-                Finding(
-                    kind=FindingKind.UNLINKED,
-                    room_id=room_id,
-                    user_id=claim.owner,
-                    detail=space_id,
-                )
-            )
-        elif link is None:
-            yield LinkChild(
-                space_id=space_id, room_id=room_id, order=child_order(chats[room_id].chat_id)
-            )
-
-
-def _last_link(spaces: Sequence[Room], room_ids: Sequence[RoomID]) -> ChildLink | None:
-    """What was last said about a chat, by whatever ID, in a Space that was upgraded."""
-    links = (space.children.get(room_id) for space in spaces for room_id in room_ids)
-    return next((link for link in links if link is not None), None)
-
-
-def _unlinks(
-    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim], topology: Topology
-) -> Iterable[Repair]:
-    """Old rooms of chats that go on elsewhere need not be in the list."""
-    for claim, home in _at_home(claims, chats, homes):
-        for room_id in predecessors_of(claim.room, topology).room_ids:
-            link = home.room.children.get(room_id)
-            if link and link.linked:
-                yield UnlinkChild(space_id=home.room.room_id, room_id=room_id)
-
-
-def _moves(
-    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim], topology: Topology
-) -> Iterable[Repair]:
-    """What chats say about the Space that they are in, where it or they were upgraded."""
-    former = {
-        owner: frozenset(predecessors_of(home.room, topology).room_ids)
-        for owner, home in homes.items()
-    }
-    for claim, home in _at_home(claims, chats, homes):
-        room, space_id = claim.room, home.room.room_id
-        before = map(topology.room, predecessors_of(room, topology).room_ids)
-        named = room.parents.union(*(predecessor.parents for predecessor in before if predecessor))
-        is_named = space_id in room.parents | room.other_parents
-        gone = former[home.owner].intersection(room.parents | room.admits)
-        if gone or (not is_named and not named.isdisjoint({space_id, *former[home.owner]})):
-            yield MoveToSpace(room_id=room.room_id, space_id=space_id, former=tuple(sorted(gone)))
-
-
-def _invites(
-    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim], topology: Topology
-) -> Iterable[Repair]:
-    """Owners who were in a room and never heard of the one that replaced it.
-
-    Nobody is moved by an upgrade; who upgrades a room in the bot's name rarely invites them.
-    """
-    in_use = [claim for claim, _ in _at_home(claims, chats, homes) if not claim.archived]
-    for claim in [*homes.values(), *in_use]:
-        if claim.room.membership(claim.owner) is None:
-            before = map(topology.room, predecessors_of(claim.room, topology).room_ids)
-            known = (predecessor.membership(claim.owner) for predecessor in before if predecessor)
-            if next(filter(None, known), None) in {"join", "invite"}:
-                yield InviteToReplacement(room_id=claim.room.room_id, user_id=claim.owner)
-
-
-def _at_home(
-    claims: Claims, chats: dict[RoomID, Chat], homes: dict[UserID, Claim]
-) -> Iterator[tuple[Claim, Claim]]:
-    """The chats that are in their owner's home, each with that."""
-    for claim in claims.chats():
-        home = homes.get(claim.owner)
-        if home and chats[claim.room.room_id].space_id == home.room.room_id:
-            yield claim, home
 
 
 def _changed_homes(rows: dict[UserID, Home], records: Records) -> Iterator[Change]:
