@@ -14,11 +14,17 @@ from typing import Any
 from maubot.client import Client
 from maubot.matrix import MaubotMatrixClient
 
-from .errors import Unavailable
+from .errors import NotSignedIn
 
 
-class EncryptionGone(Unavailable):
-    """The bot could encrypt, and cannot now: what is encrypted waits until it can again."""
+class EncryptionGone(NotSignedIn):
+    """The bot could encrypt, and cannot now: what is encrypted waits until it can again.
+
+    As without a token that works, whatever was asked for is kept for as long as this lasts.
+    """
+
+    def __init__(self, why: str | None) -> None:
+        super().__init__(f"there is no encryption now: {why}", errcode="")
 
 
 class CurrentClient:
@@ -55,7 +61,7 @@ class CurrentClient:
             self.had_encryption = True
             return self().crypto
         if self.had_encryption is not False:
-            raise EncryptionGone(f"there is no encryption now: {self.why_not()}")
+            raise EncryptionGone(self.why_not())
         return None
 
     def why_not(self) -> str | None:
