@@ -444,6 +444,7 @@ def build_delivery(
     streamer = Streamer(
         homeserver=base.homeserver,
         platform=platform,
+        prepare=platform.prepare,
         speaker=base.speaker,
         typing=TypingNotice(homeserver=base.homeserver, background=instance.background),
         store=base.store,

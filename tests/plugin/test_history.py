@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -323,3 +324,19 @@ async def test_the_conversation_goes_on_in_the_room_that_replaces_it(
         await bot.ask(anna, new, "!chat clear")
         assert await ask(bot, agent, anna, new, "four") == ["four"]
         assert agent.requests[-1].conversation == later_key(new, 2)
+
+
+async def test_reading_the_room_is_not_the_agents_time(
+    hs: FakeHomeserver, tmp_path: Path, agent: AgentServer
+) -> None:
+    """Though it takes longer than the agent may."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=config(agent, "limits: {turn_timeout: 1}")) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        slow = hs.fail(READ, Hang())
+        anna.send(chat_id, "Hello")
+        await slow.reached()
+        await asyncio.sleep(1.2)
+        slow.release()
+        assert (await bot.hear(chat_id, 1))[-1] == "re Hello"

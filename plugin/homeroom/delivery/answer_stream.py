@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -60,6 +60,8 @@ CLOSING: Final = 3.0
 class Streamer:
     homeserver: Homeserver
     platform: Platform
+    prepare: Callable[[Turn], Awaitable[None]]
+    """Reads what the platform is told besides a turn."""
     speaker: Speaker
     typing: TypingNotice
     store: Store
@@ -164,7 +166,11 @@ class Streamer:
     ) -> tuple[str, str | None]:
         """What the platform says, shown as it comes; and the sentence for why it is not whole."""
         reading = PlatformReading(
-            self.platform, turn, turns=self._turns, seconds=self.settings().turn_timeout
+            self.platform,
+            turn,
+            turns=self._turns,
+            prepare=self.prepare,
+            seconds=self.settings().turn_timeout,
         )
         self._under_way[turn.event_id] = reading
         try:

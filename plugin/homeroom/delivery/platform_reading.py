@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from ..domain.conversation.answer import Ask, End, File, Status, Text, Trouble
@@ -17,16 +18,24 @@ class PlatformReading:
 
     Args:
         turns: what it waits in line for, before the platform is asked.
+        prepare: reads what the platform will be told besides, when it is this turn's time.
         seconds: how long the platform may take from then on.
     """
 
     def __init__(
-        self, platform: Platform, turn: Turn, *, turns: FairTurns, seconds: float
+        self,
+        platform: Platform,
+        turn: Turn,
+        *,
+        turns: FairTurns,
+        prepare: Callable[[Turn], Awaitable[None]],
+        seconds: float,
     ) -> None:
         self.event_id = turn.event_id
         self.has_begun = asyncio.Event()
         """There are words, or there will be none."""
         self._platform = platform
+        self._prepare = prepare
         self._pieces: list[str] = []
         self._task = asyncio.create_task(
             self._take_turn(turn, turns, seconds), name=f"homeroom: reading {turn.event_id}"
@@ -60,6 +69,7 @@ class PlatformReading:
 
     async def _take_turn(self, turn: Turn, turns: FairTurns, seconds: float) -> None:
         async with turns.turn(turn.user_id):
+            await self._prepare(turn)
             await asyncio.wait_for(self._read(turn), seconds)
 
     async def _read(self, turn: Turn) -> None:

@@ -45,6 +45,15 @@ class ChosenPlatform:
         async with self._using() as platform:
             await platform.check()
 
+    async def prepare(self, turn: Turn) -> None:
+        """Read what the platform will be told besides, which is not the agent's time.
+
+        Raises:
+            Unavailable: it cannot be read now.
+        """
+        if self._settings().platform.kind == "openai":
+            await self._history.before(turn)
+
     async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         async with (
             self._using() as platform,
