@@ -26,9 +26,12 @@ from .config import LiveSettings
 from .delivery.answer_stream import Streamer
 from .delivery.decryption import Decryption
 from .delivery.dispatcher import EventDispatcher
+from .delivery.handled import HandledMarks
 from .delivery.history_memory import HistoryMemory
 from .delivery.inbox import Inbox
+from .delivery.lanes import Lanes
 from .delivery.message_handler import MessageHandler
+from .delivery.parking import Parking
 from .delivery.room_history import RoomHistory
 from .delivery.sync_feed import SyncFeed
 from .delivery.welcomes import Welcomes
@@ -54,6 +57,7 @@ from .platforms.configured import ChosenPlatform
 from .replies.encryption import explain_trust
 from .runtime.clock import now
 from .runtime.tasks import Background
+from .runtime.watchdog import Watchdog
 from .startup.account_watch import AccountWatch
 from .startup.instance_watch import InstanceWatch
 from .startup.maintenance import Maintenance
@@ -105,6 +109,9 @@ class App:
     platform: ChosenPlatform
     streamer: Streamer
     inbox: Inbox
+    handled: HandledMarks
+    lanes: Lanes
+    parking: Parking
     feed: SyncFeed
     startup: Startup
     maintenance: Maintenance
@@ -162,6 +169,9 @@ class DeliveryParts:
     inbox: Inbox
     dispatcher: EventDispatcher
     feed: SyncFeed
+    lanes: Lanes
+    parking: Parking
+    handled: HandledMarks
 
 
 def build(instance: Instance) -> App:
@@ -194,10 +204,13 @@ def build(instance: Instance) -> App:
         ),
         reconciler=homes.reconciler,
         feed=delivery.feed,
+        lanes=delivery.lanes,
+        parking=delivery.parking,
         streamer=delivery.streamer,
         settings=instance.settings,
         log=instance.log,
     )
+    watchdog = Watchdog(log=instance.log)
     maintenance = Maintenance(
         observer=homes.observer,
         reconciler=homes.reconciler,
@@ -209,6 +222,7 @@ def build(instance: Instance) -> App:
         feed=delivery.feed,
         dispatcher=delivery.dispatcher,
         streamer=delivery.streamer,
+        watchdog=watchdog,
         background=instance.background,
         log=instance.log,
     )
@@ -221,6 +235,9 @@ def build(instance: Instance) -> App:
         platform=platform,
         streamer=delivery.streamer,
         inbox=delivery.inbox,
+        handled=delivery.handled,
+        lanes=delivery.lanes,
+        parking=delivery.parking,
         feed=delivery.feed,
         startup=startup,
         maintenance=maintenance,
@@ -247,6 +264,10 @@ def build(instance: Instance) -> App:
             inbox=delivery.inbox,
             streamer=delivery.streamer,
             feed=delivery.feed,
+            lanes=delivery.lanes,
+            handled=delivery.handled,
+            background=instance.background,
+            watchdog=watchdog,
             own_trust=base.own_trust,
         ),
     )
@@ -463,12 +484,17 @@ def build_delivery(
         settings=instance.settings,
         log=instance.log,
     )
+    handled = HandledMarks(store=base.store, background=instance.background, log=instance.log)
+    parking = Parking(store=base.store, log=instance.log)
     inbox = Inbox(
         bot=instance.client.mxid,
         handle=handler.handle,
         turn_away=handler.turn_away,
-        open_=decryption.open,
-        withdraw=handler.withdraw,
+        decrypt=decryption.decrypt,
+        withdraw_answer=handler.withdraw,
+        may_redact=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
+        handled=handled,
+        parking=parking,
         checkpoint=lambda: homes.checkpoint_state.checkpoint,
         store=base.store,
         background=instance.background,
@@ -482,7 +508,7 @@ def build_delivery(
         welcomes=Welcomes(
             onboarding=homes.onboarding,
             inbox=inbox,
-            store=base.store,
+            handled=handled,
             background=instance.background,
             log=instance.log,
         ),
@@ -490,6 +516,16 @@ def build_delivery(
         provisioner=homes.provisioner,
         refresher=homes.refresher,
         routes=homes.routes,
+        background=instance.background,
+        settings=instance.settings,
+        now=base.homeserver.clock.now,
+        log=instance.log,
+    )
+    lanes = Lanes(
+        homeserver=base.homeserver,
+        encryption=instance.encryption,
+        inbox=inbox,
+        parking=parking,
         background=instance.background,
         settings=instance.settings,
         log=instance.log,
@@ -500,7 +536,21 @@ def build_delivery(
         routes=homes.routes,
         checkpoint_state=homes.checkpoint_state,
         take_in=dispatcher.take_in,
-        found_open=streamer.remember,
+        found=streamer.note_found,
+        inbox=inbox,
+        lanes=lanes,
+        handled=handled,
+        store=base.store,
+        background=instance.background,
+        settings=instance.settings,
         log=instance.log,
     )
-    return DeliveryParts(streamer=streamer, inbox=inbox, dispatcher=dispatcher, feed=feed)
+    return DeliveryParts(
+        streamer=streamer,
+        inbox=inbox,
+        dispatcher=dispatcher,
+        feed=feed,
+        lanes=lanes,
+        parking=parking,
+        handled=handled,
+    )

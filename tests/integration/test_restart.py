@@ -360,6 +360,8 @@ async def make_version_1(stack: Stack) -> None:
         "ALTER TABLE chats DROP COLUMN conversation_since",
         "DROP TABLE open_answers",
         "DROP TABLE room_requests",
+        "DROP TABLE places",
+        "DROP TABLE saved_settings",
         "DROP TABLE handled_events",
         "DROP TABLE sync_state",
         "DROP TABLE notices",

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 
-from homeroom.delivery import (
-    inbox,
-)
-from homeroom.delivery import (
-    sync_feed as catch_up,
-)
-from homeroom.delivery import (
-    welcomes as arrivals,
-)
-from homeroom.homes import provisioner as provision
-from homeroom.homes import refresher
+from homeroom.delivery import handled, inbox, lanes, sync_feed, welcomes
+from homeroom.homes import provisioner, refresher
 from homeroom.homes.observation import observer
 from homeroom.matrix import homeserver
 from homeroom.matrix.retrying_api import RetryBudget
-from homeroom.startup import maintenance as upkeep
+from homeroom.startup import maintenance
 from homeroom.startup import start as starting
 from tests.fake import FakeHomeserver
 from tests.fake.clock import Running
@@ -54,16 +46,25 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         "ACCOUNT_DATA",
     ):
         monkeypatch.setattr(homeserver, name, impatient)
-    monkeypatch.setattr(arrivals, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(starting, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(catch_up, "RETRY_AFTER", (0.01,))
-    monkeypatch.setattr(refresher, "RESCAN_AFTER", (0.01,))
-    monkeypatch.setattr(upkeep, "REREAD_AFTER", (0.01,))
-    monkeypatch.setattr(upkeep, "VERIFY_AFTER", (0.01,))
-    monkeypatch.setattr(provision, "SETTLE", (0.01, 0.01))
+    soon = (0.01,)
+    for module, name in (
+        (welcomes, "WELCOME_AGAIN"),
+        (sync_feed, "READ_AGAIN"),
+        (inbox, "ANSWER_AGAIN"),
+        (handled, "WRITE_AGAIN"),
+    ):
+        monkeypatch.setattr(module, name, replace(getattr(module, name), pauses=soon))
+    for module, name in (
+        (starting, "TRY_AGAIN_AFTER"),
+        (lanes, "PAUSES"),
+        (refresher, "RESCAN_AFTER"),
+        (maintenance, "REREAD_AFTER"),
+        (maintenance, "VERIFY_AFTER"),
+    ):
+        monkeypatch.setattr(module, name, soon)
+    monkeypatch.setattr(provisioner, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(observer, "SECOND_LIST_AFTER", 0.01)
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(inbox, "RETRY_AFTER", (0.01,))
 
 
 @pytest.fixture(autouse=True)

@@ -51,11 +51,13 @@ PATIENCE_SECONDS = 20
 """Far more than anything takes; only a test that fails waits for so long."""
 SLEEPERS = {
     "homeroom: keeping the checkpoint",
+    "homeroom: listening for ourselves",
     "homeroom: pruning",
     "homeroom: reading the unreadable again",
     "homeroom: taking in responses",
     "homeroom: watching the account",
     "homeroom: watching the device",
+    "homeroom: watching the event loop",
 }
 """Work that is never done."""
 POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from homeroom import replies
+from homeroom.domain.conversation.brake import ANSWERS_IN_A_ROW
 from tests.fake import FakeHomeserver
 from tests.fake.events import Json
 from tests.plugin.agent import Agent
@@ -37,6 +39,25 @@ async def test_members_are_answered_where_the_settings_say_so(
         bert.join(chat_id)
         assert await bot.ask(bert, chat_id, "Hello") == "re: Hello"
         assert [turn.user_id for turn in agent.turns] == [bert.user_id]
+
+
+async def test_a_bot_that_answers_every_answer_is_left_alone_until_somebody_else_speaks(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, robot = hs.user("anna"), hs.user("robot")
+    config = "access: {answer: members}"
+    async with running(hs, tmp_path, platform=(agent := Agent()), config=config) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        anna.invite(chat_id, robot)
+        robot.join(chat_id)
+        for number in range(ANSWERS_IN_A_ROW):
+            assert await bot.ask(robot, chat_id, f"robot {number}") == f"re: robot {number}"
+        assert await bot.ask(robot, chat_id, "one more") == replies.BRAKE
+        robot.send(chat_id, "and more")
+        assert await bot.ask(anna, chat_id, "Stop it") == "re: Stop it"
+        assert await bot.ask(robot, chat_id, "robot again") == "re: robot again"
+        assert len(agent.turns) == ANSWERS_IN_A_ROW + 2
 
 
 NOT_MESSAGES: dict[str, Json] = {

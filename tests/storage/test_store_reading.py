@@ -197,6 +197,7 @@ async def test_counts_names_every_table(store: Store) -> None:
         "sync_state": 1,
         "notices": 0,
         "room_requests": 0,
+        "places": 0,
         "open_answers": 0,
     }
 

@@ -29,6 +29,7 @@ from .. import replies
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer, Question, shown_text
 from ..domain.conversation.turn import Turn
+from ..domain.conversation.unanswered import is_finished
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
@@ -98,6 +99,13 @@ class Streamer:
         for answer in answers:
             found.setdefault(answer.question.event_id, []).append(answer)
         self._open = {**found, **self._open}
+
+    def note_found(self, unfinished: Iterable[OpenAnswer], finished: Iterable[EventID]) -> None:
+        """Take note of what the rooms say: it outranks what the database remembers."""
+        for event_id in finished:
+            if event_id not in self._under_way:
+                self._open.pop(event_id, None)
+        self.remember(unfinished)
 
     def stop(self) -> None:
         """From now on whoever is cancelled goes on after a restart, and says so."""
@@ -268,6 +276,8 @@ class Streamer:
                 question, f"*{why}*", part=last.part, has_more=False
             )
         event = await self.homeserver.message(question.room_id, answer_id)
+        if is_finished(event):
+            return  # the database is older than the room
         text = shown_text(event)
         if text is not None:
             for note in (replies.PAUSED, why):

@@ -16,7 +16,7 @@ from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
-from ..domain.sync.news import Encrypted, Message, read_message
+from ..domain.sync.news import Edited, Encrypted, Message, edited, read_message
 from ..homes.onboarding import Onboarding
 from ..homes.routes import Routes
 from ..matrix.encryption import Cause, Encryption, Unreadable
@@ -44,12 +44,31 @@ class Decryption:
     settings: Callable[[], Settings]
     log: TraceLogger
 
-    async def open(self, message: Message | Encrypted) -> Message | None:
-        """The message, in the clear; None: there is nothing to do about it (any more).
+    async def decrypt(
+        self, message: Message | Encrypted, edit: Edited | None = None
+    ) -> Message | None:
+        """The message, in the clear, as its newest edit has it.
+
+        None: there is nothing to do about it (any more).
 
         Raises:
             Unavailable, StoreError: it has to be tried again.
         """
+        original = await self._original(message)
+        if original is None or edit is None or edit.room_id != original.room_id:
+            return original
+        event = edit.event
+        if event.get("type") == "m.room.encrypted":
+            try:
+                event = (await self.encryption.decrypt(edit.room_id, event)).event
+            except Unreadable as e:
+                self.log.warning("Passed over the edit %s: %s", edit.edit_id, e)
+                return original
+        elif isinstance(message, Encrypted):
+            return original  # what was said in secret is not replaced in the clear
+        return edited(original, edit, event)
+
+    async def _original(self, message: Message | Encrypted) -> Message | None:
         if isinstance(message, Message):
             if await self._is_out_of_place(message):
                 return None

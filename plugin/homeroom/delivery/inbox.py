@@ -3,12 +3,14 @@
 Messages come in by several ways and may come more than once; what is known is dropped. Rooms are
 worked on side by side, each one message at a time. The position that is kept is one before which
 nothing is open, so a process that dies is given everything again that was not done; what was done
-by then is known from the store.
+by then is known from the store. A message that cannot be answered for long holds up only its own
+room: the room's place is parked (`parking.py`), and the position goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import (
@@ -20,39 +22,41 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
-from ..domain.sync.news import Encrypted, Message
+from ..domain.sync.news import Edited, Encrypted, Message, Redaction
 from ..domain.sync.position import Progress
 from ..matrix.errors import NotSignedIn, Unavailable
 from ..runtime import clock
-from ..runtime.backoff import waits
+from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
 from ..storage import Store, StoreError
+from .handled import HandledMarks
+from .parking import Parking
 
 KEEP_HANDLED: Final = 7 * 24 * 60 * 60 * 1000
 """Milliseconds for which handled events are remembered: `catch_up.max_age` at most, so that
 nothing older can come again."""
 KEEP_AT_MOST: Final = 200_000
-RETRY_AFTER: Final = (2, 5, 15, 60)
-"""Seconds between attempts to answer a message; the last one repeats."""
+ANSWER_AGAIN: Final = RetryPolicy(pauses=(2, 5, 15, 60), within=60 * 60)
+"""After an hour a message that cannot be answered no longer holds up its room."""
 PEOPLE: Final = 10
 """In one room so many times as many messages may wait as of one person."""
-GIVE_UP_AFTER: Final = 60 * 60
-"""Seconds after which a message that cannot be answered no longer holds up its room."""
 SAVE_EVERY: Final = 5.0
 """Seconds between two savings of the position."""
-REDACTED_AT_MOST: Final = 1000
-"""Redacted events that are remembered."""
+REVISED_AT_MOST: Final = 1000
+"""Redacted events, and edited ones, that are remembered."""
 
 Handle = Callable[[Message], Awaitable[None]]
-Open = Callable[[Message | Encrypted], Awaitable[Message | None]]
+Decrypt = Callable[[Message | Encrypted, Edited | None], Awaitable[Message | None]]
 
 
+@dataclass(slots=True, kw_only=True)
 class Inbox:
     """Messages on their way.
 
@@ -60,48 +64,41 @@ class Inbox:
         handle: does all that is to be done about a message. Raises `Unavailable` or `StoreError`
             if it has to be tried again.
         turn_away: the same for a message that is one too many in its room.
-        open_: says what is in it; None: nothing to do anything about. It may take its time over
-            that: only the room waits. Raises what `handle` does.
+        decrypt: says what is in it, as its newest edit has it; None: nothing to do anything
+            about. It may take its time over that: only the room waits. Raises what `handle` does.
         withdraw: is told of a message that is redacted before it is done.
-        proof: what the rows of homes and chats prove at this moment.
+        may_redact: whether somebody may redact somebody else's message in a room.
+        checkpoint: what the rows of homes and chats prove at this moment.
     """
 
-    def __init__(
-        self,
-        *,
-        bot: UserID,
-        handle: Handle,
-        turn_away: Handle,
-        open_: Open,
-        withdraw: Callable[[EventID], None],
-        checkpoint: Callable[[], str | None],
-        store: Store,
-        background: Background,
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._bot = bot
-        self._handle = handle
-        self._turn_away = turn_away
-        self._open = open_
-        self._withdraw = withdraw
-        self._checkpoint = checkpoint
-        self._store = store
-        self._background = background
-        self._settings = settings
-        self._log = log
-        self._progress = Progress()
-        self._waiting: dict[RoomID, deque[Message | Encrypted]] = {}
-        self._in_hand: dict[EventID, int] = {}
-        self._redacted: dict[EventID, None] = {}
-        self._done = 0
-        self._activity: dict[RoomID, int] = {}
-        self._stored_activity_is_read = False
-        self._refused: deque[Message | Encrypted] = deque()
-        self._workers: set[asyncio.Task[None]] = set()
-        self._stopping = False
-        self._saved: str | None = None
-        self._saved_at = 0.0
+    bot: UserID
+    handle: Handle
+    turn_away: Handle
+    decrypt: Decrypt
+    withdraw_answer: Callable[[EventID], None]
+    may_redact: Callable[[RoomID, UserID], bool]
+    checkpoint: Callable[[], str | None]
+    handled: HandledMarks
+    parking: Parking
+    store: Store
+    background: Background
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    _progress: Progress = field(default_factory=Progress, init=False)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count, init=False)
+    _waiting: dict[RoomID, deque[Message | Encrypted]] = field(default_factory=dict, init=False)
+    _in_hand: dict[EventID, int] = field(default_factory=dict, init=False)
+    _redacted: dict[EventID, Redaction] = field(default_factory=dict, init=False)
+    _edits: dict[EventID, Edited] = field(default_factory=dict, init=False)
+    _done: int = field(default=0, init=False)
+    _activity: dict[RoomID, int] = field(default_factory=dict, init=False)
+    _stored_activity_is_read: bool = field(default=False, init=False)
+    _refused: deque[Message | Encrypted] = field(default_factory=deque, init=False)
+    _workers: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _saved: str | None = field(default=None, init=False)
+    _saved_at: float = field(default=0.0, init=False)
+    _something_is_done: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @property
     def not_done(self) -> int:
@@ -132,54 +129,67 @@ class Inbox:
         What was before the start is read from the store when somebody first asks.
         """
         if not self._stored_activity_is_read:
-            stored = await self._store.last_handled()
+            stored = await self.store.last_handled()
             self._stored_activity_is_read = True
             self._activity = {**stored, **self._activity}
         return self._activity
 
-    def take_in(
-        self,
-        messages: Iterable[Message | Encrypted],
-        *,
-        position: str | None,
-        beside: Iterable[Hashable] = (),
-    ) -> None:
-        """Take in the messages of one response that ends at `position`; never waits.
+    def begin(self, position: str | None) -> Hashable:
+        """A response begins that ends at `position`; the work that `finish` ends.
 
-        `beside` is what somebody else sees to because of the response: `finish` ends each.
+        Without a position it is no account of what happened since another one.
+        """
+        work = ("response", next(self._numbers))
+        self._progress.begin(position, {work})
+        return work
+
+    def add(self, work: Hashable, more: Iterable[Hashable]) -> None:
+        """What this work is part of is not over before these are `finish`ed, too."""
+        self._progress.extend(work, more)
+
+    def take_in(self, messages: Iterable[Message | Encrypted], *, work: Hashable) -> None:
+        """Take in messages that belong to some work; never waits.
+
         Synchronous, so that responses that come in one after the other stay in that order.
         """
-        messages = [each for each in messages if not self._is_over(each.event_id)]
-        if position is not None:
-            work: set[Hashable] = {message.event_id for message in messages}
-            self._progress.begin(position, work | set(beside))
+        messages = [each for each in messages if not self._is_over(each)]
+        self._progress.extend(
+            work, (each.event_id for each in messages if not self.parking.has(each.room_id))
+        )
         for message in messages:
             if not self.has(message.event_id):
                 self._in_hand[message.event_id] = clock.now()
                 self._queue(message)
-        if not messages:
-            self._background.start(self._save_position_soon(), name="saving the position")
 
     def finish(self, work: Hashable) -> None:
-        """What was taken in as `beside` is done."""
+        """What was begun or added is done."""
         self._progress.done(work)
-        self._background.start(self._save_position_soon(), name="saving the position")
+        self.background.start(self._save_position_soon(), name="saving the position")
+
+    async def until_done(self, room_id: RoomID) -> None:
+        """Wait until nothing is in hand in a room."""
+        while room_id in self._waiting:
+            self._something_is_done.clear()
+            await self._something_is_done.wait()
 
     def has(self, event_id: EventID) -> bool:
         """Whether the message waits or is worked on."""
         return event_id in self._in_hand
 
-    def withdraw(self, event_id: EventID) -> None:
+    def withdraw(self, redaction: Redaction) -> None:
         """An event is redacted; it keeps its place in line, if it has one.
 
         If it has none, it is not taken in any more: Synapse gives out the same answer to the same
         `/sync` for two minutes, so an event may come with its content after its redaction.
         """
-        self._redacted[event_id] = None
-        if len(self._redacted) > REDACTED_AT_MOST:
-            del self._redacted[next(iter(self._redacted))]
-        if self.has(event_id):
-            self._withdraw(event_id)
+        _remember(self._redacted, redaction.redacts, redaction)
+        for message in self._waiting.get(redaction.room_id, ()):
+            if self._redacts(redaction, message):
+                self.withdraw_answer(message.event_id)
+
+    def revise(self, edit: Edited) -> None:
+        """An event is edited: the newest version counts that is known as its turn begins."""
+        _remember(self._edits, edit.event_id, edit)
 
     async def drain(self, *, seconds: float) -> None:
         """Begin nothing more, and wait for what is in hand; what is not done is given again."""
@@ -195,18 +205,34 @@ class Inbox:
         if not now and time.monotonic() - self._saved_at < SAVE_EVERY:
             return
         self._saved_at = time.monotonic()
-        await self._store.save_position(
-            SyncToken(position), bot=self._bot, checkpoint=self._checkpoint()
+        await self.store.save_position(
+            SyncToken(position), bot=self.bot, checkpoint=self.checkpoint()
         )
         self._saved = position  # not before: whoever saves may be stopped in the middle of it
 
     async def prune(self) -> None:
         """Forget handled events that cannot come again."""
-        await self._store.prune(older_than=KEEP_HANDLED, keep=KEEP_AT_MOST)
+        await self.store.prune(older_than=KEEP_HANDLED, keep=KEEP_AT_MOST)
 
-    def _is_over(self, event_id: EventID) -> bool:
-        """Whether an event was redacted before it came in."""
-        return event_id in self._redacted and not self.has(event_id)
+    def _redacts(self, redaction: Redaction, message: Message | Encrypted) -> bool:
+        """Whether it may be: a homeserver may let through what does not count."""
+        return (
+            redaction.redacts == message.event_id
+            and redaction.room_id == message.room_id
+            and (
+                redaction.sender in (message.sender, self.bot)
+                or self.may_redact(message.room_id, redaction.sender)
+            )
+        )
+
+    def _is_over(self, message: Message | Encrypted) -> bool:
+        """Whether a message was redacted before it came in."""
+        redaction = self._redacted.get(message.event_id)
+        return (
+            redaction is not None
+            and not self.has(message.event_id)
+            and self._redacts(redaction, message)
+        )
 
     def _queue(self, message: Message | Encrypted) -> None:
         waiting = self._waiting.get(message.room_id)
@@ -224,12 +250,12 @@ class Inbox:
         self, message: Message | Encrypted, waiting: Collection[Message | Encrypted]
     ) -> bool:
         """Who writes much must not take the places of the others in the room."""
-        limit = self._settings().waiting_messages
+        limit = self.settings().waiting_messages
         own = sum(other.sender == message.sender for other in waiting)
         return own < limit and len(waiting) < limit * PEOPLE
 
     def _start(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
-        worker = self._background.start(work, name=name)
+        worker = self.background.start(work, name=name)
         if worker is not None:
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
@@ -239,58 +265,67 @@ class Inbox:
         waiting = self._waiting[room_id]
         try:
             while waiting and not self._stopping:
-                await self._until_it_works(self._handle_once, waiting[0])
+                await self._until_it_works(self.handle, waiting[0])
                 self._finish(waiting.popleft())
                 await self._save_position_soon()
+                if not waiting:
+                    await self.parking.leave(room_id)
         finally:
             del self._waiting[room_id]
+            self._something_is_done.set()
 
     async def _refuse(self) -> None:
         """Turn messages away one after the other; that holds nobody up."""
         while self._refused and not self._stopping:
             message = self._refused[0]
-            await self._until_it_works(self._turn_away_once, message)
+            await self._until_it_works(self.turn_away, message)
             self._finish(message)
             self._refused.popleft()
 
-    async def _until_it_works(
-        self,
-        handle: Callable[[Message | Encrypted], Awaitable[None]],
-        message: Message | Encrypted,
-    ) -> None:
+    async def _until_it_works(self, handle: Handle, message: Message | Encrypted) -> None:
         """While the homeserver or the database cannot be had, the room waits with its message."""
-        give_up_at = time.monotonic() + GIVE_UP_AFTER
-        for seconds in waits(RETRY_AFTER):
-            try:
-                await handle(message)
-                return
-            except (StoreError, Unavailable) as e:
-                if time.monotonic() + seconds > give_up_at and not isinstance(e, NotSignedIn):
-                    self._log.error("%s is given up: %s", message.event_id, e)
-                    return
-                self._log.warning(
-                    "%s is not answered yet: %s; again in %d s", message.event_id, e, seconds
-                )
-            except Exception:  # noqa: BLE001 (a bug: one message must not stop its room)
-                self._log.exception("Error while answering %s", message.event_id)
-                return
-            await asyncio.sleep(seconds)
+        failures: list[float] = []
 
-    async def _handle_once(self, message: Message | Encrypted) -> None:
-        if await self._store.was_handled(message.event_id):
-            return
-        opened = await self._open(message)
-        if opened is not None:
-            await self._handle(opened)
-        await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        async def attempt() -> None:
+            if failures and time.monotonic() - failures[0] >= self.parking.PARK_AFTER:
+                since = self._progress.position
+                if await self.parking.park(
+                    message.room_id, since=since, why=f"{message.event_id} cannot be answered now"
+                ):
+                    self._release(message.room_id)
+            await self._handle_once(handle, message)
 
-    async def _turn_away_once(self, message: Message | Encrypted) -> None:
-        if await self._store.was_handled(message.event_id):
+        def failed(error: Exception, seconds: float) -> None:
+            failures.append(time.monotonic())
+            self.log.warning(
+                "%s is not answered yet: %s; again in %d s", message.event_id, error, seconds
+            )
+
+        try:
+            await retry(
+                attempt,
+                policy=ANSWER_AGAIN,
+                on=(StoreError, Unavailable),
+                timeless=(NotSignedIn,),
+                failed=failed,
+            )
+        except (StoreError, Unavailable) as e:
+            self.log.error("%s is given up: %s", message.event_id, e)
+        except Exception:
+            self.log.exception("Error while answering %s", message.event_id)
+
+    async def _handle_once(self, handle: Handle, message: Message | Encrypted) -> None:
+        if await self.handled.has(message.event_id, is_news=message.is_live):
             return
-        opened = await self._open(message)
-        if opened is not None:
-            await self._turn_away(opened)
-        await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        in_the_clear = await self.decrypt(message, self._edits.get(message.event_id))
+        if in_the_clear is not None:
+            await handle(in_the_clear)
+        await self.handled.add(message.event_id, room_id=message.room_id)
+
+    def _release(self, room_id: RoomID) -> None:
+        """The position need not wait for a room that remembers its own place."""
+        for message in self._waiting.get(room_id, ()):
+            self._progress.done(message.event_id)
 
     def _finish(self, message: Message | Encrypted) -> None:
         self._in_hand.pop(message.event_id, None)
@@ -302,4 +337,15 @@ class Inbox:
         try:
             await self.save_position()
         except StoreError as e:
-            self._log.warning("The place in the timeline was not saved: %s", e)
+            self.log.warning("The place in the timeline was not saved: %s", e)
+
+
+Revision = TypeVar("Revision", Redaction, Edited)
+
+
+def _remember(known: dict[EventID, Revision], event_id: EventID, revision: Revision) -> None:
+    """Remember the newest of each event, and of all events the last ones."""
+    known.pop(event_id, None)
+    known[event_id] = revision
+    if len(known) > REVISED_AT_MOST:
+        del known[next(iter(known))]

@@ -7,8 +7,10 @@ to do, and the details are in the log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
@@ -18,8 +20,16 @@ from ..commands.dispatch import Commands
 from ..config import Settings
 from ..domain.commands import ChatNew, parse_command
 from ..domain.conversation.answer_parts import Question
+from ..domain.conversation.brake import (
+    Row,
+    Verdict,
+    after_answer,
+    after_notice,
+    after_question,
+)
 from ..domain.conversation.turn import Turn
 from ..domain.homes.model import Chat, Status
+from ..domain.never import assert_never
 from ..domain.sync.news import Message
 from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner
@@ -27,37 +37,26 @@ from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
-from ..storage import Store
+from ..storage import Store, StoreError
 from .answer_stream import Streamer
 
 
+@dataclass(slots=True, kw_only=True)
 class MessageHandler:
-    def __init__(
-        self,
-        *,
-        streamer: Streamer,
-        store: Store,
-        routes: Routes,
-        onboarding: Onboarding,
-        provisioner: Provisioner,
-        commands: Commands,
-        speaker: Speaker,
-        background: Background,
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._streamer = streamer
-        self._store = store
-        self._routes = routes
-        self._onboarding = onboarding
-        self._provisioner = provisioner
-        self._commands = commands
-        self._speaker = speaker
-        self._background = background
-        self._settings = settings
-        self._log = log
-        self._told_paused: set[RoomID] = set()
-        self._withdrawn: set[EventID] = set()
+    streamer: Streamer
+    store: Store
+    routes: Routes
+    onboarding: Onboarding
+    provisioner: Provisioner
+    commands: Commands
+    speaker: Speaker
+    background: Background
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    _rows: dict[RoomID, Row] = field(default_factory=dict, init=False)
+    """Of the rooms in which somebody else than the owner was answered last."""
+    _told_paused: set[RoomID] = field(default_factory=set, init=False)
+    _withdrawn: set[EventID] = field(default_factory=set, init=False)
 
     async def handle(self, message: Message) -> None:
         """One message, to the last word about it.
@@ -69,103 +68,126 @@ class MessageHandler:
             await self._handle(message)
             self._withdrawn.discard(message.event_id)
         except Refused as e:
-            self._log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
-        except (
-            ArithmeticError,
-            AssertionError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ):
-            # A bug. One message that runs into it must not stop its room.
-            self._log.exception("Error while answering %s", message.event_id)
+            self.log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
+        except (Unavailable, StoreError):
+            raise
+        except Exception:
+            self.log.exception("Error while answering %s", message.event_id)
 
     def withdraw(self, event_id: EventID) -> None:
         """A message that is not done is redacted: it is not answered (any further)."""
         self._withdrawn.add(event_id)
-        self._streamer.withdraw(event_id)
+        self.streamer.withdraw(event_id)
 
     async def turn_away(self, message: Message) -> None:
         """Say that a message is one too many, in chats, once a minute; never waits for that."""
-        if self._routes.chat(message.room_id) is not None and await self._store.claim_notice(
+        if self.routes.chat(message.room_id) is not None and await self.store.claim_notice(
             message.room_id, "too-many", every_ms=60_000
         ):
-            self._background.start(self._say_too_many(message), name="turning a message away")
+            self.background.start(self._say_too_many(message), name="turning a message away")
 
     async def _say_too_many(self, message: Message) -> None:
         with suppress(HomeserverError):
-            await self._speaker.reply(message, replies.TOO_MANY_WAITING)
+            await self.speaker.reply(message, replies.TOO_MANY_WAITING)
 
     async def _handle(self, message: Message) -> None:
-        if not self._routes.is_paused:
+        if not self.routes.is_paused:
             self._told_paused.clear()
-        if self._routes.chat(message.room_id) is None:
-            await self._onboarding.scan_for_chat(message.room_id)
-        chat = self._routes.chat(message.room_id)
+        if self.routes.chat(message.room_id) is None:
+            await self.onboarding.scan_for_chat(message.room_id)
+        chat = self.routes.chat(message.room_id)
         if await self._is_withdrawn(message):
             return
+        if chat is not None and message.sender == chat.matrix_user_id:
+            self._rows.pop(message.room_id, None)
         command = parse_command(message.text)
         if isinstance(command, ChatNew):
             # Rather no reply, if that fails, than one more chat each time that it is tried again.
-            await self._store.mark_handled(message.event_id, room_id=message.room_id)
-        if command is not None and await self._commands.run(command, message, chat):
+            await self.store.mark_handled(message.event_id, room_id=message.room_id)
+        if command is not None and await self.commands.run(command, message, chat):
             return
-        if self._routes.is_paused:
+        if self.routes.is_paused:
             await self._say_paused(message)
-        elif message.room_id in self._routes.unknown:
+        elif message.room_id in self.routes.unknown:
             raise Unavailable("it may be in a chat, but the room could not be read yet")
         elif chat is None:
-            await self._onboarding.answer_stray(
+            await self.onboarding.answer_stray(
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
-        elif self._settings().answer_members or message.sender == chat.matrix_user_id:
+        elif self.settings().answer_members or message.sender == chat.matrix_user_id:
             await self._take_turn(message, chat)
 
     async def _is_withdrawn(self, message: Message) -> bool:
         """Whether nothing is to be done about it; what there is of an answer says so then."""
         if message.event_id not in self._withdrawn:
             return False
-        await self._streamer.end(message.event_id, replies.WITHDRAWN)
+        await self.streamer.end(message.event_id, replies.WITHDRAWN)
         return True
 
     async def _say_paused(self, message: Message) -> None:
         """After a reset: once in each room that was a chat."""
-        if self._routes.was_chat(message.room_id) and message.room_id not in self._told_paused:
+        if self.routes.was_chat(message.room_id) and message.room_id not in self._told_paused:
             self._told_paused.add(message.room_id)
-            await self._speaker.reply(message, replies.RESET_PAUSED)
+            await self.speaker.reply(message, replies.RESET_PAUSED)
 
     async def _take_turn(self, message: Message, chat: Chat) -> None:
         if message.sender == chat.matrix_user_id:
-            self._background.start(
-                self._onboarding.owner_wrote(message.sender, room_id=message.room_id),
+            self.background.start(
+                self.onboarding.owner_wrote(message.sender, room_id=message.room_id),
                 name="finishing a home",
             )
         if chat.status is Status.ARCHIVED:
-            await self._speaker.reply(message, replies.ARCHIVED)
+            await self.speaker.reply(message, replies.ARCHIVED)
             return
         if not message.is_text:
-            if await self._store.claim_notice(message.room_id, "only-text", every_ms=60_000):
-                await self._speaker.reply(message, replies.ONLY_TEXT)
+            if await self.store.claim_notice(message.room_id, "only-text", every_ms=60_000):
+                await self.speaker.reply(message, replies.ONLY_TEXT)
             return
         if await self._is_withdrawn(message):
+            return
+        if not await self._may_go_on(message, chat):
             return
         question = Question(
             room_id=message.room_id,
             event_id=message.event_id,
             thread_root=message.thread_root,
         )
-        await self._streamer.answer(
-            question, _turn(message, chat, is_shared=self._settings().answer_members)
+        await self.streamer.answer(
+            question, _turn(message, chat, is_shared=self.settings().answer_members)
         )
+        if (row := self._rows.get(message.room_id)) is not None:
+            self._rows[message.room_id] = after_answer(row, at=time.monotonic())
+
+    async def _may_go_on(self, message: Message, chat: Chat) -> bool:
+        """Whether it is a person who asks, as far as that can be told; else say so, once."""
+        if message.sender == chat.matrix_user_id:
+            return True
+        at = time.monotonic()
+        row = after_question(self._rows.get(message.room_id), message.sender, at=at)
+        self._rows[message.room_id] = row
+        match row.judge(at):
+            case Verdict.ANSWER:
+                return True
+            case Verdict.NOTICE:
+                self._rows[message.room_id] = after_notice(row)
+                self.log.warning(
+                    "%s in %s seems to be a bot: silent until somebody else says something",
+                    message.sender,
+                    message.room_id,
+                )
+                await self.speaker.reply(message, replies.BRAKE)
+            case Verdict.SILENCE:
+                pass
+            case verdict:
+                assert_never(verdict)
+        return False
 
 
 def _turn(message: Message, chat: Chat, *, is_shared: bool) -> Turn:
     assert chat.platform_chat_id is not None
     assert chat.chat_id is not None
     return Turn(
-        key=message.event_id,
+        key=message.version or message.event_id,
         event_id=message.event_id,
         platform_chat_id=chat.platform_chat_id,
         chat_id=chat.chat_id,

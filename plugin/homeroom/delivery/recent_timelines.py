@@ -15,7 +15,7 @@ from uuid import uuid4
 from mautrix.types import RoomID
 
 from ..domain.sync.news import SAID
-from ..domain.sync.timeline import sent_at
+from ..domain.sync.timeline import begins_before, sent_at
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..runtime.batches import batches
@@ -46,7 +46,9 @@ async def recent_timelines(
         if await homeserver.supports_sliding_sync():
             async for timelines, is_recent in _by_activity(homeserver, not_before=not_before):
                 yield _response(
-                    {room: timelines[room] for room in timelines.keys() & left}, not_before
+                    {room: timelines[room] for room in timelines.keys() & left},
+                    not_before,
+                    server=homeserver.server_name,
                 )
                 left -= timelines.keys()
                 if not is_recent:
@@ -58,7 +60,11 @@ async def recent_timelines(
     for batch in batches(sorted(left), ROOMS):
         found = await asyncio.gather(*(_timeline(homeserver, room_id) for room_id in batch))
         told = zip(batch, found, strict=True)
-        yield _response({room: timeline for room, timeline in told if timeline}, not_before)
+        yield _response(
+            {room: timeline for room, timeline in told if timeline},
+            not_before,
+            server=homeserver.server_name,
+        )
 
 
 async def _by_activity(
@@ -113,17 +119,16 @@ async def _timeline(homeserver: Homeserver, room_id: RoomID) -> dict[str, Any] |
     return {"events": events[::-1], "limited": older is not None, "prev_batch": older}
 
 
-def _response(timelines: dict[RoomID, Any], not_before: int) -> Response:
+def _response(timelines: dict[RoomID, Any], not_before: int, *, server: str) -> Response:
     """What was said, as `/sync` has it; what became of rooms and members was looked at."""
     joined = {}
     for room_id, timeline in timelines.items():
-        oldest = sent_at(next(iter(timeline["events"]), None))
         said = [
             event
             for event in timeline["events"]
             if isinstance(event, dict) and event.get("type") in SAID
         ]
-        is_whole = oldest is not None and oldest < not_before
+        is_whole = begins_before(timeline["events"], not_before, server=server)
         limited = timeline["limited"] and not is_whole
         joined[room_id] = {"timeline": {**timeline, "events": said, "limited": limited}}
     return {"rooms": {"join": joined}}

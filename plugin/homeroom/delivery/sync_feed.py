@@ -1,94 +1,138 @@
-"""The order of things: every sync response once, whole, and one after the other.
+"""The order of things: every sync response once, in the server's order, divided by rooms.
 
-The doors open on a line of responses: first what happened before they opened (one `/sync` from
-the position up to which everything was handled, or from before the first look), then what
-maubot's sync loop brings. Where the homeserver left older messages of a chat out (`limited`),
-they are fetched before the response is taken in, up to a bound.
+First comes what happened before the plugin was ready (one `/sync` from the position up to which
+everything was handled, or what the chats' own timelines show), then what maubot's sync loop
+brings. A response is only divided here, which never waits for anybody: where a room has to wait
+for something, its part goes into a lane of its own (`lanes.py`).
+
+Whatever is caught up with, what the rooms themselves show to be answered is left out, and so is
+what is older than `catch_up.max_age`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol, TypeVar
 
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
+from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer
-from ..domain.conversation.unanswered import (
-    leaving_out_answered,
-    open_answers,
-    without_answered,
-)
+from ..domain.conversation.unanswered import answers_in
+from ..domain.json_shapes import as_dict
 from ..domain.sync.changed_rooms import (
     rooms_made_by_the_bot,
     rooms_newly_encrypted,
     rooms_to_rescan,
     rooms_with_other_members,
 )
-from ..domain.sync.timeline import next_batch, sent_at, timeline_gaps, with_older_events
+from ..domain.sync.news import SAID
+from ..domain.sync.timeline import (
+    is_initial,
+    joined_in,
+    next_batch,
+    slices,
+    timeline_gaps,
+    timeline_of,
+    too_old,
+    with_timelines,
+)
 from ..homes.checkpoint_state import CheckpointState
 from ..homes.routes import Routes
 from ..matrix.encryption import Encryption
-from ..matrix.errors import HomeserverError, Refused
+from ..matrix.errors import HomeserverError, Refused, TooLarge
 from ..matrix.homeserver import Homeserver
-from ..runtime.backoff import waits
 from ..runtime.clock import now
-from ..storage import StoreError
+from ..runtime.retry import RetryPolicy, retry
+from ..runtime.tasks import Background
+from ..storage import Store, StoreError
+from .handled import HandledMarks
+from .inbox import Inbox
+from .lanes import Lanes, Part
 from .recent_timelines import recent_timelines
 
-RETRY_AFTER: Final = (1, 2, 5, 10, 30, 60)
-"""Seconds between attempts; the last one repeats."""
-PAGES_AT_MOST: Final = 20
-"""Pages of `/messages`, 100 events each, that are read to fill one gap."""
+T = TypeVar("T")
+
+READ_AGAIN: Final = RetryPolicy(pauses=(1, 2, 5, 10, 30, 60))
+READ_LIVE_BACK: Final = 5 * 60 * 1000
+"""Milliseconds before the last response for which a gap in a live one is read back at least."""
+
+
+SILENT_AFTER: Final = 90.0
+"""Seconds without a response of maubot's sync loop, which asks again every half minute."""
+PROBE_EVERY: Final = 15.0
+PROBE_WITHIN: Final = 30.0
+"""Seconds that our own question for news may take."""
 
 
 class TakeIn(Protocol):
-    """`Doors.take_in`."""
+    """`EventDispatcher.take_in`."""
 
     def __call__(
         self,
         response: object,
         *,
-        not_before: int | None,
+        work: Hashable,
+        leave_out: frozenset[EventID],
+        later: frozenset[RoomID],
         is_live: bool,
         rescanned: frozenset[RoomID],
+        only_messages: bool,
     ) -> None: ...
 
 
-class SyncFeed:
-    """Hands responses on in their order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a response is to be taken."""
 
-    Args:
-        take_in: called with each response.
-        found_open: called with what `unanswered` finds of answers that are not finished.
+    is_live: bool
+    """Whether it is news of this moment, and not what happened meanwhile."""
+    not_before: int | None = None
+    """Messages older than this are passed over, in milliseconds since 1970; None: none is."""
+    since: str | None = None
+    """The position before it."""
+    since_at: int | None = None
+    """When the bot had seen all that came before."""
+    has_questions: bool = True
+    """False: nothing in it is answered; it only tells what there is."""
+
+
+LIVE: Final = Terms(is_live=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class SyncFeed:
+    """Args:
+    take_in: called with each response, or a part of one.
+    found: called with what the rooms say of answers: those that are open, and which are given.
     """
 
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        encryption: Encryption,
-        routes: Routes,
-        checkpoint_state: CheckpointState,
-        take_in: TakeIn,
-        found_open: Callable[[list[OpenAnswer]], None],
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._encryption = encryption
-        self._routes = routes
-        self._checkpoint_state = checkpoint_state
-        self._take_in = take_in
-        self._found_open = found_open
-        self._log = log
-        self._line: asyncio.Queue[tuple[object, bool]] = asyncio.Queue()
-        self._since: str | None = None
-        self._not_before: int | None = None
-        self._has_forgotten = False
-        self._is_closed = False
-        self._last_response_at: int | None = None
+    homeserver: Homeserver
+    encryption: Encryption
+    routes: Routes
+    checkpoint_state: CheckpointState
+    take_in: TakeIn
+    found: Callable[[tuple[OpenAnswer, ...], frozenset[EventID]], None]
+    inbox: Inbox
+    lanes: Lanes
+    handled: HandledMarks
+    store: Store
+    background: Background
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    _line: asyncio.Queue[tuple[object, bool]] = field(default_factory=asyncio.Queue, init=False)
+    _since: str | None = field(default=None, init=False)
+    _terms: Terms = field(default=Terms(is_live=False), init=False)
+    """How what maubot was told of the time before the start is to be taken."""
+    _is_closed: bool = field(default=False, init=False)
+    _is_settled: bool = field(default=False, init=False)
+    _last_response_at: int | None = field(default=None, init=False)
+    _maubot_heard_at: float = field(default_factory=time.monotonic, init=False)
+    _passed_over: int = field(default=0, init=False)
 
     @property
     def waiting(self) -> int:
@@ -97,30 +141,105 @@ class SyncFeed:
 
     @property
     def last_response_at(self) -> int | None:
-        """When maubot's sync loop brought the last response, in milliseconds since 1970."""
+        """When the last response came, in milliseconds since 1970."""
         return self._last_response_at
+
+    @property
+    def passed_over(self) -> int:
+        """How many messages were too old to be answered, since the start."""
+        return self._passed_over
+
+    @property
+    def not_before(self) -> int:
+        """What is older than this is not caught up with."""
+        assert self._terms.not_before is not None
+        return self._terms.not_before
 
     def put(self, response: object, *, is_live: bool) -> None:
         """A response of maubot's sync loop; never waits."""
         if self._is_closed:
             return
-        self._last_response_at = now()
+        self._last_response_at = self.homeserver.clock.now()
+        self._maubot_heard_at = time.monotonic()
         self._line.put_nowait((response, is_live))
 
     def close(self) -> None:
         """Take in nothing more. maubot goes on bringing responses until the instance stops."""
         self._is_closed = True
 
-    async def since(self, position: str, *, not_before: int) -> bool:
-        """Take in what happened since a position; False: it means nothing to the homeserver."""
+    async def listen_for_ourselves(self) -> None:
+        """While maubot's sync loop brings nothing, ask for news: for ever.
+
+        It asks again every half minute; a request that is accepted and never answered keeps it
+        for longer than anybody likes to wait.
+        """
+        while True:
+            await asyncio.sleep(PROBE_EVERY)
+            silent_for = time.monotonic() - self._maubot_heard_at
+            if silent_for < SILENT_AFTER or self._since is None or self._is_closed:
+                continue
+            try:
+                response = await asyncio.wait_for(
+                    self.homeserver.sync_since(self._since), PROBE_WITHIN
+                )
+            except (HomeserverError, asyncio.TimeoutError) as e:
+                self.log.warning(
+                    "maubot's sync has brought nothing for %d s, nor does the homeserver answer"
+                    " now: %s",
+                    silent_for,
+                    e or type(e).__name__,
+                )
+                continue
+            self._last_response_at = self.homeserver.clock.now()
+            self._line.put_nowait((response, True))
+
+    def begin(self, *, since: str | None, since_at: int | None) -> Terms:
+        """What happened before this moment is caught up with from a position."""
+        max_age = self.settings().catch_up_max_age * 1000
+        self._since = since
+        self._terms = Terms(
+            is_live=False,
+            not_before=self.homeserver.clock.now() - max_age,
+            since=since,
+            since_at=None if since_at is None else since_at - self.homeserver.clock.ahead,
+        )
+        return self._terms
+
+    async def run(self) -> None:
+        """Take in what maubot's sync loop brings, for ever."""
+        while True:
+            response, is_live = await self._line.get()
+            await self.take(response, terms=self._terms_of(response, is_live=is_live))
+
+    def _terms_of(self, response: object, *, is_live: bool) -> Terms:
+        """How a response of maubot's is to be taken.
+
+        The first after a start may be an old answer that the homeserver repeats, and then it is
+        the second that tells of the time before the start.
+        """
+        if not is_live:
+            self._is_settled = False
+            return replace(self._terms, has_questions=not is_initial(response), since_at=None)
+        was_settled, self._is_settled = self._is_settled, True
+        if was_settled or self._terms.not_before is None:
+            return replace(LIVE, since=self._since)
+        return replace(LIVE, since=self._since, not_before=self._terms.not_before)
+
+    async def take_first(self, response: object) -> None:
+        """Take in what maubot was told first, and threw away."""
+        await self.take(response, terms=self._terms_of(response, is_live=False))
+
+    async def since(self, position: str, *, since_at: int | None) -> bool:
+        """Take in what happened since a position; False: it is not to be had from there."""
+        terms = self.begin(since=position, since_at=since_at)
         try:
             response = await self._keep_trying(
-                self._homeserver.sync_since, position, is_final=_is_meaningless
+                lambda: self.homeserver.sync_since(position), is_final=_is_meaningless
             )
-        except Refused as e:
-            self._log.warning("Cannot catch up from the position %s: %s", position[:100], e)
+        except (Refused, TooLarge) as e:
+            self.log.warning("Cannot catch up from the position %s: %s", position[:100], e)
             return False
-        await self.go_on(position, response, not_before=not_before)
+        await self.take(response, terms=terms)
         return True
 
     async def changed_since(self, position: str) -> frozenset[RoomID]:
@@ -129,155 +248,244 @@ class SyncFeed:
         Raises:
             HomeserverError: it is not to be had.
         """
-        response = await self._homeserver.sync_since(position)
+        response = await self.homeserver.sync_since(position)
         return rooms_to_rescan(
             response,
-            bot=self._homeserver.bot,
+            bot=self.homeserver.bot,
             is_ours=self._is_ours,
         )
 
     def _is_ours(self, room_id: RoomID) -> bool:
-        return self._routes.owner_of(room_id) is not None
+        return self.routes.owner_of(room_id) is not None
 
-    async def go_on(
-        self,
-        position: str,
-        response: object,
-        *,
-        not_before: int,
-        rescanned: frozenset[RoomID] = frozenset(),
-        has_forgotten: bool = False,
-    ) -> None:
-        """Take in what the homeserver said to have happened since a position.
-
-        Args:
-            rescanned: rooms that were looked at since it said so.
-            has_forgotten: nobody knows which events were handled; what the bot has answered since
-                is asked of the rooms.
-        """
-        self._not_before, self._since = not_before, position
-        self._has_forgotten = has_forgotten
-        await self.take(response, not_before=not_before, is_live=False, rescanned=rescanned)
-
-    async def take(
-        self,
-        response: object,
-        *,
-        not_before: int | None,
-        is_live: bool,
-        rescanned: frozenset[RoomID] = frozenset(),
-    ) -> None:
-        """Take in one response, with the gaps in the timelines of chats filled."""
-        self._homeserver.told.synced(response, is_ours=self._is_ours, now=now())
-        response = await self._fill_gaps(response, not_before)
-        self._checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self._homeserver.bot))
-        await self._change_sessions(response)
-        if self._has_forgotten and not is_live:
-            self._found_open(open_answers(response, bot=self._homeserver.bot))
-            response = leaving_out_answered(response, bot=self._homeserver.bot)
-        self._hand_on(response, not_before=not_before, is_live=is_live, rescanned=rescanned)
-        self._since = next_batch(response) or self._since
-
-    async def unanswered(self, *, not_before: int) -> None:
+    async def unanswered(self) -> None:
         """Take in what the chats' own timelines show as not answered yet.
 
         For a start without a position, when nothing else tells what was said while the bot was
         away: it costs as much as was said lately.
         """
         try:
-            await self._keep_trying(self._take_recent, self._routes.chat_rooms(), not_before)
-        except Refused as e:
-            self._log.warning("What was said meanwhile is not to be had: %s", e)
+            await self._keep_trying(self._take_recent)
+        except (Refused, TooLarge) as e:
+            self.log.warning("What was said meanwhile is not to be had: %s", e)
 
-    async def _take_recent(self, chats: list[RoomID], not_before: int) -> None:
-        async for response in recent_timelines(self._homeserver, chats, not_before=not_before):
-            whole = await self._fill_gaps(response, not_before)
-            self._found_open(open_answers(whole, bot=self._homeserver.bot))
-            open_ = without_answered(whole, bot=self._homeserver.bot)
-            self._hand_on(open_, not_before=not_before, is_live=False)
+    async def _take_recent(self) -> None:
+        terms = self.begin(since=None, since_at=None)
+        assert terms.not_before is not None
+        chats = self.routes.chat_rooms()
+        async for response in recent_timelines(
+            self.homeserver, chats, not_before=terms.not_before
+        ):
+            await self.take(response, terms=terms)
 
-    def _hand_on(
-        self,
-        response: object,
-        *,
-        not_before: int | None,
-        is_live: bool,
-        rescanned: frozenset[RoomID] = frozenset(),
+    async def take(
+        self, response: object, *, terms: Terms, rescanned: frozenset[RoomID] = frozenset()
     ) -> None:
-        try:
-            self._take_in(response, not_before=not_before, is_live=is_live, rescanned=rescanned)
-        except Exception:  # noqa: BLE001 (a bug: one response must not make the bot deaf)
-            self._log.exception("Error while taking in a response")
+        """Take in one response.
 
-    async def _fill_gaps(self, response: object, not_before: int | None) -> object:
-        for room_id, prev_batch in timeline_gaps(response, not_before=not_before):
-            if self._routes.chat(room_id) is not None:
-                try:
-                    older = await self._keep_trying(self._older, room_id, prev_batch, not_before)
-                except Refused as e:
-                    self._log.warning("Older events of %s are not to be had: %s", room_id, e)
-                else:
-                    response = with_older_events(response, room_id, older)
-        return response
-
-    async def _change_sessions(self, response: object) -> None:
-        """Before anything in a response is answered: who left must not be able to read that."""
-        self._homeserver.forget_plain(rooms_newly_encrypted(response))
-        for seconds in waits(RETRY_AFTER):
-            try:
-                await self._encryption.forget_sessions(rooms_with_other_members(response))
-                return
-            except StoreError as e:
-                self._log.warning("%s; trying again in %d s", e, seconds)
-            await asyncio.sleep(seconds)
-
-    async def run(self) -> None:
-        """Take in what maubot's sync loop brings, for ever."""
-        while True:
-            response, is_live = await self._line.get()
-            # What maubot throws away may tell of the time that the bot was down, too.
-            not_before = None if is_live else self._not_before
-            await self.take(response, not_before=not_before, is_live=is_live)
-
-    async def _older(self, room_id: RoomID, start: str, not_before: int | None) -> list[Any]:
-        """The events between the last response and `start`, oldest first.
-
-        Where there was no response before, as far back as `not_before`, or one page.
+        Args:
+            rescanned: rooms that were scanned since the homeserver answered it.
         """
-        events: list[Any] = []
-        token: str | None = start
-        for _ in range(PAGES_AT_MOST):
-            page, token = await self._homeserver.messages_before(room_id, token, until=self._since)
-            events += page
-            too_old = not_before is not None and any(
-                (sent := sent_at(event)) is not None and sent < not_before for event in page
-            )
-            if token is None or too_old or (self._since is None and not_before is None):
-                break
-        else:
-            self._log.error(
-                "More than %d events of %s were left out; the older ones stay unread",
-                len(events),
+        work = self.inbox.begin(next_batch(response))
+        try:
+            for some in slices(response):
+                self._take_some(some, work=work, terms=terms, rescanned=rescanned)
+                await asyncio.sleep(0)
+        except Exception:
+            self.log.exception("Error while taking in a response")
+        self._since = next_batch(response) or self._since
+        self.inbox.finish(work)
+
+    def _take_some(
+        self,
+        response: dict[str, Any],
+        *,
+        work: Hashable,
+        terms: Terms,
+        rescanned: frozenset[RoomID],
+    ) -> None:
+        self.homeserver.told.synced(response, is_ours=self._is_ours, now=now())
+        self.checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self.homeserver.bot))
+        self.homeserver.forget_plain(rooms_newly_encrypted(response))
+        rooms = joined_in(response)
+        gaps = {
+            room_id: token
+            for room_id, token in timeline_gaps(response).items()
+            if terms.has_questions and self.routes.chat(room_id) is not None
+        }
+        changed = (
+            rooms_with_other_members(response) if self.encryption.is_possible else frozenset()
+        )
+        later = {
+            room_id
+            for room_id in rooms
+            if room_id in gaps or room_id in changed or self.lanes.is_busy(room_id)
+        }
+        leave_out: set[EventID] = set()
+        for room_id in rooms.keys() - later:
+            leave_out |= self._left_out(room_id, timeline_of(rooms[room_id]), terms=terms)
+            self._note_seen(room_id, timeline_of(rooms[room_id]))
+        self.take_in(
+            response,
+            work=work,
+            leave_out=frozenset(leave_out),
+            later=frozenset(later),
+            is_live=terms.is_live,
+            rescanned=rescanned,
+            only_messages=False,
+        )
+        for room_id in later:
+            self._put_in_lane(
                 room_id,
+                rooms[room_id],
+                work=work,
+                terms=terms,
+                gap=gaps.get(room_id),
+                has_other_members=room_id in changed,
             )
-        self._log.info("Filled a gap of %d events in %s", len(events), room_id)
-        return events[::-1]
+
+    def _put_in_lane(
+        self,
+        room_id: RoomID,
+        entry: dict[str, Any],
+        *,
+        work: Hashable,
+        terms: Terms,
+        gap: str | None,
+        has_other_members: bool,
+    ) -> None:
+        part_work = (work, room_id)
+        self.inbox.add(work, [part_work])
+        part = Part(
+            room_id=room_id,
+            events=timeline_of(entry) if terms.has_questions else [],
+            work=(part_work,),
+            gap=gap,
+            since=terms.since,
+            since_at=terms.since_at,
+            not_before=terms.not_before,
+            read_back_to=self._read_back_to(terms),
+            is_live=terms.is_live,
+            has_other_members=has_other_members,
+        )
+        self.lanes.put(part, deliver=self.deliver)
+
+    def _read_back_to(self, terms: Terms) -> int:
+        """How far back what was left out is looked for, in milliseconds since 1970."""
+        if not terms.is_live and terms.not_before is not None:
+            return terms.not_before
+        now = self.homeserver.clock.now()
+        return now - max(self.settings().catch_up_max_age * 1000, READ_LIVE_BACK)
+
+    def deliver(self, part: Part, older: list[Any]) -> None:
+        """Take in a part that has waited in a lane, and the older events before it."""
+        events = [*older, *part.events]
+        terms = Terms(
+            is_live=part.is_live and not older,
+            not_before=part.not_before,
+            since_at=part.since_at,
+        )
+        leave_out = self._left_out(part.room_id, events, terms=terms)
+        self._note_seen(part.room_id, events)
+        for some, only_messages in ((older, False), (part.events, True)):
+            self.take_in(
+                with_timelines({part.room_id: some}),
+                work=next(iter(part.work), None),
+                leave_out=leave_out,
+                later=frozenset(),
+                is_live=part.is_live,
+                rescanned=frozenset(),
+                only_messages=only_messages,
+            )
+
+    def _left_out(self, room_id: RoomID, events: list[Any], *, terms: Terms) -> frozenset[EventID]:
+        """Those of a timeline's events that are not to be answered (any more)."""
+        if not terms.has_questions:
+            bot = self.homeserver.bot
+            return _ids(event for event in events if as_dict(event).get("sender") != bot)
+        left_out: set[EventID] = set()
+        if not terms.is_live:
+            answers = answers_in(room_id, events, bot=self.homeserver.bot)
+            self.found(answers.open, answers.given)
+            left_out |= answers.given
+        if terms.not_before is not None:
+            old = too_old(
+                events,
+                terms.not_before,
+                server=self.homeserver.server_name,
+                none_before=terms.since_at,
+            )
+            self.pass_over(room_id, [event for event in old if _is_said(event)])
+            left_out |= _ids(old)
+        return frozenset(left_out)
+
+    def pass_over(self, room_id: RoomID, events: list[dict[str, Any]]) -> None:
+        """These messages are too old, and stay so however they come again."""
+        bot = self.homeserver.bot
+        said = _ids(event for event in events if event.get("sender") != bot)
+        if said and self.routes.chat(room_id) is not None:
+            self.background.start(
+                self._note_passed_over(room_id, said), name="noting what is too old"
+            )
+
+    async def _note_passed_over(self, room_id: RoomID, event_ids: frozenset[EventID]) -> None:
+        try:
+            new = event_ids - await self.store.handled(event_ids)
+        except StoreError:
+            new = event_ids
+        if new:
+            self._passed_over += len(new)
+            self.log.info(
+                "%d messages in %s are older than catch_up.max_age, and are not answered: %s",
+                len(new),
+                room_id,
+                ", ".join(sorted(new)[:5]),
+            )
+            await self.handled.add_all((event_id, room_id) for event_id in new)
+
+    def _note_seen(self, room_id: RoomID, events: list[Any]) -> None:
+        if events and self.routes.chat(room_id) is not None:
+            self.lanes.note_seen(room_id, events[-1])
 
     async def _keep_trying(
         self,
-        read: Callable[..., Any],
-        *args: Any,
+        read: Callable[[], Awaitable[T]],
+        *,
         is_final: Callable[[Refused], bool] = lambda _: True,
-    ) -> Any:
-        """Read until it works; only a definite no is an error."""
-        for seconds in waits(RETRY_AFTER):
+    ) -> T:
+        """Read until it works; only a definite no, and what is too large, is an error."""
+
+        async def once() -> T:
             try:
-                return await read(*args)
-            except HomeserverError as e:
-                if isinstance(e, Refused) and is_final(e):
+                return await read()
+            except Refused as e:
+                if is_final(e):
                     raise
-                self._log.warning("Could not catch up: %s; trying again in %d s", e, seconds)
-            await asyncio.sleep(seconds)
+                raise _MayPass(str(e)) from e
+
+        def failed(error: Exception, seconds: float) -> None:
+            self.log.warning("Could not catch up: %s; trying again in %d s", error, seconds)
+
+        return await retry(
+            once,
+            policy=READ_AGAIN,
+            on=(HomeserverError,),
+            unless=(Refused, TooLarge),
+            failed=failed,
+        )
+
+
+def _ids(events: Iterable[object]) -> frozenset[EventID]:
+    ids = (as_dict(event).get("event_id") for event in events)
+    return frozenset(EventID(event_id) for event_id in ids if isinstance(event_id, str))
+
+
+def _is_said(event: dict[str, Any]) -> bool:
+    return event.get("type") in SAID
+
+
+class _MayPass(HomeserverError):
+    """A refusal that is not about what was asked."""
 
 
 def _is_meaningless(refusal: Refused) -> bool:

@@ -8,9 +8,8 @@ new home in minutes only) takes no turn away from the chats.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from mautrix.types import EventID
@@ -18,69 +17,63 @@ from mautrix.util.logging import TraceLogger
 
 from ..domain.sync.news import Arrival
 from ..homes.onboarding import Onboarding
-from ..matrix.errors import HomeserverError, Refused
-from ..runtime.backoff import waits
+from ..matrix.errors import HomeserverError, NotSignedIn, Refused
+from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
-from ..storage import Store, StoreError
+from ..storage import StoreError
+from .handled import HandledMarks
 from .inbox import Inbox
 
-RETRY_AFTER: Final = (5, 15, 60, 300)
-"""Seconds between attempts to finish a home; the last one repeats."""
-GIVE_UP_AFTER: Final = 60 * 60
-"""Seconds after which it takes another sign of life of the person."""
+WELCOME_AGAIN: Final = RetryPolicy(pauses=(5, 15, 60, 300), within=60 * 60)
+"""After an hour it takes another sign of life of the person."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Welcomes:
-    def __init__(
-        self,
-        *,
-        onboarding: Onboarding,
-        inbox: Inbox,
-        store: Store,
-        background: Background,
-        log: TraceLogger,
-    ) -> None:
-        self._onboarding = onboarding
-        self._inbox = inbox
-        self._store = store
-        self._background = background
-        self._log = log
-        self._in_hand: set[EventID] = set()
+    onboarding: Onboarding
+    inbox: Inbox
+    handled: HandledMarks
+    background: Background
+    log: TraceLogger
+    _in_hand: set[EventID] = field(default_factory=set, init=False)
 
     def take_in(self, arrivals: Iterable[Arrival]) -> None:
         """Begin to answer; the inbox is told when each is done. Never waits."""
         for arrival in arrivals:
             if arrival.event_id not in self._in_hand:
                 self._in_hand.add(arrival.event_id)
-                self._background.start(
+                self.background.start(
                     self._answer(arrival), name=f"welcoming in {arrival.room_id}"
                 )
 
     async def _answer(self, arrival: Arrival) -> None:
-        give_up_at = time.monotonic() + GIVE_UP_AFTER
-        for seconds in waits(RETRY_AFTER):
-            try:
-                await self._answer_once(arrival)
-            except Refused as e:
-                self._log.warning("Could not welcome anybody in %s: %s", arrival.room_id, e)
-            except (HomeserverError, StoreError) as e:
-                if time.monotonic() + seconds < give_up_at:
-                    self._log.warning(
-                        "The invite to %s has not led to a home yet: %s; again in %d s",
-                        arrival.room_id,
-                        e,
-                        seconds,
-                    )
-                    await asyncio.sleep(seconds)
-                    continue
-                self._log.error("The invite to %s is given up: %s", arrival.room_id, e)
-            except Exception:  # noqa: BLE001 (a bug: one invite must not hold the position)
-                self._log.exception("Error while welcoming in %s", arrival.room_id)
-            break
+        def failed(error: Exception, seconds: float) -> None:
+            self.log.warning(
+                "The invite to %s has not led to a home yet: %s; again in %d s",
+                arrival.room_id,
+                error,
+                seconds,
+            )
+
+        try:
+            await retry(
+                lambda: self._answer_once(arrival),
+                policy=WELCOME_AGAIN,
+                on=(HomeserverError, StoreError),
+                unless=(Refused,),
+                timeless=(NotSignedIn,),
+                failed=failed,
+            )
+        except Refused as e:
+            self.log.warning("Could not welcome anybody in %s: %s", arrival.room_id, e)
+        except (HomeserverError, StoreError) as e:
+            self.log.error("The invite to %s is given up: %s", arrival.room_id, e)
+        except Exception:
+            self.log.exception("Error while welcoming in %s", arrival.room_id)
         self._in_hand.discard(arrival.event_id)
-        self._inbox.finish(arrival.event_id)
+        self.inbox.finish(arrival.event_id)
 
     async def _answer_once(self, arrival: Arrival) -> None:
-        if not await self._store.was_handled(arrival.event_id):
-            await self._onboarding.welcome(arrival)
-            await self._store.mark_handled(arrival.event_id, room_id=arrival.room_id)
+        if not await self.handled.has(arrival.event_id, is_news=False):
+            await self.onboarding.welcome(arrival)
+            await self.handled.add(arrival.event_id, room_id=arrival.room_id)

@@ -25,15 +25,15 @@ from mautrix.util.logging import TraceLogger
 from ..domain.homes.room_state import STATE_TYPES
 from ..domain.homes.told_state import ToldState
 from ..domain.json_shapes import as_list
-from ..runtime.clock import now
+from ..runtime.clock import ServerClock, now
 from ..storage.errors import StoreError
 from .account_data import ACCOUNT_DATA, AccountData
 from .current_client import CurrentClient, EncryptionGone
 from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
-from .errors import OutcomeUnknown, RateLimited, Refused, Unavailable
+from .errors import OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
 from .retrying_api import Health, PatientAPI, RetryBudget
-from .sync_filters import NO_ROOMS, ROOMS_WITHOUT_EVENTS, WHOLE_TIMELINES
+from .sync_filters import NO_ROOMS, ROOMS_WITHOUT_EVENTS, timelines
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
@@ -55,6 +55,10 @@ BEST_EFFORT: Final = RetryBudget(call=0, failing=0, attempt=20)
 """For what is out of date by the time that it could be sent."""
 
 NOT_IN_THE_CLEAR: Final = "the room is encrypted, and this bot cannot encrypt"
+PAGE: Final = 100
+"""Events of a page of `/messages`."""
+EVENTS_OF_EACH_ROOM: Final = (100, 10, 1)
+"""How many are asked for, the next where that is too much to take in."""
 
 T = TypeVar("T")
 
@@ -85,6 +89,7 @@ class Homeserver:
         self.told = ToldState(self.bot)
         """Lies over every read of memberships and state."""
         self.health = Health()
+        self.clock = ServerClock(log=log)
         self._on_sent = on_sent
         slots = asyncio.Semaphore(concurrency)
 
@@ -95,6 +100,7 @@ class Homeserver:
                 budget=budget,
                 log=log.getChild("http"),
                 health=self.health,
+                clock=self.clock,
                 sleep=sleep,
             )
 
@@ -272,19 +278,29 @@ class Homeserver:
         """What happened since a position, as much of each timeline as the homeserver gives.
 
         An answer that is not one must not look as if nothing had happened.
+
+        Raises:
+            TooLarge: it is too much, even if next to nothing of each timeline is asked for.
         """
-        answer = await self.sync(since=position, filter_=WHOLE_TIMELINES)
-        _text(answer, "next_batch")
-        _object(answer.get("rooms", {}))
-        return answer
+        for limit in EVENTS_OF_EACH_ROOM:
+            try:
+                answer = await self.sync(since=position, filter_=timelines(limit))
+            except TooLarge:
+                if limit == EVENTS_OF_EACH_ROOM[-1]:
+                    raise
+                continue
+            _text(answer, "next_batch")
+            _object(answer.get("rooms", {}))
+            return answer
+        raise AssertionError("there is a last one")
 
     async def messages_before(
         self, room_id: RoomID, start: str | None, *, until: str | None
     ) -> tuple[list[Any], str | None]:
         """A page of a room's events, newest first, and where the next starts; None: no more."""
-        query = {"dir": "b", "limit": "100", "from": start, "to": until}
+        query = {"dir": "b", "limit": str(PAGE), "from": start, "to": until}
         answer = _object(
-            await self._reading.request(
+            await self._reading_rooms.request(
                 Method.GET,
                 Path.v3.rooms[room_id].messages,
                 query_params={key: value for key, value in query.items() if value is not None},

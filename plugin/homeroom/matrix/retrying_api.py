@@ -23,7 +23,7 @@ from mautrix.util.logging import TraceLogger
 from yarl import URL
 
 from ..runtime import sliced_json as large_json
-from ..runtime.clock import now
+from ..runtime.clock import ServerClock, now
 from ..runtime.gc_tuning import large_garbage
 from ..runtime.http import backoff, retry_after
 from .errors import (
@@ -103,6 +103,7 @@ class PatientAPI(HTTPAPI):
         slots: bounds how many requests are under way at once.
         patience: seconds.
         health: is told of every attempt.
+        clock: is told what time the homeserver says it is.
         sleep: `asyncio.sleep`, or a clock of the tests'.
     """
 
@@ -114,6 +115,7 @@ class PatientAPI(HTTPAPI):
         budget: RetryBudget,
         log: TraceLogger,
         health: Health | None = None,
+        clock: ServerClock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         now = shared()
@@ -122,6 +124,7 @@ class PatientAPI(HTTPAPI):
         self._slots = slots
         self._patience = budget
         self._health = health or Health()
+        self._clock = clock or ServerClock(log=log)
         self._sleep = sleep
 
     async def request(
@@ -221,6 +224,7 @@ class PatientAPI(HTTPAPI):
                 allow_redirects=False,
             ) as response:
                 body = await _read(response)
+                self._clock.note(response.headers.get("Date"))
                 if not 200 <= response.status < 300:
                     raise _judge(response, await _parse(body))
                 return await _parse(body, is_object=method != Method.GET), response

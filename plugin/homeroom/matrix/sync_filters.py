@@ -18,10 +18,17 @@ ROOMS_WITHOUT_EVENTS: Final[dict[str, Any]] = {
     "presence": NOTHING,
     "account_data": NOTHING,
 }
-WHOLE_TIMELINES: Final[dict[str, Any]] = {
-    "room": {"timeline": {"limit": 100}, "ephemeral": NOTHING, "account_data": NOTHING},
-    "presence": NOTHING,
-    "account_data": NOTHING,
-}
-"""100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""
 NO_ROOMS: Final = {"room": {"rooms": []}, "presence": NOTHING, "account_data": NOTHING}
+
+
+def timelines(limit: int) -> dict[str, Any]:
+    """What was said, so many events of each room at most."""
+    return {
+        "room": {"timeline": {"limit": limit}, "ephemeral": NOTHING, "account_data": NOTHING},
+        "presence": NOTHING,
+        "account_data": NOTHING,
+    }
+
+
+WHOLE_TIMELINES: Final = timelines(100)
+"""100 is what Synapse cuts a timeline down to by default (`filter_timeline_limit`)."""

@@ -79,6 +79,10 @@ TOO_MANY_WAITING: Final = (
     "There are more messages waiting here than I can keep. Please send the last ones again"
     " when I have caught up."
 )
+BRAKE: Final = (
+    "We seem to be two bots talking to each other, so I stop here. I go on as soon as somebody"
+    " else writes."
+)
 SLOW: Final = (
     "Your home is being made. The homeserver lets me make rooms only slowly just now;"
     " you get invites as they are ready."

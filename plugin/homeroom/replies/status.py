@@ -38,8 +38,15 @@ CONDITIONS: Final = {
     "silent": (
         "No news from the homeserver",
         (
-            "maubot's sync has brought nothing for some minutes. Is the homeserver up, and the"
+            "The homeserver has brought nothing for more than a minute. Is it up, and is the"
             " client started in maubot?"
+        ),
+    ),
+    "storage": (
+        "The database cannot be written",
+        (
+            "Messages are answered, and what is done is kept in memory until it can be written."
+            " Is the disk full, or the database down?"
         ),
     ),
     "signed-out": (

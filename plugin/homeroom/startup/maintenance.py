@@ -23,6 +23,7 @@ from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError
 from ..runtime.backoff import waits
 from ..runtime.tasks import Background
+from ..runtime.watchdog import Watchdog
 from ..storage import StoreError
 from .start import Started
 
@@ -49,18 +50,22 @@ class Maintenance:
     feed: SyncFeed
     dispatcher: EventDispatcher
     streamer: Streamer
+    watchdog: Watchdog
     background: Background
     log: TraceLogger
 
     def begin(self, started: Started) -> None:
         """Take in what comes from now on, and begin everything that can wait until after that."""
         start, repairs = self.background.start, started.done.plan.repairs
-        start(self.feed.run(), name="taking in responses")
+        keep_running = self.background.keep_running
+        keep_running(self.feed.run, name="taking in responses")
+        keep_running(self.feed.listen_for_ourselves, name="listening for ourselves")
+        keep_running(self.watchdog.run, name="watching the event loop")
         self.dispatcher.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")
         start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
-        start(self.reread(), name="reading the unreadable again")
-        start(self.prune(), name="pruning")
+        keep_running(self.reread, name="reading the unreadable again")
+        keep_running(self.prune, name="pruning")
         start(self.remote_checkpoint.run(), name="keeping the checkpoint")
         if started.is_resumed:
             start(self.find_invites(), name="finding invites")

@@ -15,15 +15,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from mautrix.types import UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..delivery.answer_stream import Streamer
-from ..delivery.dispatcher import EarlyResponses, SyncHandlers
-from ..delivery.sync_feed import RETRY_AFTER, SyncFeed
+from ..delivery.lanes import Lanes
+from ..delivery.parking import Parking
+from ..delivery.sync_feed import SyncFeed
+from ..delivery.sync_handlers import EarlyResponses, SyncHandlers
 from ..domain.sync.timeline import is_first, next_batch
 from ..homes.reconciler import Reconciled, Reconciler
 from ..matrix.encryption import Encryption
@@ -34,6 +36,9 @@ from ..storage import Position, Store, StoreError
 from .resume import Resumed, Resumption
 
 T = TypeVar("T")
+
+TRY_AGAIN_AFTER: Final = (1, 2, 5, 10, 30, 60)
+"""Seconds between attempts; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Startup:
     resumption: Resumption
     reconciler: Reconciler
     feed: SyncFeed
+    lanes: Lanes
+    parking: Parking
     streamer: Streamer
     settings: Callable[[], Settings]
     log: TraceLogger
@@ -92,14 +99,14 @@ class Startup:
             self.register(SyncHandlers(self.feed))
             for response in early.close():
                 self.feed.put(response, is_live=not is_first(response))
-            not_before = now() - self.settings().catch_up_max_age * 1000
-            await self.feed.go_on(
-                resumed.position,
-                resumed.response,
-                not_before=not_before,
-                rescanned=resumed.rescanned,
-                has_forgotten=resumed.is_restored,
+            stored = await self._until_it_works(self.store.position, what="read the position")
+            is_its = stored is not None and stored.token == resumed.position
+            terms = self.feed.begin(
+                since=resumed.position,
+                since_at=stored.saved_at if stored is not None and is_its else None,
             )
+            await self._until_it_works(self._go_on_with_parked, what="read what is parked")
+            await self.feed.take(resumed.response, terms=terms, rescanned=resumed.rescanned)
             return Started(resumed.done, is_resumed=True, position=resumed.position)
         early.keep_only_first()
         done = await self._until_it_works(self._reconcile, what="reconcile")
@@ -111,7 +118,7 @@ class Startup:
 
     async def _until_it_works(self, work: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Try until it works; a bug, too, must not leave the bot dead until a restart."""
-        for seconds in waits(RETRY_AFTER):
+        for seconds in waits(TRY_AGAIN_AFTER):
             try:
                 return await work()
             except (HomeserverError, StoreError) as e:
@@ -140,6 +147,11 @@ class Startup:
         await self.encryption.forget_sessions(done.topology.rooms)
         return done
 
+    async def _go_on_with_parked(self) -> None:
+        """Go on with the rooms that an earlier life has parked; before anything new of them."""
+        for place in await self.parking.load():
+            self.lanes.go_on(place, not_before=self.feed.not_before, deliver=self.feed.deliver)
+
     async def _remember(self) -> Position | None:
         """What an earlier life left: open answers, and the place in the timeline."""
         await self.streamer.load()
@@ -153,23 +165,21 @@ class Startup:
         Without one that the homeserver understands, the chats themselves say what was not
         answered, and what maubot was told and threw away says what else came.
         """
-        max_age = self.settings().catch_up_max_age
         observed = done.topology.position
         assert observed is not None
-        not_before = now() - max_age * 1000
+        self.feed.begin(since=None, since_at=None)
+        await self._until_it_works(self._go_on_with_parked, what="read what is parked")
         if (
             stored is not None
             and stored.bot == self.bot
-            and max_age > 0
-            and await self.feed.since(stored.token, not_before=not_before)
+            and await self.feed.since(stored.token, since_at=stored.saved_at)
         ):
             return
+        await self.feed.unanswered()
         begin = observed
-        if max_age > 0:
-            await self.feed.unanswered(not_before=not_before)
-        if first is not None and max_age > 0:
-            await self.feed.take(first, not_before=not_before, is_live=False)
+        if first is not None:
+            await self.feed.take_first(first)
             # Not from the look that worked: others may have failed, for hours, before it.
             begin = next_batch(first) or observed
-        if not await self.feed.since(begin, not_before=not_before):
-            await self.feed.since(observed, not_before=not_before)
+        if not await self.feed.since(begin, since_at=None):
+            await self.feed.since(observed, since_at=None)

@@ -11,7 +11,9 @@ from mautrix.types import RoomID, UserID
 
 from ..config import NotInForce
 from ..delivery.answer_stream import Streamer
+from ..delivery.handled import HandledMarks
 from ..delivery.inbox import Inbox
+from ..delivery.lanes import Lanes, Waiting
 from ..delivery.sync_feed import SyncFeed
 from ..domain.homes.model import Records
 from ..domain.homes.plan import Finding
@@ -21,10 +23,12 @@ from ..matrix.homeserver import Homeserver
 from ..matrix.own_trust import OwnTrust, TrustCheck
 from ..matrix.retrying_api import Health
 from ..platforms.health import AgentHealth, Figures
+from ..runtime.tasks import Background
+from ..runtime.watchdog import Holds, Watchdog
 from ..storage import PastReconcile, Store, StoreError
 
-SILENT_AFTER: Final = 3 * 60 * 1000
-"""Milliseconds without a response of maubot's sync loop, which asks again every half minute."""
+SILENT_AFTER: Final = 90 * 1000
+"""Milliseconds without a response of `/sync`, which is asked again every half minute."""
 
 
 class Condition(str, Enum):
@@ -36,6 +40,7 @@ class Condition(str, Enum):
     CATCHING_UP = "catching-up"
     PAUSED = "paused"
     SILENT = "silent"
+    STORAGE = "storage"
     SIGNED_OUT = "signed-out"
     SUPERSEDED = "superseded"
 
@@ -53,6 +58,26 @@ class Queues:
     """Sync responses that are not taken in yet."""
     behind_since: int | None = None
     """When the oldest message that is not done came in; None: the position is up to date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """What somebody has to wait for, and nobody else does."""
+
+    lanes: tuple[Waiting, ...] = ()
+    """Rooms that fail or are parked."""
+    storage: str | None = None
+    """Why what is done cannot be written down; None: it can."""
+    unwritten: int = 0
+    """Events that are done, and only noted in memory."""
+    passed_over: int = 0
+    """Messages that were too old to be answered, since the start."""
+    dead_tasks: int = 0
+    """Background tasks that died of a bug, since the start."""
+    holds: Holds = field(default_factory=Holds)
+    """Of the event loop."""
+    clock_ahead: int = 0
+    """Milliseconds by which this machine's clock is ahead of the homeserver's; 0: it is right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +105,7 @@ class Snapshot:
     synced_at: int | None = None
     own_trust: OwnTrust = field(default_factory=OwnTrust)
     agent: Figures = field(default_factory=Figures)
+    isolation: Isolation = field(default_factory=Isolation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +120,22 @@ class Sources:
     inbox: Inbox
     streamer: Streamer
     feed: SyncFeed
+    lanes: Lanes
+    handled: HandledMarks
+    background: Background
+    watchdog: Watchdog
     own_trust: TrustCheck
+
+    def isolation(self) -> Isolation:
+        return Isolation(
+            lanes=self.lanes.waiting,
+            storage=self.handled.trouble,
+            unwritten=self.handled.unwritten,
+            passed_over=self.feed.passed_over,
+            dead_tasks=self.background.deaths,
+            holds=self.watchdog.holds,
+            clock_ahead=self.homeserver.clock.ahead,
+        )
 
 
 async def take(
@@ -138,6 +179,7 @@ async def take(
         synced_at=sources.feed.last_response_at,
         own_trust=sources.own_trust.now,
         agent=replace(sources.agent.figures, waiting=sources.streamer.in_line),
+        isolation=sources.isolation(),
     )
     return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
 
@@ -186,4 +228,6 @@ def _condition(snapshot: Snapshot, opened_at: int | None, is_paused: bool) -> Co
     heard_at = max(snapshot.synced_at or 0, opened_at)
     if snapshot.taken_at - heard_at > SILENT_AFTER:
         return Condition.SILENT
+    if snapshot.isolation.storage is not None:
+        return Condition.STORAGE
     return Condition.OK

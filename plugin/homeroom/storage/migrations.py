@@ -170,6 +170,18 @@ _SAVED_SETTINGS: Final = (
 )
 
 
+_PLACES: Final = (
+    """
+    CREATE TABLE places (
+        room_id TEXT NOT NULL PRIMARY KEY,
+        since TEXT,
+        why TEXT NOT NULL,
+        parked_at BIGINT NOT NULL
+    )
+    """,
+)
+
+
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
 
@@ -190,6 +202,10 @@ async def _to_version_5(connection: Connection) -> None:
     await _run(connection, _SAVED_SETTINGS)
 
 
+async def _to_version_6(connection: Connection) -> None:
+    await _run(connection, _PLACES)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -200,3 +216,4 @@ UPGRADES.register(_to_version_2, description="unique ids, initial chats, deliver
 UPGRADES.register(_to_version_3, description="conversations, past reconciles, open answers")
 UPGRADES.register(_to_version_4, description="rooms that were asked for")
 UPGRADES.register(_to_version_5, description="the last good settings")
+UPGRADES.register(_to_version_6, description="places of parked rooms")

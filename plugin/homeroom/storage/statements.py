@@ -24,6 +24,7 @@ from .tables import (
     METADATA,
     NOTICES,
     OPEN_ANSWERS,
+    PLACES,
     RECONCILES,
     ROOM_REQUESTS,
     SAVED_SETTINGS,
@@ -223,3 +224,7 @@ READ_RECONCILES: Final = _compile(
 DELETE_RECONCILES_BEFORE: Final = _compile(
     RECONCILES.delete().where(RECONCILES.c.finished_at < bindparam("before"))
 )
+
+READ_PLACES: Final = _compile(PLACES.select().order_by(PLACES.c.parked_at))
+WRITE_PLACE: Final = _upsert(PLACES)
+DELETE_PLACE: Final = _compile(PLACES.delete().where(PLACES.c.room_id == bindparam("room_id")))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -21,6 +22,7 @@ from ..domain.conversation.answer_parts import OpenAnswer
 from ..domain.homes.model import Chat, Home, Records
 from ..domain.homes.plan import Change, SetChat, SetHome
 from ..domain.never import assert_never
+from ..domain.sync.place import Place
 from ..runtime.batches import batches
 from . import statements
 from .coalesce import Coalescer
@@ -49,6 +51,7 @@ _LAST_GOOD: Final = "last good"
 """The keys of the rows of `sync_state`."""
 BATCH: Final = 500
 """Rows that are made ready, or handed to the database, at once: others live in this process."""
+PLACE_COLUMNS: Final = tuple(column.name for column in fields(Place))
 FEW: Final = 20
 """Rows that are made ready sooner than a thread would have begun."""
 _UNKNOWN: Final = "unknown"
@@ -347,6 +350,25 @@ class Store:
         with attempt("close an answer"):
             async with connection(self._database) as writing:
                 await writing.execute(*statements.DELETE_OPEN_ANSWERS_TO(event_id=event_id))
+
+    async def places(self) -> list[Place]:
+        """Read which rooms are parked, and where."""
+        with attempt("read parked rooms"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(*statements.READ_PLACES())
+        return [Place(**{key: row[key] for key in PLACE_COLUMNS}) for row in rows]
+
+    async def park(self, place: Place) -> None:
+        """Remember a room's own place."""
+        with attempt(f"park {place.room_id}"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.WRITE_PLACE(**asdict(place)))
+
+    async def unpark(self, room_id: RoomID) -> None:
+        """Forget a room's own place."""
+        with attempt(f"unpark {room_id}"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.DELETE_PLACE(room_id=room_id))
 
     async def counts(self) -> dict[str, int]:
         """Count the rows of every table, at one moment."""

@@ -126,3 +126,12 @@ OPEN_ANSWERS: Final = Table(
     Column("answer_id", Text),  # NULL: it may have been sent, or not
     Column("opened_at", BigInteger, nullable=False),
 )
+
+PLACES: Final = Table(
+    "places",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("since", Text),  # NULL: not known
+    Column("why", Text, nullable=False),
+    Column("parked_at", BigInteger, nullable=False),
+)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mautrix.types import UserID
+from mautrix.types import RoomID, UserID
 
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
-from homeroom.domain.conversation.unanswered import open_answers, without_answered
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
+from homeroom.domain.conversation.unanswered import Answers, answers_in, is_finished
 
 BOT = UserID("@bot:test")
+ROOM = RoomID("!r:test")
 
 
 def said(name: str) -> dict[str, Any]:
@@ -30,13 +31,6 @@ def edit(to: str | None, *, more: bool = False) -> dict[str, Any]:
     event = answer(to, more=more)
     relation = {"rel_type": "m.replace", "event_id": "$x"}
     return {**event, "event_id": "$e", "content": {**event["content"], "m.relates_to": relation}}
-
-
-def response(*events: object, **timeline: object) -> dict[str, Any]:
-    return {
-        "next_batch": "s1",
-        "rooms": {"join": {"!r:test": {"timeline": {"events": [*events], **timeline}}}},
-    }
 
 
 CASES = {
@@ -64,26 +58,26 @@ CASES = {
         [said("a"), {**answer("a"), "sender": "@eve:test"}],
         ["$a", "$x"],
     ),
+    "what answers nothing closes nothing": (
+        [said("a"), {**answer("a"), "content": {ANSWERS: NOTHING}}],
+        ["$a"],
+    ),
+    "what was redacted closes nothing": ([said("a"), {**answer(None), "content": {}}], ["$a"]),
     "what is no event is passed over": ([said("a"), None, 7, {"sender": BOT}], ["$a"]),
 }
 
 
 @pytest.mark.parametrize(("events", "still_open"), CASES.values(), ids=CASES.keys())
-def test_what_is_still_open(events: list[object], still_open: list[str]) -> None:
-    original = response(*events)
-    left: Any = without_answered(original, bot=BOT)
-    shown = [
-        event.get("event_id") for event in left["rooms"]["join"]["!r:test"]["timeline"]["events"]
-    ]
-    assert [event_id for event_id in shown if event_id] == still_open
-    assert "next_batch" not in left
-    assert original == response(*events)
+def test_what_is_still_open(events: list[Any], still_open: list[str]) -> None:
+    given = answers_in(ROOM, events, bot=BOT).given
+    others = [e for e in events if isinstance(e, dict) and e["sender"] != BOT]
+    assert [e["event_id"] for e in others if e["event_id"] not in given] == still_open
 
 
 def test_open_answers_are_those_that_were_not_finished() -> None:
     in_thread = answer("b", more=True)
     in_thread["content"]["m.relates_to"] = {"rel_type": "m.thread", "event_id": "$root"}
-    timeline = response(
+    timeline = [
         {**answer("a", more=True), "event_id": "$a0"},
         {**answer("b", more=True), "event_id": "$b0"},
         {**edit("b", more=True), "event_id": "$b0e"},
@@ -94,14 +88,42 @@ def test_open_answers_are_those_that_were_not_finished() -> None:
         {**edit("a"), "event_id": "$a0e", "sender": "@eve:test"},
         answer(None),
         7,
-    )
+    ]
     assert [
-        (a.question.event_id, a.question.thread_root, a.part, a.answer_id)
-        for a in open_answers(timeline, bot=BOT)
-    ] == [("$a", None, 0, "$a0"), ("$b", None, 0, "$b0"), ("$b", "$root", 1, "$b1")]
+        (a.question.room_id, a.question.event_id, a.question.thread_root, a.part, a.answer_id)
+        for a in answers_in(ROOM, timeline, bot=BOT).open
+    ] == [
+        (ROOM, "$a", None, 0, "$a0"),
+        (ROOM, "$b", None, 0, "$b0"),
+        (ROOM, "$b", "$root", 1, "$b1"),
+    ]
 
 
-@pytest.mark.parametrize("junk", [None, 7, "", [], {}, {"rooms": 1}, {"rooms": {"join": []}}])
-def test_junk_has_nothing_open(junk: object) -> None:
-    assert without_answered(junk, bot=BOT) == {"rooms": {"join": {}}}
-    assert open_answers(junk, bot=BOT) == []
+@pytest.mark.parametrize("junk", [[], [None, 7, "", [], {}], [{"sender": BOT, "content": 1}]])
+def test_junk_says_nothing(junk: list[object]) -> None:
+    assert answers_in(ROOM, junk, bot=BOT) == Answers(given=frozenset(), open=())
+
+
+def newest(content: dict[str, Any]) -> dict[str, Any]:
+    return {"m.relations": {"m.replace": {"content": content}}}
+
+
+FINISHED = {
+    "the last word": (answer("a"), True),
+    "more to come": (answer("a", more=True), False),
+    "an edit that is the last word": (
+        {**answer("a", more=True), "unsigned": newest({ANSWERS: "$a"})},
+        True,
+    ),
+    "an edit with more to come": (
+        {**answer("a", more=True), "unsigned": newest({ANSWERS: "$a", MORE_TO_COME: True})},
+        False,
+    ),
+    "what was redacted is nothing": ({**answer("a"), "content": {}}, False),
+    "nothing": (None, False),
+}
+
+
+@pytest.mark.parametrize(("event", "is_it"), FINISHED.values(), ids=FINISHED.keys())
+def test_whether_a_message_is_the_last_word(event: object, is_it: bool) -> None:
+    assert is_finished(event) is is_it

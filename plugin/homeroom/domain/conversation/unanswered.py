@@ -1,105 +1,95 @@
-"""What the rooms themselves say about messages that are not answered, or not to the end."""
+"""What the rooms themselves say of answers: which are given, and which are not finished.
+
+What the bot says, edits among it, names what it answers, and whether there is more to come. So a
+question that comes again, from a restored database or a repeated response, is known to be
+answered although no row says so.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from mautrix.types import EventID, RoomID, UserID
 
 from ..homes.ids import is_event_id
-from ..json_shapes import as_dict, as_list
+from ..json_shapes import as_dict
 from ..sync.news import SAID
 from .answer_parts import OpenAnswer, Question
 from .content_keys import ANSWERS, MORE_TO_COME
 
 
-def without_answered(response: object, *, bot: UserID) -> object:
-    """The rooms of a response without the events that the bot has answered.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The bot's answers in one timeline."""
 
-    What it says, edits among it, names what it answers, and whether there is more to come. A
-    message of the bot's that names nothing is from before it did so: everything up to there counts
-    as answered.
-    Without `next_batch`: this is no account of what happened since a position.
+    given: frozenset[EventID]
+    """The events that are answered."""
+    open: tuple[OpenAnswer, ...]
+    """The messages of answers that are not finished, in their order."""
+
+
+def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Answers:
+    """Read a timeline, oldest first.
+
+    A message of the bot's that names nothing at all is from before it did so: everything up to
+    there counts as answered.
     """
-    joined: dict[str, Any] = {}
-    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
-        timeline = as_dict(as_dict(entry).get("timeline"))
-        events = _still_open(as_list(timeline.get("events")), bot=bot)
-        joined[room_id] = {**as_dict(entry), "timeline": {**timeline, "events": events}}
-    return {"rooms": {"join": joined}}
-
-
-def open_answers(response: object, *, bot: UserID) -> list[OpenAnswer]:
-    """The messages of answers that the bot has not finished, by what these rooms show."""
-    found: list[OpenAnswer] = []
-    for room_id, entry in as_dict(as_dict(as_dict(response).get("rooms")).get("join")).items():
-        parts: dict[str, list[OpenAnswer]] = {}
-        finished: set[str] = set()
-        for event in as_list(as_dict(as_dict(entry).get("timeline")).get("events")):
-            content, event_id = (
-                as_dict(as_dict(event).get("content")),
-                as_dict(event).get("event_id"),
-            )
-            answers = content.get(ANSWERS)
-            if as_dict(event).get("sender") != bot or not is_event_id(answers):
-                continue
-            if content.get(MORE_TO_COME) is not True:
-                finished.add(answers)
-            elif is_event_id(event_id) and not _is_edit(content):
-                relation = as_dict(content.get("m.relates_to"))
-                root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
-                question = Question(
-                    room_id=RoomID(room_id),
-                    event_id=EventID(answers),
-                    thread_root=EventID(root) if is_event_id(root) else None,
-                )
-                sent = parts.setdefault(answers, [])
-                sent.append(
-                    OpenAnswer(question=question, part=len(sent), answer_id=EventID(event_id))
-                )
-        found += [part for answers in parts if answers not in finished for part in parts[answers]]
-    return found
-
-
-def leaving_out_answered(response: object, *, bot: UserID) -> object:
-    """A response without the messages in it that the bot has answered; all else stays."""
-    rooms = as_dict(as_dict(response).get("rooms"))
-    joined: dict[str, Any] = {}
-    for room_id, entry in as_dict(rooms.get("join")).items():
-        timeline = as_dict(as_dict(entry).get("timeline"))
-        events = list(map(as_dict, as_list(timeline.get("events"))))
-        open_ = set(map(id, _still_open(events, bot=bot)))
-        kept = [
-            event
-            for event in events
-            if id(event) in open_ or event.get("sender") == bot or event.get("type") not in SAID
-        ]
-        joined[room_id] = {**as_dict(entry), "timeline": {**timeline, "events": kept}}
-    return {**as_dict(response), "rooms": {**rooms, "join": joined}}
-
-
-def _still_open(events: list[Any], *, bot: UserID) -> list[dict[str, Any]]:
-    answered: set[str] = set()
-    still_open: list[dict[str, Any]] = []
-    for event in events:
-        if as_dict(event).get("sender") != bot:
-            still_open.append(as_dict(event))
+    before: list[EventID] = []
+    given: set[EventID] = set()
+    unfinished: dict[EventID, list[OpenAnswer]] = {}
+    for event in map(as_dict, events):
+        event_id = event.get("event_id")
+        if not is_event_id(event_id):
             continue
-        if event.get("type") not in SAID:
-            continue  # what the bot does to a room answers nobody
+        if event.get("sender") != bot:
+            before.append(EventID(event_id))
+            continue
         content = as_dict(event.get("content"))
-        answers = content.get(ANSWERS)
+        if event.get("type") not in SAID or not content:
+            continue  # what the bot does to a room answers nobody, nor does what was redacted
+        answers, is_edit = content.get(ANSWERS), _relation(content).get("rel_type") == "m.replace"
         if not isinstance(answers, str):
-            if not _is_edit(content):
-                still_open.clear()
+            given.update(() if is_edit else before)
+        elif not is_event_id(answers):
+            continue
         elif content.get(MORE_TO_COME) is not True:
-            answered.add(answers)
-    return [
-        event
-        for event in still_open
-        if not (isinstance(event_id := event.get("event_id"), str) and event_id in answered)
-    ]
+            given.add(EventID(answers))
+        elif not is_edit:
+            parts = unfinished.setdefault(EventID(answers), [])
+            question = _question(room_id, EventID(answers), content)
+            parts.append(
+                OpenAnswer(question=question, part=len(parts), answer_id=EventID(event_id))
+            )
+    return Answers(
+        given=frozenset(given),
+        open=tuple(
+            part
+            for event_id, parts in unfinished.items()
+            if event_id not in given
+            for part in parts
+        ),
+    )
 
 
-def _is_edit(content: dict[str, Any]) -> bool:
-    return as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
+def is_finished(event: object) -> bool:
+    """Whether this message of an answer, as it is now, is the last word."""
+    content = as_dict(as_dict(event).get("content"))
+    relations = as_dict(as_dict(as_dict(event).get("unsigned")).get("m.relations"))
+    newest = as_dict(as_dict(relations.get("m.replace")).get("content")) or content
+    return bool(content) and newest.get(MORE_TO_COME) is not True
+
+
+def _question(room_id: RoomID, event_id: EventID, content: dict[str, Any]) -> Question:
+    relation = _relation(content)
+    root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
+    return Question(
+        room_id=room_id,
+        event_id=event_id,
+        thread_root=EventID(root) if is_event_id(root) else None,
+    )
+
+
+def _relation(content: dict[str, Any]) -> dict[str, Any]:
+    return as_dict(content.get("m.relates_to"))

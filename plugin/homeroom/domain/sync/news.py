@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
@@ -66,6 +66,8 @@ class Message:
     """Whether its sender has signed the device that encrypted it; None: nothing was encrypted."""
     is_verification: bool = False
     """Whether it asks the bot to verify each other's devices."""
+    version: EventID | None = None
+    """The edit that it is as; None: it is as it was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,9 @@ class Edited:
     room_id: RoomID
     event_id: EventID
     sender: UserID
+    edit_id: EventID | None = None
+    event: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The edit itself, which may be encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +180,8 @@ def _read_state(room_id: RoomID, event: object, *, bot: UserID) -> Iterator[News
     if kind == "m.room.member" and is_user_id(key):
         content = as_dict(event.get("content"))
         membership, sender = content.get("membership"), event.get("sender")
-        if isinstance(membership, str):
+        before = as_dict(as_dict(event.get("unsigned")).get("prev_content")).get("membership")
+        if isinstance(membership, str) and membership != before:  # not only another name
             yield MemberChange(
                 room_id=room_id,
                 user_id=UserID(key),
@@ -224,6 +230,20 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         is_text=event.get("type") == "m.room.message" and content.get("msgtype") in _TEXT,
         is_verification=content.get("msgtype") == VERIFICATION,
     )
+
+
+def edited(message: Message, edit: Edited, event: object) -> Message:
+    """The message as its sender's edit, which is in the clear, has it.
+
+    What is no edit of theirs, or none that can be read, changes nothing.
+    """
+    content = as_dict(as_dict(as_dict(event).get("content")).get("m.new_content"))
+    text = _text_of({"type": as_dict(event).get("type"), "content": content})
+    if edit.sender != message.sender or not isinstance(text, str) or not message.is_text:
+        return message
+    if content.get("msgtype") not in _TEXT:
+        return message
+    return replace(message, text=speakable(text), version=edit.edit_id)
 
 
 def _text_of(event: dict[str, Any]) -> object:
@@ -290,7 +310,14 @@ def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | R
         relation = as_dict(content.get("m.relates_to"))
         edited = relation.get("event_id")
         if relation.get("rel_type") == "m.replace" and is_event_id(edited):
-            return Edited(room_id=room_id, event_id=EventID(edited), sender=UserID(sender))
+            edit_id = event.get("event_id")
+            return Edited(
+                room_id=room_id,
+                event_id=EventID(edited),
+                sender=UserID(sender),
+                edit_id=EventID(edit_id) if is_event_id(edit_id) else None,
+                event=event,
+            )
     return None
 
 

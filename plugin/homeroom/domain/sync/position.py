@@ -14,16 +14,24 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Progress:
-    _open: deque[tuple[str, set[Hashable]]] = field(default_factory=deque)
+    _open: deque[tuple[str | None, set[Hashable]]] = field(default_factory=deque)
     _position: str | None = None
 
-    def begin(self, token: str, work: Iterable[Hashable]) -> None:
-        """A response ending at `token` came in, with this to do."""
-        if (todo := set(work)) or not self._open:
-            self._open.append((token, todo))
-        else:  # with nothing to do it ends where the one before does: there may be thousands
-            self._open[-1] = (token, self._open[-1][1])
+    def begin(self, token: str | None, work: Iterable[Hashable]) -> None:
+        """A response ending at `token` came in, with this to do.
+
+        Without a token it is no account of what happened up to a position, and what comes after
+        waits for it all the same.
+        """
+        self._open.append((token, set(work)))
         self._advance()
+
+    def extend(self, item: Hashable, more: Iterable[Hashable]) -> None:
+        """There is more to do in the responses of which this is not done yet."""
+        more = list(more)
+        for _, work in self._open:
+            if item in work:
+                work.update(more)
 
     def done(self, item: Hashable) -> None:
         """One piece of work is finished, whichever response brought it (or several did)."""
@@ -37,5 +45,14 @@ class Progress:
         return self._position
 
     def _advance(self) -> None:
-        while self._open and not self._open[0][1]:
-            self._position = self._open.popleft()[0]
+        """What has nothing to do ends where the one before it does: there may be thousands."""
+        waiting: deque[tuple[str | None, set[Hashable]]] = deque()
+        for token, work in self._open:
+            if work:
+                waiting.append((token, work))
+            elif waiting:
+                before, left = waiting[-1]
+                waiting[-1] = (token or before, left)
+            else:
+                self._position = token or self._position
+        self._open = waiting

@@ -1,13 +1,21 @@
-"""What every sync response and every timeline has, whatever is in it: positions, gaps, times."""
+"""The outer shape of a sync response: its rooms, their timelines, and how old an event is.
+
+The clock of another server says nothing, nor does maubot's own. What counts is the order of a
+timeline and the times of those of its events that the bot's own server has stamped: an event is
+no older than the next older one of these, and no newer than the next newer one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from mautrix.types import RoomID
 
 from ..json_shapes import as_dict, as_list
+
+EVENTS_AT_ONCE: Final = 500
+"""Events, or so, that are read in one go: others live in this process."""
 
 
 def events_in(entry: object) -> Iterator[dict[str, Any]]:
@@ -16,36 +24,53 @@ def events_in(entry: object) -> Iterator[dict[str, Any]]:
         yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
 
 
-def timeline_gaps(response: object, *, not_before: int | None) -> list[tuple[RoomID, str]]:
-    """Joined rooms of which older events were left out, and the token where those end.
+def joined_in(response: object) -> dict[RoomID, dict[str, Any]]:
+    """The joined rooms of a response."""
+    joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    return {RoomID(room_id): as_dict(entry) for room_id, entry in joined.items()}
 
-    Not those where what was left out is older than `not_before` (milliseconds).
-    """
+
+def timeline_of(entry: object) -> list[Any]:
+    """What was said in a room of a response, oldest first."""
+    return as_list(as_dict(as_dict(entry).get("timeline")).get("events"))
+
+
+def with_timelines(timelines: dict[RoomID, list[Any]]) -> dict[str, Any]:
+    """A response that says nothing but these events of joined rooms."""
+    return {
+        "rooms": {
+            "join": {
+                room_id: {"timeline": {"events": events}} for room_id, events in timelines.items()
+            }
+        }
+    }
+
+
+def slices(response: object) -> Iterator[dict[str, Any]]:
+    """The same response as several small ones, without its position; no room is divided."""
     rooms = as_dict(as_dict(response).get("rooms"))
-    timelines = (
-        (RoomID(room_id), as_dict(as_dict(entry).get("timeline")))
-        for room_id, entry in as_dict(rooms.get("join")).items()
-    )
-    return [
-        (room_id, timeline["prev_batch"])
-        for room_id, timeline in timelines
-        if timeline.get("limited") is True
-        and isinstance(timeline.get("prev_batch"), str)
-        and not (not_before is not None and _begins_before(timeline, not_before))
-    ]
+    yield {"rooms": {key: rooms[key] for key in ("invite", "leave") if key in rooms}}
+    some: dict[RoomID, dict[str, Any]] = {}
+    events = 0
+    for room_id, entry in joined_in(response).items():
+        some[room_id] = entry
+        events += 1 + sum(1 for _ in events_in(entry))
+        if events >= EVENTS_AT_ONCE:
+            yield {"rooms": {"join": some}}
+            some, events = {}, 0
+    if some:
+        yield {"rooms": {"join": some}}
 
 
-def with_older_events(response: object, room_id: RoomID, older: list[Any]) -> object:
-    """The same response with these events before the others of a room's timeline."""
-    # Copied along the way only: contents may be nested deeper than a deep copy can go.
-    response = as_dict(response)
-    rooms = as_dict(response.get("rooms"))
-    joined = as_dict(rooms.get("join"))
-    entry = as_dict(joined.get(room_id))
-    timeline = as_dict(entry.get("timeline"))
-    timeline = {**timeline, "events": [*older, *as_list(timeline.get("events"))]}
-    joined = {**joined, room_id: {**entry, "timeline": timeline}}
-    return {**response, "rooms": {**rooms, "join": joined}}
+def timeline_gaps(response: object) -> dict[RoomID, str]:
+    """Joined rooms of which older events were left out, and the token where those end."""
+    found: dict[RoomID, str] = {}
+    for room_id, entry in joined_in(response).items():
+        timeline = as_dict(entry.get("timeline"))
+        token = timeline.get("prev_batch")
+        if timeline.get("limited") is True and isinstance(token, str):
+            found[room_id] = token
+    return found
 
 
 def sent_at(event: object) -> int | None:
@@ -65,7 +90,53 @@ def is_first(response: object) -> bool:
     return as_dict(as_dict(response).get("net.maunium.mautrix")).get("is_first") is True
 
 
-def _begins_before(timeline: dict[str, Any], moment: int) -> bool:
-    first = next(iter(as_list(timeline.get("events"))), None)
-    sent = sent_at(first)
-    return sent is not None and sent < moment
+def is_initial(response: object) -> bool:
+    """Whether it tells of everything, because maubot has no position."""
+    return as_dict(as_dict(response).get("net.maunium.mautrix")).get("is_initial") is True
+
+
+def begins_before(events: Iterable[object], moment: int, *, server: str) -> bool:
+    """Whether one of these events is certainly older, and so is all that came before it."""
+    return any(
+        (stamped := _stamped_at(event, server=server)) is not None and stamped < moment
+        for event in events
+    )
+
+
+def too_old(
+    events: Sequence[object], moment: int, *, server: str, none_before: int | None
+) -> list[dict[str, Any]]:
+    """The events of a timeline, oldest first, that are older than a moment.
+
+    Args:
+        server: the bot's own, whose times are right.
+        none_before: when the bot had seen all that came before the first of these events.
+    """
+    newest: list[int | None] = []
+    above: int | None = None
+    for event in reversed(events):
+        newest.append(above)
+        stamped = _stamped_at(event, server=server)
+        above = above if stamped is None else stamped
+    newest.reverse()
+    found: list[dict[str, Any]] = []
+    below = none_before
+    for event, no_newer in zip(events, newest, strict=True):
+        stamped = _stamped_at(event, server=server)
+        if stamped is not None:
+            below = at = stamped
+        else:
+            at = sent_at(event) or 0
+            at = at if no_newer is None else min(at, no_newer)
+            at = at if below is None else max(at, below)
+        if at < moment:
+            found.append(as_dict(event))
+    return found
+
+
+def _stamped_at(event: object, *, server: str) -> int | None:
+    """When the bot's own server stamped this event; None: another one did."""
+    sender = as_dict(event).get("sender")
+    if isinstance(sender, str) and sender.partition(":")[2] == server:
+        return sent_at(event)
+    return None

@@ -1,0 +1,57 @@
+"""Where maubot's sync loop hands over what it has got.
+
+Homeroom reads every sync response raw (`SYNC_SUCCESSFUL`), the one that maubot throws away after
+each start among them, so all news come in one form and in the server's order. The handlers live
+on classes of their own, because maubot registers what it finds on the plugin object before
+`start()`; these are registered when their time has come.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maubot.handlers import event
+from mautrix.client import InternalEventType
+
+from ..domain.sync.timeline import is_first
+from .sync_feed import SyncFeed
+
+
+class EarlyResponses:
+    """Keeps what maubot's sync loop brings until the doors are open.
+
+    The first one, if the client starts, too, is the one that maubot throws away: it begins where
+    maubot itself stopped listening, so it knows of messages that came while the bot was down even
+    if the plugin's database is gone. Registered before the first reconcile: it handles nothing.
+    """
+
+    def __init__(self) -> None:
+        self._responses: list[object] = []
+        self._at_most: int | None = None
+
+    def keep_only_first(self) -> None:
+        """Nobody knows for how long: what comes later can be asked for, from where that ends."""
+        self._at_most = 1
+        del self._responses[1:]
+
+    def close(self) -> list[object]:
+        """Give the responses away, and keep none from now on: they may be large."""
+        responses, self._responses, self._at_most = self._responses, [], 0
+        return responses
+
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
+    async def on_sync(self, data: dict[str, Any]) -> None:
+        if self._at_most is None or len(self._responses) < self._at_most:
+            self._responses.append(data.get("data"))
+
+
+class SyncHandlers:
+    """Puts what maubot's sync loop brings in line."""
+
+    def __init__(self, feed: SyncFeed) -> None:
+        self._feed = feed
+
+    @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
+    async def on_sync(self, data: dict[str, Any]) -> None:
+        response = data.get("data")
+        self._feed.put(response, is_live=not is_first(response))

@@ -1,0 +1,247 @@
+"""Whatever one person, one room or one agent does, nobody else waits for it.
+
+Bert asks and is answered, in a quiet time and while somebody else does something; the table says
+how long he waited. It is printed, and `docs/reliability.md` has it. Times are compared with those
+of the same run only, and generously, because machines are busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.integration.homes import Home, doubt, onboard, said_by_bot
+from tests.stack.agent_server import Action, AgentRequest, AgentServer, Hold, Say
+from tests.stack.proxy import Answer, Rule
+from tests.stack.proxy import Hold as Held
+from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
+from tests.stack.waiting import eventually
+
+CONFIG: Mapping[str, Any] = {**DEFAULT_CONFIG, "access": {"allow": ["*"], "answer": "members"}}
+QUESTIONS = 5
+"""That Bert asks in each time."""
+GAP = 105
+"""More events than a response holds."""
+MUCH = 5.0
+"""Seconds of an answer beside something else, above twice a quiet one, that are no noise."""
+BROKEN = Answer(500, {"errcode": "M_UNKNOWN", "error": "Internal server error"})
+
+
+@dataclass(slots=True)
+class Scene:
+    stack: Stack
+    agent: AgentServer
+    anna: Home
+    bert: Home
+    quiet: list[float] = field(default_factory=list)
+    table: list[str] = field(default_factory=list)
+    asked: int = 0
+
+    async def ask(self) -> float:
+        """Have Bert ask; how many seconds his answer takes."""
+        self.asked += 1
+        text = f"bert {self.asked}"
+        started = time.monotonic()
+        await self.bert.user.send_text(self.bert.chat, text)
+        await self.bert.user.wait_for_message(
+            self.bert.chat, sender=self.stack.bot.user_id, body=f"re: {text}", timeout=60
+        )
+        return time.monotonic() - started
+
+    async def compare(self, what: str) -> None:
+        """Have Bert ask while something goes on."""
+        times = [await self.ask() for _ in range(QUESTIONS)]
+        self.note(what, times)
+        assert statistics.median(times) < 2 * statistics.median(self.quiet) + MUCH, what
+        assert max(times) < 2 * max(self.quiet) + 2 * MUCH, what
+
+    def note(self, what: str, times: list[float]) -> None:
+        median, longest = statistics.median(times), max(times)
+        self.table.append(f"| {what:<60} | {median:6.2f} | {longest:6.2f} |")
+
+    def of(self, name: str) -> list[str]:
+        """What the agent was asked by somebody, in order."""
+        texts = [request.text for request in self.agent.requests]
+        return [text for text in texts if text.startswith(name)]
+
+    async def break_room(self, home: Home) -> Rule:
+        return self.stack.proxy.rule(BROKEN, path=f"rooms/{home.chat}/messages")
+
+    async def say(self, home: Home, texts: list[str]) -> None:
+        for text in texts:
+            await home.user.send_text(home.chat, text)
+
+
+def answer(request: AgentRequest) -> Action:
+    return Say([f"re: {request.text}"])
+
+
+@pytest_asyncio.fixture
+async def agent() -> AsyncIterator[AgentServer]:
+    async with AgentServer() as server:
+        server.reply = answer
+        yield server
+
+
+@pytest.mark.timeout(600)
+async def test_nobody_waits_for_what_somebody_else_does(
+    make_stack: MakeStack, plugin: Any, agent: AgentServer
+) -> None:
+    config = {**CONFIG, "platform": agent.webhook(), "limits": {"parallel_turns": 2}}
+    stack = await make_stack(plugin=plugin, proxy=True, config=config)
+    scene = Scene(stack, agent, await onboard(stack, "anna"), await onboard(stack, "bert"))
+    scene.quiet = [await scene.ask() for _ in range(QUESTIONS)]
+    scene.note("nothing else", scene.quiet)
+    for row in (
+        a_room_that_cannot_be_read,
+        a_room_that_cannot_be_read_after_a_kill,
+        a_room_that_cannot_be_written,
+        many_chats_of_one_person,
+        another_bot,
+        a_database_that_cannot_be_written,
+        a_sync_that_is_never_answered,
+    ):
+        await row(scene)
+    head = f"| {'while':<60} | median | longest |"
+    print("\n".join(["", f"answers of somebody else, in seconds ({QUESTIONS} each)", head]))
+    print("\n".join(scene.table))
+
+
+async def a_room_that_cannot_be_read(scene: Scene) -> None:
+    """2, live and by catching up: a gap whose `/messages` fail."""
+    stack, anna = scene.stack, scene.anna
+    await stack.maubot.stop()
+    texts = [f"anna gap {number}" for number in range(GAP)]
+    await scene.say(anna, texts)
+    rule = await scene.break_room(anna)
+    await stack.maubot.start()
+    await asyncio.wait_for(rule.hit.wait(), 60)
+    await scene.compare("2: a room cannot be read, after a stop")
+    assert scene.of("anna gap") == []
+    stack.proxy.heal()
+    await eventually(
+        "all are asked", lambda: len(scene.of("anna gap")) == GAP or None, timeout=120
+    )
+    assert scene.of("anna gap") == texts
+
+
+async def a_room_that_cannot_be_read_after_a_kill(scene: Scene) -> None:
+    """2, after SIGKILL and with a scan of everything."""
+    stack, anna = scene.stack, scene.anna
+    stack.maubot.kill()
+    await doubt(stack)
+    texts = [f"anna kill {number}" for number in range(GAP)]
+    await scene.say(anna, texts)
+    rule = await scene.break_room(anna)
+    await stack.maubot.start()
+    await asyncio.wait_for(rule.hit.wait(), 60)
+    await scene.compare("2: a room cannot be read, after SIGKILL")
+    stack.maubot.kill()  # and once more, in the middle of it
+    await stack.maubot.start()
+    await scene.compare("2: a room cannot be read, after another one")
+    stack.proxy.heal()
+    await eventually(
+        "all are asked", lambda: len(scene.of("anna kill")) == GAP or None, timeout=120
+    )
+    assert scene.of("anna kill") == texts
+
+
+async def a_room_that_cannot_be_written(scene: Scene) -> None:
+    stack, anna = scene.stack, scene.anna
+    rule = stack.proxy.rule(BROKEN, method="PUT", path=f"rooms/{anna.chat}/send/")
+    await anna.user.send_text(anna.chat, "anna write")
+    await asyncio.wait_for(rule.hit.wait(), 60)
+    await scene.compare("a room cannot be written")
+    stack.proxy.heal()
+    await anna.user.wait_for_message(
+        anna.chat, sender=stack.bot.user_id, body="re: anna write", timeout=60
+    )
+    assert scene.of("anna write") == ["anna write"]
+
+
+async def many_chats_of_one_person(scene: Scene) -> None:
+    """7: with two turns at a time, four of Anna's chats want one each."""
+    stack, anna = scene.stack, scene.anna
+    chats = [anna.chat]
+    for number in range(3):
+        await anna.user.send_text(anna.chat, f"!chat new Chat {number}")
+        chats.append(await anna.user.wait_for_invite(name=f"Chat {number}", space=False))
+        await anna.user.join(chats[-1])
+    holds: list[Hold] = []
+
+    def slow(request: AgentRequest) -> Action:
+        if not request.text.startswith("anna many"):
+            return answer(request)
+        holds.append(Hold(Say([f"re: {request.text}"])))
+        return holds[-1]
+
+    scene.agent.reply = slow
+    for chat in chats:
+        await anna.user.send_text(chat, "anna many")
+    await eventually("both turns are Anna's", lambda: len(holds) == 2 or None)
+    await scene.bert.user.send_text(scene.bert.chat, "bert among many")
+    holds[0].released.set()
+    await scene.bert.user.wait_for_message(
+        scene.bert.chat, sender=stack.bot.user_id, body="re: bert among many", timeout=60
+    )
+    asked = [request.text for request in scene.agent.requests][-3:]
+    assert asked[2] == "bert among many", asked
+    scene.table.append(f"| {'7: four chats of one person, two turns at a time':<60} | next turn |")
+    scene.agent.reply = answer
+    for hold in holds:
+        hold.released.set()
+    await eventually("it is quiet", lambda: len(scene.of("anna many")) >= 4 or None, timeout=60)
+
+
+async def another_bot(scene: Scene) -> None:
+    """11: a member who answers every answer at once."""
+    stack, anna = scene.stack, scene.anna
+    robot = await stack.user("robot")
+    await anna.user.invite(anna.chat, robot.user_id)
+    await robot.join(anna.chat)
+    before = len(said_by_bot(stack, anna.user, anna.chat))
+    for number in range(10):
+        await robot.send_text(anna.chat, f"robot {number}")
+        await robot.wait_for_message(
+            anna.chat, sender=stack.bot.user_id, body=f"re: robot {number}", timeout=60
+        )
+    await robot.send_text(anna.chat, "robot 10")
+    await robot.wait_for_message(anna.chat, sender=stack.bot.user_id, body="two bots", timeout=60)
+    for number in range(11, 20):
+        await robot.send_text(anna.chat, f"robot {number}")
+    await scene.compare("11: another bot in a chat")
+    assert scene.of("robot") == [f"robot {number}" for number in range(10)]
+    assert len(said_by_bot(stack, anna.user, anna.chat)) == before + 11
+
+
+async def a_database_that_cannot_be_written(scene: Scene) -> None:
+    """13, as far as a test can have it: the table of what is done is gone for a while."""
+    database = scene.stack.database
+    await database.execute("ALTER TABLE handled_events RENAME TO elsewhere")
+    await scene.compare("13: the database cannot be written")
+    await database.execute("ALTER TABLE elsewhere RENAME TO handled_events")
+    asked = scene.of("bert")
+    assert len(asked) == len(set(asked))
+
+
+async def a_sync_that_is_never_answered(scene: Scene) -> None:
+    """14: maubot's own sync waits for ever; Homeroom asks for itself."""
+    held = scene.stack.proxy.rule(
+        Held(), path="/v3/sync", where=lambda request: "timeout=0" not in request.query.split("&")
+    )
+    await scene.ask()  # what maubot waits for now is answered
+    await asyncio.wait_for(held.hit.wait(), 60)
+    await scene.bert.user.send_text(scene.bert.chat, "bert in silence")
+    started = time.monotonic()
+    await scene.bert.user.wait_for_message(
+        scene.bert.chat, sender=scene.stack.bot.user_id, body="re: bert in silence", timeout=180
+    )
+    scene.note("14: maubot's /sync is never answered", [time.monotonic() - started])
+    scene.stack.proxy.heal()
