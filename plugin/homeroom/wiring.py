@@ -192,6 +192,7 @@ def build(instance: Instance) -> App:
     startup = Startup(
         bot=instance.client.mxid,
         register=instance.register,
+        maubots_position=instance.client.sync_store.get_next_batch,
         encryption=instance.encryption,
         store=base.store,
         resumption=Resumption(

@@ -215,7 +215,7 @@ def topology(*rooms: Room | Unreadable, invites: tuple[Invite, ...] = ()) -> Top
 
 def whole(*rooms: Room | Unreadable) -> Topology:
     """A look at every room that the bot is in."""
-    return replace(topology(*rooms), position="s1")
+    return replace(topology(*rooms), is_whole=True)
 
 
 # What is stored

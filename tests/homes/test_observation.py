@@ -162,27 +162,6 @@ async def test_what_is_seen_is_what_is_there(hs: FakeHomeserver, observer: Obser
     assert (new.predecessor, new.room_version) == (old.room_id, "12")
 
 
-async def test_the_position_is_from_before_the_look(
-    hs: FakeHomeserver, observer: Observer
-) -> None:
-    anna, bot = hs.user("anna"), hs.user("bot")
-    room_id = anna.create_room(invite=[bot])
-    bot.join(room_id)
-    sent: list[str] = []
-
-    def send(answer: Json) -> Json:
-        if not sent:
-            sent.append(anna.send(room_id, "In the middle of it"))
-        return answer
-
-    hs.fail("joined_rooms", Alter(send))
-    seen = await observer.scan()
-    assert seen.position
-    answer = await observer._homeserver.sync_since(seen.position)
-    events = answer["rooms"]["join"][room_id]["timeline"]["events"]
-    assert [event["event_id"] for event in events] == sent
-
-
 async def test_members_of_other_peoples_rooms_are_not_asked_for(
     hs: FakeHomeserver, observer: Observer
 ) -> None:
@@ -430,9 +409,8 @@ async def test_a_room_that_cannot_be_read_is_unknown_not_absent(
     [
         "joined_rooms",
         "versions",
-        Match(when=lambda r: r.route == "sync"),
     ],
-    ids=["joined rooms", "versions", "position"],
+    ids=["joined rooms", "versions"],
 )
 async def test_without_the_lists_there_is_no_look(
     hs: FakeHomeserver, observer: Observer, match: Match | str

@@ -8,11 +8,10 @@ import pytest
 from mautrix.client import InternalEventType
 
 from tests.fake import FakeHomeserver, Hang, Match, Respond, User
-from tests.plugin.harness import Bot, own_sync, running, until
+from tests.plugin.harness import Bot, running, until
 
 AT_ONCE = "reconcile: {start_timeout: 0}"
 LOOKS = {
-    "the position": Match(when=own_sync),
     "the joined rooms": Match(path="joined_rooms$"),
     "the rooms": Match(path="simplified_msc3575/sync$"),
 }

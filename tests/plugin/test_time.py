@@ -57,7 +57,8 @@ async def test_a_forged_time_hides_nobody_elses_message(
         for text in texts[:2]:
             anna.send(chat_id, text)
         for number in range(120):
-            event = hs.world.send(anna.user_id, chat_id, "m.room.message", {"body": str(number)})
+            content = {"msgtype": "m.text", "body": f"eve {number}"}
+            event = hs.world.send(anna.user_id, chat_id, "m.room.message", content)
             object.__setattr__(event, "sender", "@eve:evil.test")
             object.__setattr__(event, "origin_server_ts", event.origin_server_ts - 2 * DAY_MS)
         anna.send(chat_id, texts[2])

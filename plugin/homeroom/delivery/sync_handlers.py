@@ -8,12 +8,15 @@ on classes of their own, because maubot registers what it finds on the plugin ob
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from maubot.handlers import event
 from mautrix.client import InternalEventType
 
-from ..domain.sync.timeline import is_first
+from ..domain.sync.timeline import is_first, next_batch
+from ..matrix.errors import Unavailable
 from .sync_feed import SyncFeed
 
 
@@ -28,6 +31,25 @@ class EarlyResponses:
     def __init__(self) -> None:
         self._responses: list[object] = []
         self._at_most: int | None = None
+        self._newest: str | None = None
+        self._has_come = asyncio.Event()
+
+    @property
+    def newest_position(self) -> str | None:
+        """The position after the last response; None: there was none."""
+        return self._newest
+
+    async def first_position(self, *, within: float) -> str:
+        """Wait for the position after the first response, so many seconds at most.
+
+        Raises:
+            Unavailable: there was none.
+        """
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._has_come.wait(), within)
+        if self._newest is None:
+            raise Unavailable("maubot's sync has brought nothing yet")
+        return self._newest
 
     def keep_only_first(self) -> None:
         """Nobody knows for how long: what comes later can be asked for, from where that ends."""
@@ -41,6 +63,8 @@ class EarlyResponses:
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
     async def on_sync(self, data: dict[str, Any]) -> None:
+        self._newest = next_batch(data.get("data")) or self._newest
+        self._has_come.set()
         if self._at_most is None or len(self._responses) < self._at_most:
             self._responses.append(data.get("data"))
 

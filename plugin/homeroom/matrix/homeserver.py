@@ -33,7 +33,7 @@ from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
 from .retrying_api import Health, PatientAPI, RetryBudget
-from .sync_filters import NO_ROOMS, ROOMS_WITHOUT_EVENTS, timelines
+from .sync_filters import ROOMS_WITHOUT_EVENTS, timelines
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
@@ -233,12 +233,9 @@ class Homeserver:
         members = _object(await self._reading.request(Method.GET, path)).get("joined")
         return frozenset(UserID(member) for member in _object(members))
 
-    async def position(self) -> str:
-        """A sync position of this moment, without the rooms."""
-        token = (await self.sync(filter_=NO_ROOMS)).get("next_batch")
-        if not isinstance(token, str):
-            raise Unavailable("sync: the answer has no next_batch")
-        return token
+    async def ask_who_we_are(self) -> None:
+        """Ask something that only needs an account, to see whether there is one."""
+        await self._reading.request(Method.GET, Path.v3.account.whoami)
 
     async def left_rooms(self) -> frozenset[RoomID]:
         """Rooms that the bot is no longer in, and has not forgotten."""

@@ -67,7 +67,7 @@ class AccountWatch:
 
     async def _look(self) -> None:
         with suppress(HomeserverError):
-            await self.homeserver.position()
+            await self.homeserver.ask_who_we_are()
         errcode = self.homeserver.health.signed_out
         if errcode is not None:
             if errcode != self._told:

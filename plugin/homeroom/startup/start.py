@@ -37,6 +37,8 @@ from .resume import Resumed, Resumption
 
 T = TypeVar("T")
 
+FIRST_SYNC_WITHIN: Final = 120.0
+"""Seconds that maubot's first sync may take, where it has no position."""
 TRY_AGAIN_AFTER: Final = (1, 2, 5, 10, 30, 60)
 """Seconds between attempts; the last one repeats."""
 
@@ -54,10 +56,12 @@ class Started:
 class Startup:
     """Args:
     register: has maubot call the handlers of an object.
+    maubots_position: up to where maubot's own sync has come, by its database.
     """
 
     bot: UserID
     register: Callable[[object], None]
+    maubots_position: Callable[[], Awaitable[str | None]]
     encryption: Encryption
     store: Store
     resumption: Resumption
@@ -109,12 +113,14 @@ class Startup:
             await self.feed.take(resumed.response, terms=terms, rescanned=resumed.rescanned)
             return Started(resumed.done, is_resumed=True, position=resumed.position)
         early.keep_only_first()
-        done = await self._until_it_works(self._reconcile, what="reconcile")
+        position, done = await self._until_it_works(
+            partial(self._reconcile, early), what="reconcile"
+        )
         self.register(SyncHandlers(self.feed))
         stored = await self._until_it_works(self._remember, what="read what was left open")
-        await self._deliver_since(stored, done, first=next(iter(early.close()), None))
-        assert done.topology.position is not None
-        return Started(done, is_resumed=False, position=done.topology.position)
+        first = next(iter(early.close()), None)
+        await self._deliver_since(stored, observed=position, first=first)
+        return Started(done, is_resumed=False, position=position)
 
     async def _until_it_works(self, work: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Try until it works; a bug, too, must not leave the bot dead until a restart."""
@@ -141,11 +147,19 @@ class Startup:
             self.log.exception("Error while trying to resume")
         return None
 
-    async def _reconcile(self) -> Reconciled:
+    async def _reconcile(self, early: EarlyResponses) -> tuple[str, Reconciled]:
+        """Scan everything; and the position from before that, which costs no request.
+
+        Raises:
+            Unavailable: maubot has no position yet, and gets none.
+        """
+        position = early.newest_position or await self.maubots_position()
+        if not position:
+            position = await early.first_position(within=FIRST_SYNC_WITHIN)
         done = await self.reconciler.run()
         # Who was in these rooms when the bot went away need not be in them now.
         await self.encryption.forget_sessions(done.topology.rooms)
-        return done
+        return position, done
 
     async def _go_on_with_parked(self) -> None:
         """Go on with the rooms that an earlier life has parked; before anything new of them."""
@@ -158,15 +172,13 @@ class Startup:
         return await self.store.position()
 
     async def _deliver_since(
-        self, stored: Position | None, done: Reconciled, *, first: object
+        self, stored: Position | None, *, observed: str, first: object
     ) -> None:
         """Deliver what happened since the last position that is known to be handled.
 
         Without one that the homeserver understands, the chats themselves say what was not
         answered, and what maubot was told and threw away says what else came.
         """
-        observed = done.topology.position
-        assert observed is not None
         self.feed.begin(since=None, since_at=None)
         await self._until_it_works(self._go_on_with_parked, what="read what is parked")
         if (

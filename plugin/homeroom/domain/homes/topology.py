@@ -134,8 +134,8 @@ class Topology:
     bot: UserID
     rooms: Mapping[RoomID, Room | Unreadable] = field(default_factory=dict)
     invites: tuple[Invite, ...] = ()
-    position: str | None = None
-    """A sync token from before the look began; None where the look was at a few rooms only."""
+    is_whole: bool = False
+    """Whether a room that is not in here is one that the bot is not in."""
 
     def room(self, room_id: RoomID | None) -> Room | None:
         """The room if it was read, else None (also if it is unreadable)."""
@@ -149,11 +149,6 @@ class Topology:
         """The rooms that were read, oldest first."""
         rooms = [room for room in self.rooms.values() if isinstance(room, Room)]
         return iter(sorted(rooms, key=lambda room: room.age_key))
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether a room that is not in here is one that the bot is not in."""
-        return self.position is not None
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:

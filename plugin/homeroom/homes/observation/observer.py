@@ -49,9 +49,8 @@ class Observer:
             on_progress: is told every few seconds how far it is.
 
         Raises:
-            HomeserverError: the position, the joined rooms or the invites could not be had.
+            HomeserverError: the joined rooms or the invites could not be had.
         """
-        position = await self._homeserver.position()
         expected = frozenset(expected)
         joined = await self._joined_rooms(expected)
         found = Found.nothing(joined, on_progress=on_progress)
@@ -69,7 +68,7 @@ class Observer:
             bot=self._homeserver.bot,
             rooms=found.rooms,
             invites=tuple(sorted(invites, key=lambda invite: invite.room_id)),
-            position=position,
+            is_whole=True,
         )
 
     async def scan_invites(self) -> list[Invite]:
