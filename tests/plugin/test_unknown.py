@@ -26,7 +26,6 @@ AT_ONCE = "reconcile: {start_timeout: 0}"
 
 
 READS = {
-    "position": Match(when=lambda r: own_sync(r) and "since" not in r.query),
     "joined rooms": Match(path="joined_rooms$"),
     "versions": Match(path="versions$", user="@bot:fake.test"),
     "sliding sync": Match(path="simplified_msc3575/sync$"),
