@@ -80,7 +80,7 @@ class Scene:
 
 
 def answer(request: AgentRequest) -> Action:
-    return Say([f"re: {request.text}"])
+    return Say(pieces=[f"re: {request.text}"])
 
 
 @pytest_asyncio.fixture
@@ -179,7 +179,7 @@ async def many_chats_of_one_person(scene: Scene) -> None:
     def slow(request: AgentRequest) -> Action:
         if not request.text.startswith("anna many"):
             return answer(request)
-        holds.append(Hold(Say([f"re: {request.text}"])))
+        holds.append(Hold(then=answer(request)))
         return holds[-1]
 
     scene.agent.reply = slow
