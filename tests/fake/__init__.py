@@ -1,6 +1,6 @@
 """A homeserver for the fast tests: stateful, in memory, behind a real HTTP port.
 
-It behaves as Synapse 1.163 does in what the plugin uses; `contract.py` holds the behaviours that
+It behaves as Synapse 1.163 does in what the plugin uses; `contract` holds the behaviours that
 matter, and can be run against a real Synapse too.
 
 What other servers, proxies and bad days are like is turned on by a test (`hs` is a

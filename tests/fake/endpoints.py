@@ -6,132 +6,25 @@ table at the end is all the server knows; anything else is `M_UNRECOGNIZED`.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from typing_extensions import assert_never
-
-from .accounts import Session
+from .call import Call
 from .errors import MatrixError, bad_request, forbidden, missing_params, not_found
-from .events import Event, Json, StateKey, event_view, room_view
-from .filters import EventFilter, read_filter
-from .lag import JOINED_MEMBERS, JOINED_ROOMS, SLIDING, STATE, Lag
-from .rooms import Room
-from .sliding import Connections, sliding_sync
-from .switches import FutureSince, Switches
-from .sync import sync
+from .events import Json, event_view
+from .filters import EventFilter
+from .lag import JOINED_MEMBERS, JOINED_ROOMS, STATE
+from .polling import SLIDING_SYNC, get_sync, post_sliding_sync
 from .tokens import read_token, room_token, stream_token
-from .transactions import Transactions
 from .versions import ROOM_VERSIONS
-from .world import World
 
-SLIDING_SYNC = "org.matrix.simplified_msc3575"
 SPEC_VERSIONS = ["r0.6.1", *(f"v1.{minor}" for minor in range(1, 16))]
 _DEFAULT_MESSAGES = 10
 _MAX_MESSAGES = 1000
-
-
-@dataclass
-class Service:
-    """What the endpoints work on."""
-
-    world: World
-    unstable_features: dict[str, bool]
-    longest_poll: float | None
-    """Seconds; None lets a long poll take as long as it asks for."""
-    remember_syncs: bool
-    connections: Connections = field(default_factory=Connections)
-    transactions: Transactions = field(default_factory=Transactions)
-    switches: Switches = field(default_factory=Switches)
-    lags: list[Lag] = field(default_factory=list)
-    syncs: dict[tuple[str, ...], Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request on its way through."""
-
-    service: Service
-    params: Mapping[str, str]
-    query: Mapping[str, str]
-    path: str
-    raw_body: bytes
-    known_session: Session | None
-    token: str | None
-
-    @property
-    def world(self) -> World:
-        return self.service.world
-
-    @property
-    def session(self) -> Session:
-        """Give the session; without one the request is refused."""
-        return self.known_session or self.world.session(self.token)
-
-    @property
-    def me(self) -> str:
-        return self.session.user_id
-
-    @property
-    def room_id(self) -> str:
-        return self.params["room_id"]
-
-    @property
-    def transaction(self) -> tuple[str, str]:
-        return self.session.device_id, self.params["txn"]
-
-    def as_of(self, kind: str, thing: str, changes: Iterable[Event]) -> int | None:
-        """Give the stream position as of which something is read; None is now."""
-        lag = next((lag for lag in self.service.lags if lag.takes(kind)), None)
-        if lag is None:
-            return None
-        streams = (event.stream for event in changes)
-        return lag.as_of((kind, thing), streams, now=self.world.stream)
-
-    def room_state(self, kind: str) -> Mapping[StateKey, Event]:
-        """Give the state of the room that the caller may read, maybe not the newest."""
-        room = self.world.rooms.get(self.room_id)
-        changes = (e for events in room.history.values() for e in events) if room else ()
-        at = self.as_of(kind, self.room_id, changes)
-        return self.world.readable_state(self.me, self.room_id, at=at)
-
-    def body(self, *, optional: bool = False) -> Json:
-        """Give the JSON object in the body."""
-        if not self.raw_body and optional:
-            return {}
-        try:
-            value = json.loads(self.raw_body)
-        except ValueError as error:
-            raise MatrixError(400, "M_NOT_JSON", "Content not JSON.") from error
-        if not isinstance(value, dict):
-            raise bad_request("Content must be a JSON object.", "M_BAD_JSON")
-        return value
-
-    def number(self, name: str, default: int) -> int:
-        """Give an integer of the query."""
-        try:
-            return int(self.query.get(name, default))
-        except ValueError as error:
-            text = f"Query parameter b'{name}' must be an integer"
-            raise bad_request(text, "M_INVALID_PARAM") from error
-
-    def view(self, event: Event) -> Json:
-        """Show a state event as the room endpoints do."""
-        return room_view(event, now=self.world.clock.read(), viewer=self.session.viewer)
-
-    def timeline_view(self, room: Room, event: Event) -> Json:
-        """Show a timeline event as the room endpoints do."""
-        return room_view(
-            event,
-            now=self.world.clock.read(),
-            viewer=self.session.viewer,
-            membership=room.membership(self.me, at=event.stream) or "leave",
-        )
 
 
 # Server and session
@@ -465,87 +358,6 @@ async def get_filter(call: Call) -> Json:
     if not wanted.isdecimal() or int(wanted) >= len(filters):
         raise not_found("No such filter")
     return filters[int(wanted)]
-
-
-async def get_sync(call: Call) -> Json:
-    session, world = call.session, call.world
-    filter_ = read_filter(world.accounts[call.me], call.query.get("filter"))
-    since = read_token(call.query["since"]) if call.query.get("since") else None
-    if since is not None and since > world.stream:
-        since = _future(call.service.switches.future_since, world)
-    full = call.query.get("full_state", "false") == "true"
-    remembered = (*session.viewer, *(f"{k}={v}" for k, v in sorted(call.query.items())))
-    if call.service.remember_syncs and remembered in call.service.syncs:
-        return call.service.syncs[remembered]
-    wait = 0 if since is None or full else call.number("timeout", 0)
-
-    def look() -> tuple[Json, bool]:
-        answer = sync(world, session, filter_, since=since, full_state=full)
-        return answer.body, answer.has_news
-
-    body = await _poll(call.service, look, wait)
-    call.service.syncs[remembered] = body
-    return body
-
-
-def _future(answer: FutureSince, world: World) -> int | None:
-    """Give where to begin for a position that this server has not reached yet."""
-    match answer:
-        case "now":
-            return world.stream
-        case "initial":
-            return None
-        case "refused":
-            raise bad_request("Invalid stream token")
-        case _:
-            assert_never(answer)
-
-
-async def post_sliding_sync(call: Call) -> Json:
-    session, world, request = call.session, call.world, call.body()
-    if not call.service.unstable_features.get(SLIDING_SYNC):
-        raise MatrixError(404, "M_UNRECOGNIZED", "Unrecognized request")
-    pos = call.query.get("pos")
-    wait = 0 if pos is None else call.number("timeout", 0)
-    connections = call.service.connections
-
-    def hidden() -> frozenset[str]:
-        at = call.as_of(SLIDING, call.me, world.member_events(call.me))
-        rooms = world.memberships.get(call.me, {}) if at is not None else {}
-        return frozenset(
-            room_id for room_id in rooms if world.rooms[room_id].member(call.me, at=at) is None
-        )
-
-    def look() -> tuple[Json, bool]:
-        answer = sliding_sync(world, connections, session, request, pos=pos, hidden=hidden())
-        return answer.body, answer.has_news
-
-    return await _poll(call.service, look, wait)
-
-
-async def _poll(service: Service, look: Callable[[], tuple[Json, bool]], wait_ms: int) -> Json:
-    """Look until there is news or the time is up."""
-    seconds = wait_ms / 1000
-    if service.longest_poll is not None:
-        seconds = min(seconds, service.longest_poll)
-    body, has_news = look()
-    if has_news or seconds <= 0:
-        return body
-    changed = asyncio.Event()
-    service.world.listeners.append(changed.set)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    try:
-        while not has_news and (left := deadline - loop.time()) > 0:
-            try:
-                await asyncio.wait_for(changed.wait(), left)
-            except asyncio.TimeoutError:
-                break
-            changed.clear()
-            body, has_news = look()
-    finally:
-        service.world.listeners.remove(changed.set)
-    return look()[0] if not has_news else body
 
 
 def _content_of(body: Json) -> Json:

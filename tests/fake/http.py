@@ -17,7 +17,8 @@ from urllib.parse import unquote
 from aiohttp import web
 from typing_extensions import assert_never
 
-from .endpoints import Call, Route, Service, find_route
+from .call import Call, Service
+from .endpoints import Route, find_route
 from .errors import MatrixError
 from .faults import (
     Alter,

@@ -19,13 +19,14 @@ from aiohttp import web
 from mautrix.types import RoomID, UserID
 from typing_extensions import Self
 
+from .call import Service
 from .clock import Clock
-from .endpoints import SLIDING_SYNC, Service
 from .errors import MatrixError
 from .events import Event, Json
 from .faults import Action, Fault, Faults, Match, Recorded
 from .http import Door
 from .lag import KINDS, Lag
+from .polling import SLIDING_SYNC
 from .rooms import Room
 from .sliding import Connections
 from .switches import Switches

@@ -13,28 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from .accounts import Session
 from .errors import MatrixError, bad_request, internal
-from .events import Event, Json, StateKey, stripped, sync_view
+from .events import Event, Json
 from .rooms import Room
-from .tokens import read_token, room_token, stream_token
+from .sliding_room import RoomView, Wanted, direct_rooms
+from .tokens import read_token, stream_token
 from .world import World
 
 MAX_LISTS = 100
 MAX_LIST_KEY = 64
 MAX_TIMELINE = 1000
-_BUMPS = (
-    "m.room.create",
-    "m.room.message",
-    "m.room.encrypted",
-    "m.sticker",
-    "m.call.invite",
-    "m.poll.start",
-    "m.beacon_info",
-)
-_HEROES = 5
 
 
 @dataclass(frozen=True)
@@ -45,37 +35,13 @@ class Answer:
     has_news: bool
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What to tell about a room."""
-
-    timeline_limit: int
-    state: frozenset[StateKey]
-
-    def __or__(self, other: _Wanted) -> _Wanted:
-        limit = max(self.timeline_limit, other.timeline_limit)
-        return _Wanted(limit, self.state | other.state)
-
-    def matches(self, key: StateKey, *, me: str) -> bool:
-        """Tell whether a state event is asked for; `$LAZY` is looked after elsewhere."""
-        type_, state_key = key
-        for wanted_type, wanted_key in self.state:
-            if wanted_type == "*":
-                return True  # whatever the key: Synapse cannot filter by key alone
-            if wanted_type == type_ and wanted_key in ("*", state_key):
-                return True
-            if wanted_type == type_ and wanted_key == "$ME" and state_key == me:
-                return True
-        return False
-
-
 @dataclass
 class _Connection:
     """What one position of a connection knows: what has been told about which room."""
 
     sent: dict[str, int | None] = field(default_factory=dict)
     """Room to None (told up to the position), or to where the telling stopped."""
-    told: dict[str, _Wanted] = field(default_factory=dict)
+    told: dict[str, Wanted] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,7 +55,7 @@ class Connections:
 @dataclass(frozen=True)
 class _Request:
     lists: Mapping[str, Json]
-    subscriptions: Mapping[str, _Wanted]
+    subscriptions: Mapping[str, Wanted]
     key: tuple[str, str, str]
     position: int
     since: int | None
@@ -130,7 +96,7 @@ def sliding_sync(
     return Answer(body, bool(body["rooms"]))
 
 
-def _read(body: Json) -> tuple[dict[str, Json], dict[str, _Wanted]]:
+def _read(body: Json) -> tuple[dict[str, Json], dict[str, Wanted]]:
     """Check the request as Synapse's models do, without their words."""
     lists = body.get("lists") or {}
     subscriptions = body.get("room_subscriptions") or {}
@@ -150,7 +116,7 @@ def _read(body: Json) -> tuple[dict[str, Json], dict[str, _Wanted]]:
     return lists, wanted
 
 
-def _wanted(where: str, value: object) -> _Wanted:
+def _wanted(where: str, value: object) -> Wanted:
     if not isinstance(value, dict):
         raise _invalid(where)
     for name in ("required_state", "timeline_limit"):
@@ -163,7 +129,7 @@ def _wanted(where: str, value: object) -> _Wanted:
         raise _invalid(f"{where}.required_state")
     if ["*", ""] in state:
         raise internal()  # Synapse looks at the key's first character
-    return _Wanted(limit, frozenset((type_, key) for type_, key in state))
+    return Wanted(limit, frozenset((type_, key) for type_, key in state))
 
 
 def _check_ranges(where: str, ranges: object) -> None:
@@ -205,11 +171,6 @@ def _read_pos(pos: str | None) -> tuple[int, int | None]:
     return int(connection), read_token(stream)
 
 
-def _direct_rooms(world: World, user_id: str) -> set[str]:
-    content, _ = world.accounts[user_id].account_data.get("m.direct", ({}, 0))
-    return {room_id for rooms in content.values() for room_id in rooms}
-
-
 @dataclass
 class _Builder:
     world: World
@@ -228,7 +189,7 @@ class _Builder:
             return {"rooms": {}, "extensions": {}}, None
         listed = self._listed()
         everything: set[str] = set()
-        relevant: dict[str, _Wanted] = {}
+        relevant: dict[str, Wanted] = {}
         lists: Json = {}
         for name, spec in self.request.lists.items():
             matching = self._matching(listed, spec.get("filters") or {})
@@ -254,7 +215,7 @@ class _Builder:
         return {**body, "rooms": rooms, "extensions": {}}, after
 
     def _knowledge(
-        self, sent_now: Mapping[str, _Wanted], unsent: set[str], told: dict[str, _Wanted]
+        self, sent_now: Mapping[str, Wanted], unsent: set[str], told: dict[str, Wanted]
     ) -> _Connection | None:
         sent = dict(self.before.sent)
         since = self.request.since
@@ -299,7 +260,7 @@ class _Builder:
         facts = {
             "is_invite": member.membership == "invite",
             "is_encrypted": ("m.room.encryption", "") in room.state,
-            "is_dm": room.room_id in _direct_rooms(self.world, self.me),
+            "is_dm": room.room_id in direct_rooms(self.world, self.me),
         }
         if any(filters.get(name) not in (None, fact) for name, fact in facts.items()):
             return False
@@ -308,7 +269,7 @@ class _Builder:
         return type_ not in (filters.get("not_room_types") or [])
 
     def _list(
-        self, matching: Mapping[str, Event], spec: Json, relevant: dict[str, _Wanted]
+        self, matching: Mapping[str, Event], spec: Json, relevant: dict[str, Wanted]
     ) -> Json:
         """Make the list's entry, adding its rooms to `relevant`."""
         wanted = _wanted("lists", spec)
@@ -329,7 +290,7 @@ class _Builder:
             return self.world.rooms[room_id].last_stream
         return member.stream
 
-    def _may_have_news(self, room_id: str, wanted: _Wanted) -> bool:
+    def _may_have_news(self, room_id: str, wanted: Wanted) -> bool:
         since = self.request.since
         if since is None or self.before.sent.get(room_id, 0) is not None:
             return True
@@ -338,11 +299,11 @@ class _Builder:
             return True
         return self.world.rooms[room_id].last_stream > since
 
-    def _room(self, room: Room, wanted: _Wanted) -> Json | None:
+    def _room(self, room: Room, wanted: Wanted) -> Json | None:
         """Tell about one room; None is nothing new."""
-        return _RoomView(self.world, self.session, room, wanted, *self._bounds(room)).view()
+        return RoomView(self.world, self.session, room, wanted, *self._bounds(room)).view()
 
-    def _bounds(self, room: Room) -> tuple[int | None, int | None, _Wanted | None]:
+    def _bounds(self, room: Room) -> tuple[int | None, int | None, Wanted | None]:
         """Give from where to tell (None: everything), the request's position, what is known."""
         since = self.request.since
         known = self.before.told.get(room.room_id)
@@ -358,189 +319,3 @@ class _Builder:
             return None, since, known
         stopped = self.before.sent[room.room_id]
         return (since if stopped is None else stopped), since, known
-
-
-@dataclass
-class _RoomView:
-    world: World
-    session: Session
-    room: Room
-    wanted: _Wanted
-    after: int | None
-    since: int | None
-    known: _Wanted | None
-
-    def view(self) -> Json | None:
-        view: Json = {"notification_count": 0, "highlight_count": 0}
-        timeline, part = self._timeline()
-        required = self._required_state(timeline)
-        info = self._info()
-        if not (self.after is None or info or required or timeline or self.invited):
-            return None
-        bump = self._bump(timeline, always="limited" not in part or part["limited"])
-        if bump is not None:
-            view["bump_stamp"] = bump
-        view.update(info)
-        if self.after is None:
-            view["initial"] = True
-        if self._expands:
-            view["unstable_expanded_timeline"] = True
-        if required:
-            view["required_state"] = [self._event(event) for event in required]
-        view.update(part)
-        if self.room.room_id in _direct_rooms(self.world, self.me):
-            view["is_dm"] = True
-        if self.invited:
-            view["invite_state"] = [*self.member.invite_room_state, stripped(self.member)]
-        return view
-
-    @property
-    def me(self) -> str:
-        return self.session.user_id
-
-    @property
-    def member(self) -> Event:
-        return self.room.state["m.room.member", self.me]
-
-    @property
-    def invited(self) -> bool:
-        return self.member.membership == "invite"
-
-    @property
-    def end(self) -> int:
-        """How far the user may see."""
-        return self.world.stream if self.member.membership == "join" else self.member.stream
-
-    @property
-    def _expands(self) -> bool:
-        """Whether more timeline is asked for than before."""
-        return (
-            self.since is not None
-            and self.known is not None
-            and self.known.timeline_limit < self.wanted.timeline_limit
-        )
-
-    def _changed(self) -> list[Event]:
-        """Give the newest event of each state key changed since it was last told."""
-        if self.after is None or self.invited:
-            return []
-        events = self.room.between(self.after, self.end)
-        return list({e.key: e for e in events if e.state_key is not None}.values())
-
-    def _timeline(self) -> tuple[list[Event], Json]:
-        limit = self.wanted.timeline_limit
-        if limit <= 0 or self.invited:
-            return [], {}
-        floor = 0 if self.after is None or self._expands else self.after
-        events = self.room.between(floor, self.end)
-        limited = len(events) > limit
-        events = events[-limit:]
-        first = events[0] if events else None
-        prev = room_token(first.depth - 1, first.stream - 1) if first else stream_token(self.end)
-        away = self.member.membership != "join"
-        shown = [e for e in events if self.room.visible_to(self.me, e, peeking=away)]
-        live = 0 if self.since is None else sum(event.stream > self.since for event in shown)
-        part: Json = {"limited": limited, "prev_batch": prev, "num_live": live}
-        if shown:
-            part = {"timeline": [self._timeline_event(event) for event in shown], **part}
-        return shown, part
-
-    def _required_state(self, timeline: list[Event]) -> list[Event]:
-        if self.invited:
-            return []
-        state = self.room.state_at(self.end)
-        lazy = self._lazy_members(timeline)
-        asked = [
-            event
-            for key, event in state.items()
-            if self.wanted.matches(key, me=self.me) or key in lazy
-        ]
-        if self.after is None:
-            return asked
-        changed = set(self._changed())
-        known = self.known
-        return [
-            event
-            for event in asked
-            if event in changed or (known is not None and not self._was_asked(known, event))
-        ]
-
-    def _was_asked(self, known: _Wanted, event: Event) -> bool:
-        lazy = ("m.room.member", "$LAZY") in known.state and event.type == "m.room.member"
-        return lazy or known.matches(event.key, me=self.me)
-
-    def _lazy_members(self, timeline: list[Event]) -> set[StateKey]:
-        if ("m.room.member", "$LAZY") not in self.wanted.state:
-            return set()
-        people = {event.sender for event in timeline}
-        people |= {e.state_key for e in timeline if e.type == "m.room.member" and e.state_key}
-        people |= {
-            e.state_key for e in self._changed() if e.type == "m.room.member" and e.state_key
-        }
-        return {("m.room.member", user_id) for user_id in people}
-
-    def _info(self) -> Json:
-        """Tell name, avatar, heroes and counts where they are new."""
-        changed = {event.key for event in self._changed()}
-        first = self.after is None
-        people = first or any(type_ == "m.room.member" for type_, _ in changed)
-        state = self.room.state_at(self.end)
-        info: Json = {}
-        if people and self.member.membership == "join":
-            info["joined_count"] = self._count(state, "join")
-            info["invited_count"] = self._count(state, "invite")
-        name = state.get(("m.room.name", ""))
-        named = name.content.get("name") if name else None
-        if named and (first or ("m.room.name", "") in changed):
-            info["name"] = named
-        avatar = state.get(("m.room.avatar", ""))
-        if avatar and avatar.content.get("url") and (first or avatar.key in changed):
-            info["avatar"] = avatar.content["url"]
-        if people and "name" not in info and self.member.membership == "join":
-            heroes = self._heroes(state)
-            if heroes:
-                info["heroes"] = heroes
-        return info
-
-    def _heroes(self, state: Mapping[StateKey, Event]) -> list[Json]:
-        members = [e for k, e in state.items() if k[0] == "m.room.member" and k[1] != self.me]
-        for wanted in (("join", "invite"), ("leave", "ban")):
-            found = [e for membership in wanted for e in members if e.membership == membership]
-            if found:
-                return [self._hero(event) for event in found[:_HEROES]]
-        return []
-
-    @staticmethod
-    def _hero(event: Event) -> Json:
-        hero: Json = {"user_id": event.state_key}
-        for name in ("displayname", "avatar_url"):
-            if isinstance(event.content.get(name), str):
-                hero[name] = event.content[name]
-        return hero
-
-    @staticmethod
-    def _count(state: Mapping[StateKey, Event], membership: str) -> int:
-        return sum(
-            k[0] == "m.room.member" and e.membership == membership for k, e in state.items()
-        )
-
-    def _bump(self, timeline: list[Event], *, always: Any) -> int | None:
-        if self.member.membership != "join":
-            return self.member.stream
-        always = always or self.after is None
-        events = self.room.timeline if always else timeline
-        found = [event.stream for event in events if event.type in _BUMPS]
-        if found:
-            return found[-1]
-        return self.member.stream if always else None
-
-    def _event(self, event: Event) -> Json:
-        return sync_view(event, now=self.world.clock.read(), viewer=self.session.viewer)
-
-    def _timeline_event(self, event: Event) -> Json:
-        return sync_view(
-            event,
-            now=self.world.clock.read(),
-            viewer=self.session.viewer,
-            membership=self.room.membership(self.me, at=event.stream) or "leave",
-        )

@@ -14,7 +14,7 @@ import base64
 import contextlib
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,57 +22,29 @@ from . import rules
 from .accounts import Account, Session
 from .aliases import Aliases
 from .clock import Clock
+from .contents import check_form, pruned, shown_with_invite
 from .errors import (
     MatrixError,
     bad_request,
     bad_state,
     forbidden,
-    internal,
     missing_params,
     not_found,
 )
-from .events import MAX_PDU_BYTES, Event, Json, StateKey, size_of, stripped
+from .events import MAX_PDU_BYTES, Event, Json, StateKey, size_of
+from .new_room import (
+    PRESETS,
+    default_levels,
+    initial_state,
+    named_state,
+    read_list,
+    read_preset,
+    upgraded_state,
+    without,
+)
 from .rooms import Room
 from .versions import RoomVersion, room_version
 
-_PRESETS: dict[str, Json] = {
-    "private_chat": {"join_rule": "invite", "guests": True, "levels": {"invite": 0}},
-    "trusted_private_chat": {"join_rule": "invite", "guests": True, "levels": {"invite": 0}},
-    "public_chat": {"join_rule": "public", "guests": False, "levels": {}},
-}
-_INVITE_STATE = (
-    "m.room.create",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.avatar",
-    "m.room.encryption",
-    "m.room.name",
-    "m.room.topic",
-)
-_COPIED_ON_UPGRADE = (
-    "m.room.join_rules",
-    "m.room.name",
-    "m.room.topic",
-    "m.room.history_visibility",
-    "m.room.guest_access",
-    "m.room.avatar",
-    "m.room.encryption",
-    "m.room.server_acl",
-)
-_KEPT_BY_REDACTION: dict[str, tuple[str, ...]] = {
-    "m.room.member": ("membership", "join_authorised_via_users_server"),
-    "m.room.join_rules": ("join_rule", "allow"),
-    "m.room.history_visibility": ("history_visibility",),
-    "m.room.power_levels": (
-        "ban", "events", "events_default", "invite", "kick", "redact", "state_default", "users",
-        "users_default",
-    ),
-}  # fmt: skip
-_STRINGS = {
-    "m.room.message": ("body", "msgtype"),
-    "m.room.name": ("name",),
-    "m.room.topic": ("topic",),
-}
 _UPGRADE_REMEMBERED_MS = 5 * 60_000
 _NOT_KEPT = ("clock", "listeners", "_ids")
 
@@ -187,8 +159,8 @@ class World:
         point leaves the room behind with its creator in it.
         """
         version = room_version(spec.get("room_version", self.default_room_version))
-        preset_name, preset = _preset(spec)
-        invites = _list(spec, "invite")
+        preset_name, preset = read_preset(spec)
+        invites = read_list(spec, "invite")
         name = spec.get("room_alias_name")
         alias = None if name is None else self.aliases.check_new(name)
         for invited in invites:
@@ -204,9 +176,9 @@ class World:
         if trusted and invites and version.creators_have_all_power:
             extra = creation.get("additional_creators", [])
             creation["additional_creators"] = sorted({*extra, *invites})
-        initial = _initial_state(spec)
+        initial = initial_state(spec)
         if ("m.room.power_levels", "") not in initial:
-            levels = _default_levels(version, user_id)
+            levels = default_levels(version, user_id)
             if trusted and not version.creators_have_all_power:
                 levels["users"].update(dict.fromkeys(invites, 100))
             initial[("m.room.power_levels", "")] = {**levels, **preset["levels"], **override}
@@ -216,7 +188,7 @@ class World:
         room = self._new_room(user_id, version, creation, room_id=room_id, create_id=create_id)
         if alias:
             initial.setdefault(("m.room.canonical_alias", ""), {"alias": alias})
-        self._fill_room(room, user_id, preset, initial, _named(spec))
+        self._fill_room(room, user_id, preset, initial, named_state(spec))
         for invited in invites:
             direct = {"is_direct": True} if spec.get("is_direct") else {}
             self.change_membership(user_id, room.room_id, invited, "invite", direct)
@@ -312,7 +284,7 @@ class World:
         if old is not None and old.sender == sender and old.content == draft.content:
             return old
         if membership == "invite":
-            draft.invite_room_state = _invite_state(room, sender)
+            draft.invite_room_state = shown_with_invite(room, sender)
         return self._commit(room, draft)
 
     def join(
@@ -342,7 +314,7 @@ class World:
         canonical = state.get(("m.room.canonical_alias", ""))
         if room and canonical and canonical.content.get("alias") == alias:
             with contextlib.suppress(MatrixError):
-                rest = _without(canonical.content, ["alias"])
+                rest = without(canonical.content, ["alias"])
                 self.set_state(user_id, room.room_id, "m.room.canonical_alias", rest)
 
     def forget(self, user_id: str, room_id: str) -> None:
@@ -439,7 +411,7 @@ class World:
         )
         redaction.redacts = event_id
         if target is not None and target.room_id == room_id:
-            target.content = _pruned(target)
+            target.content = pruned(target)
             target.redacted_because = redaction
         return redaction
 
@@ -482,8 +454,8 @@ class World:
             creation["additional_creators"] = spec["additional_creators"]
         room_id, create_id = self._new_room_id(version)
         new = self._new_room(user_id, version, creation, room_id=room_id, create_id=create_id)
-        initial = _upgraded_state(old, new, user_id)
-        self._fill_room(new, user_id, _PRESETS["private_chat"], initial, {})
+        initial = upgraded_state(old, new, user_id)
+        self._fill_room(new, user_id, PRESETS["private_chat"], initial, {})
         for (type_, state_key), event in list(old.state.items()):
             if type_ == "m.room.member" and event.membership == "ban":
                 self.change_membership(user_id, new.room_id, state_key, "ban")
@@ -501,7 +473,7 @@ class World:
         if canonical is None:
             return
         type_, alias = canonical.type, canonical.content.get("alias")
-        rest = _without(canonical.content, ["alias"])
+        rest = without(canonical.content, ["alias"])
         self.set_state(user_id, old.room_id, type_, rest)
         self.set_state(user_id, new.room_id, type_, {"alias": alias} if alias else {})
 
@@ -519,7 +491,7 @@ class World:
             content = {**before, **quiet}
             self.set_state(user_id, old.room_id, "m.room.power_levels", content)
         if new.version.creators_have_all_power:
-            before["users"] = _without(before.get("users", {}), rules.creators(new.state))
+            before["users"] = without(before.get("users", {}), rules.creators(new.state))
         self.set_state(user_id, new.room_id, "m.room.power_levels", before)
 
     # Reading
@@ -620,7 +592,7 @@ class World:
         setattr(self.accounts[user_id], field, value or None)
         for room_id in self.rooms_with(user_id, "join"):
             old = self.rooms[room_id].state["m.room.member", user_id].content
-            rest = _without(old, ("displayname", "avatar_url", "membership"))
+            rest = without(old, ("displayname", "avatar_url", "membership"))
             self.change_membership(user_id, room_id, user_id, "join", rest)
 
     # Inside
@@ -650,7 +622,7 @@ class World:
         copied: Json = copy.deepcopy(dict(content))
         fields = {"type": type_, "sender": sender, "room_id": room.room_id, "state_key": state_key}
         if state is not None:
-            _check_form(type_, copied, room.room_id)
+            check_form(type_, copied, room.room_id)
             if size_of(content=copied, **fields) > MAX_PDU_BYTES:
                 raise MatrixError(413, "M_TOO_LARGE", "event too large")
             if len((state_key or "").encode()) > 255 or len(type_.encode()) > 255:
@@ -691,127 +663,6 @@ class World:
 
     def _new_event_id(self) -> str:
         return "$" + self._new_id(43)
-
-
-def _preset(spec: Json) -> tuple[str, Json]:
-    public = spec.get("visibility", "private") == "public"
-    name = spec.get("preset", "public_chat" if public else "private_chat")
-    if name not in _PRESETS:
-        raise bad_request(f"'{name}' is not a valid preset", "M_BAD_JSON")
-    return name, _PRESETS[name]
-
-
-def _list(spec: Json, name: str) -> list[Any]:
-    value = spec.get(name, [])
-    if not isinstance(value, list):
-        raise internal()  # Synapse stumbles over null here, before anything is made
-    return value
-
-
-def _initial_state(spec: Json) -> dict[StateKey, Json]:
-    try:
-        return {
-            (entry["type"], entry.get("state_key", "")): entry["content"]
-            for entry in _list(spec, "initial_state")
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise internal() from error
-
-
-def _named(spec: Json) -> dict[StateKey, Json]:
-    named: dict[StateKey, Json] = {}
-    if "name" in spec:
-        named["m.room.name", ""] = {"name": spec["name"]}
-    if "topic" in spec:
-        text = {"m.text": [{"body": spec["topic"]}]}
-        named["m.room.topic", ""] = {"topic": spec["topic"], "m.topic": text}
-    return named
-
-
-def _default_levels(version: RoomVersion, creator: str) -> Json:
-    return {
-        "users": {} if version.creators_have_all_power else {creator: 100},
-        "users_default": 0,
-        "events": {
-            "m.room.name": 50,
-            "m.room.power_levels": 100,
-            "m.room.history_visibility": 100,
-            "m.room.canonical_alias": 50,
-            "m.room.avatar": 50,
-            "m.room.tombstone": 150 if version.creators_have_all_power else 100,
-            "m.room.server_acl": 100,
-            "m.room.encryption": 100,
-        },
-        "events_default": 0,
-        "state_default": 50,
-        "ban": 50,
-        "kick": 50,
-        "redact": 50,
-        "invite": 50,
-        "historical": 100,
-    }
-
-
-def _upgraded_state(old: Room, new: Room, user_id: str) -> dict[StateKey, Json]:
-    state = {(t, ""): old.state[t, ""].content for t in _COPIED_ON_UPGRADE if (t, "") in old.state}
-    if old.create.content.get("type") == "m.space":
-        state.update(
-            {k: e.content for k, e in old.state.items() if k[0] == "m.space.child" and e.content}
-        )
-    current = old.state.get(("m.room.power_levels", ""))
-    levels: Json = copy.deepcopy(current.content) if current else {}
-    needed = max(
-        int(levels.get("state_default", 50)),
-        int(levels.get("ban", 50)),
-        *(int(level) for level in levels.get("events", {}).values()),
-        0,
-    )
-    users = levels.setdefault("users", {})
-    if users.get(user_id, levels.get("users_default", 0)) < needed:
-        users[user_id] = needed
-    if new.version.creators_have_all_power:
-        levels["users"] = _without(users, rules.creators(new.state))
-    state["m.room.power_levels", ""] = levels
-    return state
-
-
-def _without(content: Json, names: Iterable[str]) -> Json:
-    left_out = set(names)
-    return {name: value for name, value in content.items() if name not in left_out}
-
-
-def _invite_state(room: Room, inviter: str) -> list[Json]:
-    keys = [*((type_, "") for type_ in _INVITE_STATE), ("m.room.member", inviter)]
-    return [stripped(room.state[key]) for key in keys if key in room.state]
-
-
-def _pruned(event: Event) -> Json:
-    if event.type == "m.room.create":
-        return event.content
-    kept = _KEPT_BY_REDACTION.get(event.type, ())
-    return {name: value for name, value in event.content.items() if name in kept}
-
-
-def _check_form(type_: str, content: Json, room_id: str) -> None:
-    """Check the few types whose content Synapse looks at."""
-    for name in _STRINGS.get(type_, ()):
-        if name not in content:
-            raise bad_request(f"'{name}' not in content")
-        if not isinstance(content[name], str):
-            raise bad_request(f"'{name}' not a string type")
-    if type_ == "m.room.member" and content.get("membership") not in (
-        "join",
-        "invite",
-        "leave",
-        "ban",
-        "knock",
-    ):
-        raise bad_request("Invalid membership key")
-    if type_ == "m.room.tombstone":
-        if "replacement_room" not in content:
-            raise bad_request("Content has no replacement_room key")
-        if content["replacement_room"] == room_id:
-            raise bad_request("Tombstone cannot reference the room it was sent in")
 
 
 def _is_user_id(value: object) -> bool:
