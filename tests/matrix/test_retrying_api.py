@@ -26,6 +26,7 @@ from homeroom.matrix.errors import (
     Unavailable,
 )
 from homeroom.matrix.homeserver import Homeserver
+from homeroom.matrix.outgoing import Priority
 from homeroom.matrix.retrying_api import PatientAPI, RetryBudget
 from homeroom.runtime import sliced_json as large_json
 from tests.fake import (
@@ -112,12 +113,12 @@ async def test_what_is_hasty_is_tried_once_and_told_when_it_could_be(
 ) -> None:
     room_id = hs.user("bot").create_room()
     homeserver, content = connect(), {"msgtype": "m.text", "body": "Hello"}
-    hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=7000), times=2)
+    hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=7000))
     with pytest.raises(RateLimited) as limited:
         await homeserver.send(room_id, content, txn_id="1", best_effort=True)
     assert (limited.value.seconds, naps.seconds) == (7, [])
-    await homeserver.send(room_id, content, txn_id="2")
-    assert naps.seconds == [7]
+    await homeserver.send(room_id, content, txn_id="2", priority=Priority.ANSWER)
+    assert naps.seconds == [pytest.approx(7, abs=0.5)]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 451])

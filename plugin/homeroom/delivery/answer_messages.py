@@ -9,7 +9,9 @@ from mautrix.types import EventID
 from .. import replies
 from ..domain.conversation.answer_parts import OpenAnswer, Question
 from ..domain.conversation.text_parts import closed, divide
-from ..matrix.messages import Speaker
+from ..matrix.current_client import EncryptionGone
+from ..matrix.errors import RateLimited, Refused
+from ..matrix.messages import Edit, Speaker
 from ..storage import Store
 
 
@@ -25,6 +27,9 @@ class _Message:
 class AnswerMessages:
     """The messages of one answer.
 
+    Nothing is sent while it is not known whether what was sent before has arrived: it is sent
+    again first, under the same transaction ID. Else a late edit would undo the one after it.
+
     Args:
         open_: those that were left unfinished; kept up to date here.
     """
@@ -37,6 +42,8 @@ class AnswerMessages:
         self._speaker = speaker
         self._store = store
         self._messages = [_Message(answer.answer_id) for answer in open_]
+        self._unknown: Edit | None = None
+        """An edit that may have arrived, or may still."""
 
     async def show(self, text: str, *, is_whole: bool) -> None:
         """Make the room show this text, and whether there is more to come.
@@ -47,6 +54,8 @@ class AnswerMessages:
         encrypted = await self._speaker.is_encrypted(self.question.room_id)
         parts = divide(text, encrypted=encrypted)
         last = len(parts) - 1
+        if self._unknown is not None:
+            await self._send_edit(self._unknown, best_effort=not is_whole)
         for number, part in enumerate(parts):
             is_last = is_whole and number == last
             best_effort = not is_whole and number == last
@@ -57,31 +66,51 @@ class AnswerMessages:
 
     async def _show(self, number: int, text: str, *, has_more: bool, best_effort: bool) -> None:
         if number == len(self._messages):
-            await self._send(number, text, has_more=has_more)
+            if has_more:
+                # An unfinished one is noted before it is sent: that may be our last deed.
+                await self._note(number, None)
+            self._messages.append(_Message(text=text, has_more=has_more))
         message = self._messages[number]
         if message.answer_id is None:
-            # It may have been sent, and then this is its ID, and it shows what it showed then.
-            message.answer_id = await self._speaker.answer(
-                self.question, text, part=number, has_more=True
-            )
-            await self._note(number, message.answer_id)
+            await self._send(number, text)
+        assert message.answer_id is not None
         if (message.text, message.has_more) != (text, has_more):
-            await self._speaker.edit_answer(
-                self.question, message.answer_id, text, has_more=has_more, best_effort=best_effort
+            message.text = None
+            edit = await self._speaker.edit_of_answer(
+                self.question, message.answer_id, text, has_more=has_more
             )
+            await self._send_edit(edit, best_effort=best_effort)
             message.text, message.has_more = text, has_more
 
-    async def _send(self, number: int, text: str, *, has_more: bool) -> None:
-        """Send a new message; an unfinished one is noted before: that may be our last deed."""
-        if has_more:
-            await self._note(number, None)
-        message = _Message(text=text, has_more=has_more)
+    async def _send(self, number: int, text: str) -> None:
+        """Send a message, or find out the ID of one that may have been sent.
+
+        What it was to say the first time it says again: the homeserver may have that already. If
+        that is not known any more, whatever it shows is replaced.
+        """
+        message = self._messages[number]
         message.answer_id = await self._speaker.answer(
-            self.question, text, part=number, has_more=has_more
+            self.question,
+            message.text if message.text is not None else text,
+            part=number,
+            has_more=message.has_more is not False,
         )
-        self._messages.append(message)
-        if has_more:
+        if message.has_more is not False:
             await self._note(number, message.answer_id)
+
+    async def _send_edit(self, edit: Edit, *, best_effort: bool) -> None:
+        was_unknown = self._unknown is edit
+        self._unknown = edit
+        try:
+            await self._speaker.send_edit(edit, best_effort=best_effort)
+        except RateLimited:
+            if not was_unknown:
+                self._unknown = None  # this one was not sent
+            raise
+        except (Refused, EncryptionGone):
+            self._unknown = None
+            raise
+        self._unknown = None
 
     async def _note(self, number: int, answer_id: EventID | None) -> None:
         answer = OpenAnswer(question=self.question, part=number, answer_id=answer_id)

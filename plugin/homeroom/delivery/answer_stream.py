@@ -33,6 +33,7 @@ from ..domain.conversation.unanswered import is_finished
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
+from ..matrix.outgoing import Priority
 from ..matrix.typing_notice import TypingNotice
 from ..platforms import Platform, PlatformError
 from ..runtime.fair_turns import FairTurns
@@ -73,6 +74,8 @@ class Streamer:
     _open: dict[EventID, list[OpenAnswer]] = field(default_factory=dict, init=False)
     _said: dict[EventID, tuple[str, str | None]] = field(default_factory=dict, init=False)
     """What the platform has said, while the homeserver cannot be had for it."""
+    _messages: dict[EventID, AnswerMessages] = field(default_factory=dict, init=False)
+    """Of answers that are not finished: what is known of them is what was sent."""
     _limits: _RateLimits = field(init=False)
     _is_stopping: bool = field(default=False, init=False)
 
@@ -123,12 +126,13 @@ class Streamer:
             Unavailable, StoreError: it is not finished, and has to be tried again.
         """
         event_id = question.event_id
-        messages = AnswerMessages(
+        messages = self._messages.get(event_id) or AnswerMessages(
             question,
             speaker=self.speaker,
             store=self.store,
-            open_=self._open.setdefault(event_id, []),
+            open_=self._open.get(event_id, []),
         )
+        self._messages[event_id], self._open[event_id] = messages, messages.open
         try:
             if event_id not in self._said:
                 self._said[event_id] = await self._collect_answer(turn, messages)
@@ -141,6 +145,7 @@ class Streamer:
             if not messages.open:
                 self._open.pop(event_id, None)
         del self._said[event_id]
+        self._messages.pop(event_id, None)
 
     async def end(self, event_id: EventID, why: str) -> None:
         """End an answer that was left open and will not be given again, with a sentence.
@@ -255,6 +260,7 @@ class Streamer:
                     trouble or replies.EMPTY,
                     about=question.event_id,
                     thread_root=question.thread_root,
+                    priority=Priority.ANSWER,
                 )
             return
         await messages.show(text or f"*{trouble or replies.EMPTY}*", is_whole=True)
@@ -284,13 +290,15 @@ class Streamer:
                 text = text.removesuffix(f"*{note}*").rstrip()
             if text:
                 text = with_note(text, why)
-                await self.speaker.edit_answer(question, answer_id, text, has_more=False)
+                edit = await self.speaker.edit_of_answer(question, answer_id, text, has_more=False)
+                await self.speaker.send_edit(edit)
         elif event is not None:
             # What an encrypted message says is not at hand.
             await self.speaker.answer(question, f"*{why}*", part=last.part + 1, has_more=False)
 
     async def _close(self, event_id: EventID) -> None:
         await self.store.close_answer(event_id)
+        self._messages.pop(event_id, None)
         if (left := self._open.pop(event_id, None)) is not None:
             left.clear()
 

@@ -17,6 +17,7 @@ from ..domain.sync.news import Arrival
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
+from ..matrix.outgoing import Priority
 from ..runtime.clock import now
 from ..storage import Store, StoreError
 from .provisioner import Denied, Ensured, Provisioner
@@ -64,7 +65,9 @@ class Onboarding:
                 await self.homeserver.join(invite.room_id, via=[server])
             else:
                 self.log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
-                await self.homeserver.leave(invite.room_id, reason=replies.NOT_ALLOWED)
+                await self.homeserver.leave(
+                    invite.room_id, reason=replies.NOT_ALLOWED, priority=Priority.REJECTION
+                )
         except (HomeserverError, StoreError) as e:
             self.log.warning(
                 "Could not answer the invite of %s to %s: %s", invite.inviter, invite.room_id, e

@@ -33,6 +33,7 @@ from ..domain.never import assert_never
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
+from ..matrix.outgoing import Priority
 from ..runtime.batches import batches
 from ..storage import StoreError
 from .checkpoint_state import CheckpointState
@@ -64,6 +65,7 @@ class Repairer:
         for repair in repairs:
             owner = self._owner(repair)
             if owner is not None:
+                await self.homeserver.until_turn(Priority.REPAIR)
                 async with self.locks.of(owner):
                     await self.run_locked([repair], owner=owner)
                 repaired.add(repair.room_id)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from mautrix.api import Method, Path
 from mautrix.client.encryption_manager import EncryptingAPI
-from mautrix.types import DeviceLists, EventID, EventType, MessageEventContent, RoomID, UserID
+from mautrix.types import DeviceLists, EventID, EventType, RoomID, UserID
 
 from ..storage.errors import attempt
 from .errors import Unavailable
@@ -32,19 +33,16 @@ class Sender(EncryptingAPI):
     async def send_encrypted(
         self,
         room_id: RoomID,
-        content: MessageEventContent | dict[str, Any],
+        content: Mapping[str, Any],
         *,
         txn_id: str,
         **more: Any,
     ) -> EventID:
         with attempt(f"encrypt for {room_id}"):
             encrypted = await self.encrypt(room_id, EventType.ROOM_MESSAGE, cast("Any", content))
-        clear = cast(
-            "dict[str, Any]", content if isinstance(content, dict) else content.serialize()
-        )
         for key in IN_THE_CLEAR:
-            if key in clear:
-                encrypted[key] = clear[key]
+            if key in content:
+                encrypted[key] = content[key]
         return await self.send_message_event(
             room_id,
             EventType.ROOM_ENCRYPTED,

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
 from mautrix.api import MediaPath, Method, Path
 from mautrix.errors import MatrixError
-from mautrix.types import ContentURI, EventID, EventType, MessageEventContent, RoomID, UserID
+from mautrix.types import ContentURI, EventID, EventType, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.homes.room_state import STATE_TYPES
@@ -32,6 +32,7 @@ from .current_client import CurrentClient, EncryptionGone
 from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
+from .outgoing import Outgoing, OutgoingFigures, Priority
 from .retrying_api import Health, PatientAPI, RetryBudget
 from .sync_filters import ROOMS_WITHOUT_EVENTS, timelines
 
@@ -62,7 +63,7 @@ EVENTS_OF_EACH_ROOM: Final = (100, 10, 1)
 
 T = TypeVar("T")
 
-OnSent = Callable[[RoomID, EventID | None, dict[str, Any]], None]
+OnSent = Callable[[RoomID, EventID | None, Mapping[str, Any]], None]
 """Told of every message that was sent, in the clear; no event ID: it may have been sent."""
 
 
@@ -90,6 +91,7 @@ class Homeserver:
         """Lies over every read of memberships and state."""
         self.health = Health()
         self.clock = ServerClock(log=log)
+        self._outgoing = Outgoing(sleep=sleep)
         self._on_sent = on_sent
         slots = asyncio.Semaphore(concurrency)
 
@@ -101,6 +103,7 @@ class Homeserver:
                 log=log.getChild("http"),
                 health=self.health,
                 clock=self.clock,
+                outgoing=self._outgoing,
                 sleep=sleep,
             )
 
@@ -125,6 +128,10 @@ class Homeserver:
         self._capabilities: dict[str, Any] | None = None
         self._avatar: str | None = None
         """None: nobody has asked yet. Empty: there is none."""
+
+    @property
+    def outgoing(self) -> OutgoingFigures:
+        return self._outgoing.figures
 
     @property
     def server_name(self) -> str:
@@ -328,6 +335,10 @@ class Homeserver:
 
     # Writing
 
+    async def until_turn(self, priority: Priority) -> None:
+        """Wait, without a lock that somebody else may want, until writes are in order."""
+        await self._outgoing.until_turn(priority)
+
     async def create_room(self, request: dict[str, Any]) -> RoomID:
         """Create a room; the request is the body of `POST /createRoom`.
 
@@ -351,10 +362,17 @@ class Homeserver:
                 raise
 
     async def put_state(
-        self, room_id: RoomID, event_type: str, content: dict[str, Any], *, state_key: str = ""
+        self,
+        room_id: RoomID,
+        event_type: str,
+        content: dict[str, Any],
+        *,
+        state_key: str = "",
+        priority: Priority = Priority.WAITED_FOR,
     ) -> None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
-        event_id = _object(await self._writing.request(Method.PUT, path, content)).get("event_id")
+        request = self._writing.request(Method.PUT, path, content, priority=priority)
+        event_id = _object(await request).get("event_id")
         if isinstance(event_id, str):
             key = (event_type, state_key)
             self.told.wrote(room_id, key, content, event_id=EventID(event_id), now=now())
@@ -365,8 +383,11 @@ class Homeserver:
         await self._joining.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
         self.told.joined(room_id, now=now())
 
-    async def leave(self, room_id: RoomID, *, reason: str) -> None:
-        await self._leaving.request(Method.POST, Path.v3.rooms[room_id].leave, {"reason": reason})
+    async def leave(
+        self, room_id: RoomID, *, reason: str, priority: Priority = Priority.REPAIR
+    ) -> None:
+        path = Path.v3.rooms[room_id].leave
+        await self._leaving.request(Method.POST, path, {"reason": reason}, priority=priority)
         self.told.left(room_id, now=now())
 
     async def forget(self, room_id: RoomID) -> None:
@@ -404,9 +425,10 @@ class Homeserver:
     async def send(
         self,
         room_id: RoomID,
-        content: MessageEventContent | dict[str, Any],
+        content: Mapping[str, Any],
         *,
         txn_id: str,
+        priority: Priority = Priority.NOTICE,
         best_effort: bool = False,
         fixed_words: bool = False,
     ) -> EventID:
@@ -422,7 +444,12 @@ class Homeserver:
         """
         try:
             event_id = await self._send(
-                room_id, content, txn_id=txn_id, best_effort=best_effort, fixed_words=fixed_words
+                room_id,
+                content,
+                fixed_words=fixed_words,
+                txn_id=txn_id,
+                priority=priority,
+                budget=BEST_EFFORT if best_effort else None,
             )
         except (RateLimited, Refused, EncryptionGone):
             raise  # nothing was sent
@@ -435,20 +462,16 @@ class Homeserver:
     async def _send(
         self,
         room_id: RoomID,
-        content: MessageEventContent | dict[str, Any],
+        content: Mapping[str, Any],
         *,
-        txn_id: str,
-        best_effort: bool,
         fixed_words: bool,
+        **how: Any,
     ) -> EventID:
-        budget = BEST_EFFORT if best_effort else None
         try:
             if await self.is_encrypted(room_id):
                 if (machine := self._client.machine()) is not None:
                     self._sender.crypto = machine
-                    return await self._sender.send_encrypted(
-                        room_id, content, txn_id=txn_id, budget=budget
-                    )
+                    return await self._sender.send_encrypted(room_id, content, **how)
                 if not fixed_words:
                     raise Refused(status=0, errcode="NO_ENCRYPTION", message=NOT_IN_THE_CLEAR)
             return await self._sender.send_message_event(
@@ -456,8 +479,7 @@ class Homeserver:
                 EventType.ROOM_MESSAGE,
                 cast("Any", content),
                 disable_encryption=True,
-                txn_id=txn_id,
-                budget=budget,
+                **how,
             )
         except (MatrixError, StoreError) as e:
             # mautrix's own: no event ID in the answer, or no encryption
@@ -467,11 +489,10 @@ class Homeserver:
         self,
         room_id: RoomID,
         event_id: EventID | None,
-        content: MessageEventContent | dict[str, Any],
+        content: Mapping[str, Any],
     ) -> None:
         if self._on_sent is not None:
-            raw = content if isinstance(content, dict) else content.serialize()
-            self._on_sent(room_id, event_id, cast("dict[str, Any]", raw))
+            self._on_sent(room_id, event_id, content)
 
     async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
         """Show the bot as typing for a while; 0 stops it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -21,12 +22,22 @@ from ..domain.conversation.text_parts import divide, weight
 from ..domain.sync.news import Message
 from .homeserver import Homeserver
 from .message_text import speakable, to_html, to_plain
+from .outgoing import Priority
 
 MAX_HTML: Final = 28_000
 """Bytes of HTML in one message, as `MAX_WEIGHT`; where it would be longer there is none."""
 _OF_HTML: Final = ("format", "formatted_body")
 
 Kind = Literal["notice", "edit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """An edit of an answer, which may have to be sent more than once."""
+
+    room_id: RoomID
+    content: Mapping[str, Any]
+    txn_id: str
 
 
 class Speaker:
@@ -40,6 +51,7 @@ class Speaker:
         *,
         about: str,
         thread_root: EventID | None = None,
+        priority: Priority = Priority.NOTICE,
         fixed_words: bool = False,
     ) -> EventID:
         """Say something of Homeroom's own, as a notice. Returns the (first) event.
@@ -53,18 +65,24 @@ class Speaker:
             content = await self._notice(
                 room_id, part, about=about, has_more=number < len(parts) - 1
             )
-            txn_id = _txn_id(about, number, kind="notice")
-            sent.append(
-                await self._send(
-                    room_id, content, thread_root, txn_id=txn_id, fixed_words=fixed_words
-                )
+            event_id = await self._homeserver.send(
+                room_id,
+                {**content, **_in_thread(thread_root)},
+                txn_id=_txn_id(about, number, kind="notice"),
+                priority=priority,
+                fixed_words=fixed_words,
             )
+            sent.append(event_id)
         return sent[0]
 
     async def reply(self, message: Message, markdown: str) -> None:
         """Say something of Homeroom's own about a message, where it was said."""
         await self.notice(
-            message.room_id, markdown, about=message.event_id, thread_root=message.thread_root
+            message.room_id,
+            markdown,
+            about=message.event_id,
+            thread_root=message.thread_root,
+            priority=Priority.WAITED_FOR,
         )
 
     async def edit(self, room_id: RoomID, event_id: EventID, markdown: str, *, about: str) -> None:
@@ -96,31 +114,39 @@ class Speaker:
         `part` is its number in the answer, from 0. `has_more`: it will be edited, or followed.
         """
         content = await self._answer(question, markdown, has_more=has_more)
-        txn_id = _txn_id(question.event_id, part)
-        return await self._send(question.room_id, content, question.thread_root, txn_id=txn_id)
+        return await self._homeserver.send(
+            question.room_id,
+            {**content, **_in_thread(question.thread_root)},
+            txn_id=_txn_id(question.event_id, part),
+            priority=Priority.ANSWER,
+        )
 
-    async def edit_answer(
-        self,
-        question: Question,
-        answer_id: EventID,
-        markdown: str,
-        *,
-        has_more: bool,
-        best_effort: bool = False,
-    ) -> None:
-        """Replace one message of an answer.
+    async def edit_of_answer(
+        self, question: Question, answer_id: EventID, markdown: str, *, has_more: bool
+    ) -> Edit:
+        """Make an edit that replaces one message of an answer.
 
-        Never the same transaction twice, because the same text may come again after another one.
-
-        Raises:
-            RateLimited: it was `hasty`, and can be sent later.
+        Each has a transaction of its own, because the same text may come again after another one.
         """
         content = await self._answer(question, markdown, has_more=has_more)
         edit = _replacing(answer_id, content)
-        if question.thread_root is not None:
-            content["m.relates_to"] = _in_thread(question.thread_root)
+        content |= _in_thread(question.thread_root)
         txn_id = _txn_id(f"{question.event_id} {uuid4()}", 0, kind="edit")
-        await self._homeserver.send(question.room_id, edit, txn_id=txn_id, best_effort=best_effort)
+        return Edit(room_id=question.room_id, content=edit, txn_id=txn_id)
+
+    async def send_edit(self, edit: Edit, *, best_effort: bool = False) -> None:
+        """Send an edit; to send the same one again changes nothing.
+
+        Raises:
+            RateLimited: it was `best_effort`, and can be sent later.
+        """
+        await self._homeserver.send(
+            edit.room_id,
+            edit.content,
+            txn_id=edit.txn_id,
+            priority=Priority.EDIT if best_effort else Priority.ANSWER,
+            best_effort=best_effort,
+        )
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
         return await self._homeserver.is_encrypted(room_id)
@@ -152,20 +178,6 @@ class Speaker:
             content |= {"format": "org.matrix.custom.html", "formatted_body": html}
         return content
 
-    async def _send(
-        self,
-        room_id: RoomID,
-        content: Mapping[str, Any],
-        thread_root: EventID | None,
-        *,
-        txn_id: str,
-        fixed_words: bool = False,
-    ) -> EventID:
-        thread = {} if thread_root is None else {"m.relates_to": _in_thread(thread_root)}
-        return await self._homeserver.send(
-            room_id, {**content, **thread}, txn_id=txn_id, fixed_words=fixed_words
-        )
-
 
 def _replacing(event_id: EventID, content: dict[str, Any]) -> dict[str, Any]:
     """An event that replaces another one's content."""
@@ -177,8 +189,9 @@ def _replacing(event_id: EventID, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_thread(root: EventID) -> dict[str, str]:
-    return {"rel_type": "m.thread", "event_id": root}
+def _in_thread(root: EventID | None) -> dict[str, Any]:
+    """What puts a message into a thread, if there is one."""
+    return {} if root is None else {"m.relates_to": {"rel_type": "m.thread", "event_id": root}}
 
 
 def _answered(about: str) -> str:

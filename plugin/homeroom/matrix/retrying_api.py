@@ -36,6 +36,7 @@ from .errors import (
     TooLarge,
     Unavailable,
 )
+from .outgoing import Outgoing, Priority
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
@@ -57,6 +58,7 @@ class RetryBudget:
 
 _PATIENCE: ContextVar[RetryBudget] = ContextVar("patience")
 _READ: ContextVar[Callable[[Any], Any] | None] = ContextVar("read")
+_PRIORITY: ContextVar[Priority | None] = ContextVar("priority")
 """Those of the request under way, which mautrix knows nothing of."""
 
 
@@ -104,6 +106,7 @@ class PatientAPI(HTTPAPI):
         patience: seconds.
         health: is told of every attempt.
         clock: is told what time the homeserver says it is.
+        outgoing: where requests with a priority wait for their turn.
         sleep: `asyncio.sleep`, or a clock of the tests'.
     """
 
@@ -116,6 +119,7 @@ class PatientAPI(HTTPAPI):
         log: TraceLogger,
         health: Health | None = None,
         clock: ServerClock | None = None,
+        outgoing: Outgoing | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         now = shared()
@@ -125,6 +129,7 @@ class PatientAPI(HTTPAPI):
         self._patience = budget
         self._health = health or Health()
         self._clock = clock or ServerClock(log=log)
+        self._outgoing = outgoing or Outgoing(sleep=sleep)
         self._sleep = sleep
 
     async def request(
@@ -133,13 +138,15 @@ class PatientAPI(HTTPAPI):
         path: Any,
         *args: Any,
         budget: RetryBudget | None = None,
+        priority: Priority | None = None,
         read: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Make a request.
 
         Args:
-            patience: if it is worth another one than the others.
+            budget: if it is worth another one than the others.
+            priority: of a request that counts against what an account may send.
             read: makes what is returned of the JSON of a good answer, in the thread where that is
                 parsed, so that neither holds anybody up and a large answer is soon gone.
         """
@@ -149,9 +156,11 @@ class PatientAPI(HTTPAPI):
         kwargs["sensitive"] = method != Method.GET
         patience_before = _PATIENCE.set(budget or self._patience)
         read_before = _READ.set(read)
+        priority_before = _PRIORITY.set(priority)
         try:
             return await super().request(method, path, *args, **kwargs)
         finally:
+            _PRIORITY.reset(priority_before)
             _READ.reset(read_before)
             _PATIENCE.reset(patience_before)
 
@@ -163,14 +172,12 @@ class PatientAPI(HTTPAPI):
         query_params: dict[str, str],
         headers: dict[str, str],
     ) -> tuple[Any, ClientResponse]:
-        budget = _PATIENCE.get()
-        deadline = time.monotonic() + budget.call
-        failing_since: float | None = None
+        priority = _PRIORITY.get()
         once = method == Method.POST and url.path.endswith("/createRoom")
-        what = f"{method} {url.path}"
-        attempt = 0
+        attempts = _Attempts(f"{method} {url.path}", _PATIENCE.get())
         while True:
-            attempt += 1
+            if priority is not None:
+                await self._wait_for_turn(priority, attempts)
             try:
                 async with self._slots:
                     answer = await self._attempt(method, url, content, query_params, headers)
@@ -186,24 +193,28 @@ class PatientAPI(HTTPAPI):
                 if later.is_rate_limit:
                     self._health.note_rate_limit()
                 else:
-                    self._health.note_failure(f"{what}: {later}")
+                    self._health.note_failure(f"{attempts.what}: {later}")
                 if once and later.may_have_happened:
-                    raise OutcomeUnknown(f"{what}: {later}") from later
-                delay = later.seconds or backoff(attempt, first=0.5, most=30)
-                at = time.monotonic()
-                if later.is_rate_limit:
-                    failing_since, give_up_at = None, deadline
-                else:
-                    failing_since = at if failing_since is None else failing_since
-                    give_up_at = min(deadline, failing_since + budget.failing)
-                if at + delay > give_up_at:
-                    if later.is_rate_limit:
-                        raise RateLimited(f"{what}: {later}", seconds=delay) from later
-                    raise Unavailable(f"{what}: {later} (attempt {attempt})") from later
-                self.log.debug(
-                    "%s: %s; trying again in %.1f s (attempt %d)", what, later, delay, attempt
-                )
-            await self._sleep(delay)
+                    raise OutcomeUnknown(f"{attempts.what}: {later}") from later
+                delay = attempts.failed(later)
+                waits_in_line = later.is_rate_limit and priority is not None
+                if later.is_rate_limit and priority is not None:
+                    self._outgoing.note_rate_limit(priority, seconds=delay)
+                attempts.require_another(later, delay=delay)
+                self.log.debug("%s: %s; trying again in %.1f s", attempts.what, later, delay)
+            if not waits_in_line:
+                await self._sleep(delay)
+
+    async def _wait_for_turn(self, priority: Priority, attempts: _Attempts) -> None:
+        seconds = self._outgoing.try_now(priority)
+        if seconds == 0:
+            return
+        try:
+            if seconds > attempts.seconds_left:
+                raise asyncio.TimeoutError
+            await asyncio.wait_for(self._outgoing.turn(priority), attempts.seconds_left)
+        except asyncio.TimeoutError:
+            raise attempts.given_up("not its turn", seconds=seconds) from None
 
     async def _attempt(
         self,
@@ -232,6 +243,51 @@ class PatientAPI(HTTPAPI):
             raise _TransientError(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
         except (ClientError, OSError, asyncio.TimeoutError) as e:
             raise _TransientError(_reason(e), may_have_happened=True) from e
+
+
+class _Attempts:
+    """The attempts of one request, and whether another one is worth it."""
+
+    def __init__(self, what: str, budget: RetryBudget) -> None:
+        self.what = what
+        self._budget = budget
+        self._deadline = time.monotonic() + budget.call
+        self._failures = 0
+        self._failing_since: float | None = None
+        self._may_have_happened = False
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0, self._deadline - time.monotonic())
+
+    def failed(self, later: _TransientError) -> float:
+        """Note that one has failed; returns the seconds until there should be another one."""
+        self._failures += 1
+        self._may_have_happened = self._may_have_happened or later.may_have_happened
+        if later.is_rate_limit:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = time.monotonic()
+        return later.seconds or backoff(self._failures, first=0.5, most=30)
+
+    def require_another(self, later: _TransientError, *, delay: float) -> None:
+        """Raise what it is that failed, if another one after that delay is not worth it.
+
+        Raises:
+            RateLimited, Unavailable: there is none.
+        """
+        at = time.monotonic() + delay
+        if self._failing_since is None:
+            if at > self._deadline:
+                raise self.given_up(str(later), seconds=delay) from later
+        elif at > min(self._deadline, self._failing_since + self._budget.failing):
+            raise Unavailable(f"{self.what}: {later} (attempt {self._failures})") from later
+
+    def given_up(self, reason: str, *, seconds: float) -> Unavailable:
+        """The error for a request that would have to wait for too long."""
+        if self._may_have_happened:
+            return Unavailable(f"{self.what}: {reason}")
+        return RateLimited(f"{self.what}: {reason}", seconds=seconds)
 
 
 class _TransientError(Exception):
