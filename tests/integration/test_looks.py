@@ -21,7 +21,7 @@ from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.domain.homes.topology import Topology, Unreadable
 from homeroom.homes.observation import Observer
 from homeroom.homes.observation import by_sliding_sync as sliding
-from homeroom.matrix import homeserver
+from homeroom.matrix import retry_budgets
 from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.homeserver import Homeserver
 from homeroom.matrix.retrying_api import RetryBudget
@@ -150,7 +150,7 @@ async def test_a_look_is_complete_whatever_the_server_does_not_do(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = RetryBudget(call=5, failing=0.5, attempt=30)
-    monkeypatch.setattr(homeserver, "SCANNING", short)
+    monkeypatch.setattr(retry_budgets, "SCANNING", short)
     async with observer(place) as (honest, proxy):
         whole = await honest.scan()
         assert len([r for r in proxy.requests if "msc3575" in r.path]) >= 7

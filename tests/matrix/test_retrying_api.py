@@ -14,7 +14,7 @@ from maubot.matrix import MaubotMatrixClient
 from mautrix.api import Method
 from mautrix.types import MessageType, RoomID, TextMessageEventContent, UserID
 
-from homeroom.matrix import homeserver
+from homeroom.matrix import homeserver, retry_budgets
 from homeroom.matrix import retrying_api as http
 from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.errors import (
@@ -242,7 +242,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 async def test_a_server_that_is_not_there_is_unavailable(
     hs: FakeHomeserver, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(homeserver, "SCANNING", RetryBudget(call=0.1, failing=0.1, attempt=1))
+    monkeypatch.setattr(retry_budgets, "SCANNING", RetryBudget(call=0.1, failing=0.1, attempt=1))
     await hs.stop()
     with pytest.raises(Unavailable, match="cannot connect"):
         await connect().joined_rooms()
@@ -329,7 +329,7 @@ async def test_a_message_sent_twice_is_one(hs: FakeHomeserver, connect: Connect)
 async def test_a_message_without_an_event_is_unavailable(
     hs: FakeHomeserver, connect: Connect, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(homeserver, "WRITING", RetryBudget(call=0.1, failing=0.1, attempt=10))
+    monkeypatch.setattr(retry_budgets, "WRITING", RetryBudget(call=0.1, failing=0.1, attempt=10))
     room_id = hs.user("bot").create_room()
     hs.fail("/send/", Respond(200, text=text), times=None)
     content = TextMessageEventContent(msgtype=MessageType.TEXT, body="Hello")

@@ -11,7 +11,7 @@ import pytest
 from homeroom.delivery import handled, inbox, lanes, sync_feed, welcomes
 from homeroom.homes import provisioner, refresher
 from homeroom.homes.observation import observer
-from homeroom.matrix import homeserver
+from homeroom.matrix import retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
 from homeroom.startup import maintenance
 from homeroom.startup import start as starting
@@ -45,7 +45,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         "LEAVING",
         "ACCOUNT_DATA",
     ):
-        monkeypatch.setattr(homeserver, name, impatient)
+        monkeypatch.setattr(retry_budgets, name, impatient)
     soon = (0.01,)
     for module, name in (
         (welcomes, "WELCOME_AGAIN"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from homeroom import replies
-from homeroom.matrix import homeserver
+from homeroom.matrix import retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import (
     Alter,
@@ -102,7 +102,7 @@ async def test_dead_invites_that_hang_hold_nobody_up(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than requests may be under way at once."""
-    monkeypatch.setattr(homeserver, "JOINING", RetryBudget(call=600, failing=600, attempt=600))
+    monkeypatch.setattr(retry_budgets, "JOINING", RetryBudget(call=600, failing=600, attempt=600))
     anna, bert = hs.user("anna"), hs.user("bert")
     async with running(hs, tmp_path) as bot:
         await bot.onboard(anna)

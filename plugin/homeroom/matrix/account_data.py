@@ -6,16 +6,13 @@ https://spec.matrix.org/latest/client-server-api/#client-config
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from mautrix.api import Method, Path
 from mautrix.types import UserID
 
 from .errors import Refused
-from .retrying_api import PatientAPI, RetryBudget
-
-ACCOUNT_DATA: Final = RetryBudget(call=15, failing=3, attempt=10)
-"""Read where a start waits for it, written in nobody's way: there is another way without it."""
+from .retrying_api import PatientAPI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

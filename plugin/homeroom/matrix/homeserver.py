@@ -27,7 +27,8 @@ from ..domain.homes.told_state import ToldState
 from ..domain.json_shapes import as_list
 from ..runtime.clock import ServerClock, now
 from ..storage.errors import StoreError
-from .account_data import ACCOUNT_DATA, AccountData
+from . import retry_budgets
+from .account_data import AccountData
 from .current_client import CurrentClient, EncryptionGone
 from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
@@ -38,22 +39,6 @@ from .sync_filters import ROOMS_WITHOUT_EVENTS, timelines
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
-
-READING: Final = RetryBudget(call=30, failing=30, attempt=30)
-SCANNING: Final = RetryBudget(call=120, failing=60, attempt=120)
-READING_ROOMS: Final = RetryBudget(call=30, failing=10, attempt=20)
-WRITING: Final = RetryBudget(call=900, failing=300, attempt=120)
-JOINING: Final = RetryBudget(call=900, failing=300, attempt=60)
-JOINS_AT_ONCE: Final = 25
-"""Besides the other requests: a join through a server that is gone takes its minute, which must
-not be everybody's."""
-TALKS_AT_ONCE: Final = 50
-"""Messages, besides the other requests: a look at thousands of rooms must hold up no answer. And
-what Synapse is sent together it tells people together, which is less work than one by one.
-maubot's session has 100 connections for all of this, and its sync needs one."""
-LEAVING: Final = RetryBudget(call=900, failing=20, attempt=30)
-BEST_EFFORT: Final = RetryBudget(call=0, failing=0, attempt=20)
-"""For what is out of date by the time that it could be sent."""
 
 NOT_IN_THE_CLEAR: Final = "the room is encrypted, and this bot cannot encrypt"
 PAGE: Final = 100
@@ -107,20 +92,20 @@ class Homeserver:
                 sleep=sleep,
             )
 
-        self._reading, self._scanning = api(READING), api(SCANNING)
-        self._writing, self._leaving = api(WRITING), api(LEAVING)
-        self._reading_rooms = api(READING_ROOMS)
-        self._joining = api(JOINING, asyncio.Semaphore(JOINS_AT_ONCE))
+        self._reading, self._scanning = api(retry_budgets.READING), api(retry_budgets.SCANNING)
+        self._writing, self._leaving = api(retry_budgets.WRITING), api(retry_budgets.LEAVING)
+        self._reading_rooms = api(retry_budgets.READING_ROOMS)
+        self._joining = api(retry_budgets.JOINING, asyncio.Semaphore(retry_budgets.JOINS_AT_ONCE))
         self.account_data = AccountData(
             bot=self.bot,
-            reading=api(ACCOUNT_DATA),
-            writing=api(ACCOUNT_DATA, asyncio.Semaphore(1)),
+            reading=api(retry_budgets.ACCOUNT_DATA),
+            writing=api(retry_budgets.ACCOUNT_DATA, asyncio.Semaphore(1)),
         )
         self._client = client
         self._sender = Sender(
             mxid=first.mxid,
             device_id=first.device_id,
-            api=api(WRITING, asyncio.Semaphore(TALKS_AT_ONCE)),
+            api=api(retry_budgets.WRITING, asyncio.Semaphore(retry_budgets.TALKS_AT_ONCE)),
             state_store=first.state_store,
         )
         self._encrypted_rooms = EncryptedRooms(first.state_store, read=self.state_content)
@@ -161,7 +146,7 @@ class Homeserver:
             path = Path.v3.profile[self.bot].avatar_url
             try:
                 url = _object(
-                    await self._reading.request(Method.GET, path, budget=BEST_EFFORT)
+                    await self._reading.request(Method.GET, path, budget=retry_budgets.BEST_EFFORT)
                 ).get("avatar_url")
             except Refused as e:
                 if e.status != 404:
@@ -449,7 +434,7 @@ class Homeserver:
                 fixed_words=fixed_words,
                 txn_id=txn_id,
                 priority=priority,
-                budget=BEST_EFFORT if best_effort else None,
+                budget=retry_budgets.BEST_EFFORT if best_effort else None,
             )
         except (RateLimited, Refused, EncryptionGone):
             raise  # nothing was sent
