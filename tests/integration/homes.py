@@ -218,8 +218,25 @@ async def make_admin(
 
 
 async def doubt(stack: Stack) -> None:
-    """Have the next start look at everything: the rows do not prove that they are true."""
+    """Have the next start look at everything: the rows do not prove that they are true.
+
+    And nothing else does.
+    """
+    await forget_checkpoint(stack)
     await stack.database.execute("UPDATE sync_state SET value = '' WHERE key = 'proof'")
+
+
+async def lose_everything(stack: Stack) -> None:
+    """Delete the plugin's database, and the checkpoint that it could be restored from."""
+    await stack.database.delete()
+    await forget_checkpoint(stack)
+
+
+async def forget_checkpoint(stack: Stack) -> None:
+    """Empty the checkpoint in the bot's account data."""
+    user = quote(stack.bot.user_id, safe="")
+    path = f"/_matrix/client/v3/user/{user}/account_data/dev.homeroom.checkpoint"
+    await stack.bot_api.request("PUT", path, {})
 
 
 async def start(stack: Stack) -> Summary:

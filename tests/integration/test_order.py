@@ -16,6 +16,7 @@ from tests.integration.homes import (
     Home,
     Tables,
     doubt,
+    lose_everything,
     move_in,
     onboard,
     said_by_bot,
@@ -142,7 +143,7 @@ async def test_while_the_first_look_is_held_up_nothing_happens_and_maubot_answer
     ]
     for case in cases:
         if wiped:
-            await case.bot.database.delete()
+            await lose_everything(case.bot)
         else:
             await doubt(case.bot)
             await case.say("while maubot was down")
@@ -167,7 +168,7 @@ async def test_while_the_look_of_an_instance_is_held_up_the_sync_that_goes_on_lo
     bot = await make_bot(proxy=True, config=CONFIG)
     case = await prepare(bot)
     await bot.maubot.update_instance(bot.instance, started=False)
-    await bot.database.delete()
+    await lose_everything(bot)
     rule = hold(case, path=JOINED_ROOMS)
     mark = bot.maubot.mark()
     await bot.maubot.update_instance(bot.instance, started=True)
@@ -207,7 +208,7 @@ async def test_no_other_home_is_made_while_nobody_knows_whose_the_rooms_are(
     case = await prepare(bot)
     alice = case.home.user
     await bot.maubot.update_instance(bot.instance, started=False)
-    await bot.database.delete()
+    await lose_everything(bot)
     hold(case, path=JOINED_ROOMS)
     again = await alice.start_dm(bot.bot.user_id)
     await bot.maubot.update_instance(bot.instance, started=True)

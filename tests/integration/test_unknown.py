@@ -19,6 +19,7 @@ from tests.integration.homes import (
     Tables,
     ask,
     doubt,
+    lose_everything,
     make_admin,
     move_in,
     onboard,
@@ -145,7 +146,7 @@ async def test_with_no_database_a_look_that_fails_makes_no_second_home(
 ) -> None:
     bot = await make_bot(proxy=True, config=CONFIG)
     mark, before = await stop(bot, (await prepare(bot)).home)
-    await bot.database.delete()
+    await lose_everything(bot)
     rule = bot.proxy.rule(FAULTS[name](), path=JOINED_ROOMS)
     await begin(bot)
     await before.home.user.send_text(before.home.chat, "meanwhile")
@@ -215,7 +216,7 @@ async def test_a_home_that_cannot_be_read_is_not_made_again(
     """The database is empty, and what would tell of the home cannot be read."""
     bot = await make_bot(proxy=True, config=CONFIG)
     mark, before = await stop(bot, (await prepare(bot)).home)
-    await bot.database.delete()
+    await lose_everything(bot)
     home, alice = before.home, before.home.user
     unreadable = {"space": {home.space}, "chat": {home.chat}, "both": home.rooms}[which]
     bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)

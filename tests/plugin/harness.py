@@ -234,14 +234,20 @@ class Bot:
 
     def doubt(self) -> None:
         """Have the next start look at everything: the rows do not prove that they are true."""
+        self.forget_checkpoint()
         self.alter("UPDATE sync_state SET value = '' WHERE key = 'proof'")
+
+    def forget_checkpoint(self) -> None:
+        """Empty what the account data has of the rows."""
+        account_data = self.hs.world.accounts[self.me.user_id].account_data
+        for kind in [kind for kind in account_data if kind.startswith(HEAD_TYPE)]:
+            self.hs.world.set_account_data(self.me.user_id, kind, {})
 
     def wipe(self, *, checkpoint: bool = True) -> None:
         """Delete the plugin's database, and its checkpoint; only while nothing runs."""
         assert self.plugin is None
-        account_data = self.hs.world.accounts[self.me.user_id].account_data
-        for kind in [kind for kind in account_data if kind.startswith(HEAD_TYPE) and checkpoint]:
-            self.hs.world.set_account_data(self.me.user_id, kind, {})
+        if checkpoint:
+            self.forget_checkpoint()
         for file in self.database_path.parent.glob(f"{self.database_path.name}*"):
             file.unlink()
 

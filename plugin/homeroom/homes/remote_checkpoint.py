@@ -43,7 +43,7 @@ POSITION_EVERY: Final = 60 * 60 * 1000
 """Milliseconds after which a newer position is worth a write of its own."""
 RETRY_AFTER: Final = (30, 300, 3600)
 """Seconds until what the homeserver did not take is tried again; the last one repeats."""
-LAST_WITHIN: Final = 3.0
+LAST_WITHIN: Final = 5.0
 """Seconds that the last write, at a stop, may take."""
 
 
