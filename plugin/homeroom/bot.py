@@ -11,6 +11,7 @@ on by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from maubot.plugin_base import Plugin
@@ -59,6 +60,9 @@ class Homeroom(Plugin):
     async def start(self) -> None:
         assert isinstance(self.config, Config)
         assert isinstance(self.database, Database)
+        if self.log.level == logging.NOTSET:
+            # maubot writes every line down; whoever wants ours names this logger in its settings.
+            self.log.setLevel(logging.INFO)
         self.background = Background(log=self.log)
         self.store = Store(self.database, now=now)
         client = CurrentClient(self.client)

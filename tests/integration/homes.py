@@ -23,11 +23,15 @@ from tests.stack.waiting import eventually
 
 _ROOMS = "/_matrix/client/v3/rooms"
 _TIMES = {"created_at", "updated_at"}
-_SUMMARY = re.compile(
-    r"Reconciled (?P<rooms>\d+) rooms: adopted (?P<adopted>\d+), updated (?P<updated>\d+),"
-    r" backfilled (?P<backfilled>\d+), left (?P<left>\d+), unreadable (?P<unreadable>\d+),"
-    r" findings (?P<findings>\d+)"
-)
+_SUMMARY = re.compile(r"Reconciled (?P<rooms>\d+) rooms in [\d.]+ s: (?P<what>.*)")
+_WORDS = {
+    "new": "adopted",
+    "changed": "updated",
+    "given ids": "backfilled",
+    "left": "left",
+    "unreadable": "unreadable",
+    "findings": "findings",
+}
 _READ_BY_POST = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 
 
@@ -255,7 +259,10 @@ async def restart(stack: Stack) -> Summary:
 async def reconciled(stack: Stack, *, since: int, timeout: float = 15) -> Summary:
     """Wait for the first reconcile that the log tells of since a mark."""
     found = await stack.maubot.wait_for_log(_SUMMARY.pattern, since=since, timeout=timeout)
-    return Summary(**{key: int(value) for key, value in found.groupdict().items()})
+    counts = re.findall(rf"(\d+) ({'|'.join(_WORDS)})", found["what"])
+    return Summary(
+        rooms=int(found["rooms"]), **{_WORDS[what]: int(count) for count, what in counts}
+    )
 
 
 async def requests_of_bot(stack: Stack, *, since: int) -> list[AccessLogEntry]:

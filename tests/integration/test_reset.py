@@ -218,7 +218,7 @@ async def test_leave_forget_leaves_everything_and_a_new_invite_begins_anew(
         rf"Reset by {ada.user.user_id} in {re.escape(ada.chat)} .*"
         r"leave-forget, scope managed, ended, left 6, forgotten 6"
     )
-    await stack.maubot.wait_for_log(r"Reconciled 2 rooms: .*left 6")
+    await stack.maubot.wait_for_log(r"Reconciled 2 rooms in .* 6 left")
     assert await not_forgotten(stack) == set()
     for room in gone:
         with pytest.raises(ApiError):

@@ -129,7 +129,7 @@ async def test_the_log_tells_of_every_failed_look(
     async with running(hs, tmp_path) as bot:
         await bot.settled()
         assert len([m for m in caplog.messages if m.startswith("Could not reconcile: ")]) == 2
-        assert len([m for m in caplog.messages if m.startswith("Reconciled 0 rooms: ")]) == 1
+        assert len([m for m in caplog.messages if m.startswith("Reconciled 0 rooms in ")]) == 1
 
 
 async def test_a_database_that_fails_after_the_look_is_asked_again(

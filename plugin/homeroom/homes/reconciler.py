@@ -36,6 +36,7 @@ from ..matrix.errors import HomeserverError, Unavailable
 from ..runtime.clock import now
 from ..runtime.gc_tuning import large_garbage, many_objects
 from ..storage import PastReconcile, Store, StoreError
+from .change_log import sentence, summary
 from .checkpoint_state import CheckpointState
 from .mautrix_state import MautrixState
 from .observation import Observer, Progress
@@ -43,6 +44,8 @@ from .routes import Routes
 
 KEEP_PAST: Final = 50
 """Reconciles that are remembered."""
+TOLD_AT_ONCE: Final = 5
+"""Changes that are told one by one."""
 LINES_AT_ONCE: Final = 100
 """More lines of log than that are written in a thread."""
 RESTS: Final = 1.0
@@ -350,7 +353,7 @@ class Reconciler:
         older = (f for f in self.findings if f.room_id not in compared)
         self.findings = (*older, *plan.findings)
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
-        await self._report(done, title="Looked again at" if plan.changes else None)
+        self._tell(plan)
         return done
 
     async def _look_as_far_as_needed(
@@ -389,31 +392,26 @@ class Reconciler:
         if before and not self.routes.unreadable:
             self.log.info("Every room could be read now")
 
-    async def _report(self, done: Reconciled, *, title: str | None) -> None:
-        """Log what was decided; the summary only under a title."""
+    async def _report(self, done: Reconciled, *, title: str) -> None:
+        """Log what was decided in one line, and each change for whoever wants to know."""
         plan = done.plan
         if len(plan.changes) + len(plan.findings) > LINES_AT_ONCE:
             await asyncio.to_thread(self._log_each, plan)
         else:
             self._log_each(plan)
-        if title is not None:
-            self.log.info(
-                "%s %d rooms: adopted %d, updated %d, backfilled %d, left %d, unreadable %d,"
-                " findings %d, in %.2f s",
-                title,
-                plan.rooms,
-                plan.adopted,
-                plan.updated,
-                plan.backfilled,
-                plan.left,
-                len(plan.unreadable),
-                len(plan.findings),
-                done.seconds,
-            )
+        self.log.info("%s %d rooms in %.2f s: %s", title, plan.rooms, done.seconds, summary(plan))
+
+    def _tell(self, plan: Plan) -> None:
+        """Log what has changed while the bot works: a sentence each, unless there are many."""
+        self._log_each(plan)
+        for change in plan.changes[:TOLD_AT_ONCE]:
+            self.log.info("%s", sentence(change))
+        if len(plan.changes) > TOLD_AT_ONCE:
+            self.log.info("%d more rows have changed", len(plan.changes) - TOLD_AT_ONCE)
 
     def _log_each(self, plan: Plan) -> None:
         for change in plan.changes:
-            self.log.debug("%s: %s -> %s", type(change).__name__, change.before, change.after)
+            self.log.debug("%s", sentence(change))
         for finding in plan.findings:
             self.log.debug("Finding: %s", finding)
         for room in plan.unreadable:

@@ -136,7 +136,9 @@ class Resumption:
             records = await self.store.snapshot()
             digest = await self._proved(records, checkpoint)
             if digest is None:
-                raise _DoubtError("The database is not as it was left")
+                raise _DoubtError(
+                    "The database was written by another version, or changed from outside"
+                )
             return _Basis(
                 position=position.token,
                 records=records,
