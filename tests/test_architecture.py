@@ -28,6 +28,7 @@ PACKAGE = ROOT / "plugin" / "homeroom"
 RINGS = (
     {"bot"},
     {"wiring"},
+    {"app"},
     {"startup", "status_page"},
     {"delivery"},
     {"commands"},

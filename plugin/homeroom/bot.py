@@ -18,6 +18,7 @@ from maubot.plugin_base import Plugin
 from mautrix.util.async_db import Database, UpgradeTable
 
 from . import replies
+from .app import App, Instance
 from .config import Config, LiveSettings
 from .matrix.current_client import CurrentClient
 
@@ -34,7 +35,7 @@ from .startup.last_good_settings import LastGoodSettings
 from .startup.without_settings import WithoutSettings
 from .status_page import FILES, Snapshot, StatusPage, take_without_settings
 from .storage import UPGRADES, Store, StoreError
-from .wiring import App, Instance, build
+from .wiring import build
 
 DRAIN_FOR: Final = 5.0
 """Seconds that a stop waits for the answers that are in hand."""

@@ -13,16 +13,13 @@ Nothing is set afterwards: a part is whole when it is made, and needs only parts
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from maubot.matrix import MaubotMatrixClient
 from mautrix.types import RoomID
-from mautrix.util.logging import TraceLogger
 
+from .app import App, Instance
 from .commands.dispatch import Commands
 from .commands.reset import Resetter
-from .config import LiveSettings
 from .delivery.answer_stream import Streamer
 from .delivery.decryption import Decryption
 from .delivery.dispatcher import EventDispatcher
@@ -35,7 +32,6 @@ from .delivery.parking import Parking
 from .delivery.room_history import RoomHistory
 from .delivery.sync_feed import SyncFeed
 from .delivery.welcomes import Welcomes
-from .domain.homes.checkpoint import Origin
 from .homes.chats import Chats
 from .homes.checkpoint_state import CheckpointState
 from .homes.mautrix_state import MautrixState
@@ -48,96 +44,20 @@ from .homes.refresher import Refresher
 from .homes.remote_checkpoint import RemoteCheckpoint
 from .homes.repairer import Repairer
 from .homes.routes import Routes
-from .matrix.encryption import Encryption
 from .matrix.homeserver import Homeserver
 from .matrix.messages import Speaker
 from .matrix.own_trust import TrustCheck
 from .matrix.typing_notice import TypingNotice
 from .platforms.configured import ChosenPlatform
 from .replies.encryption import explain_trust
-from .runtime.clock import now
-from .runtime.tasks import Background
 from .runtime.watchdog import Watchdog
 from .startup.account_watch import AccountWatch
 from .startup.instance_watch import InstanceWatch
 from .startup.maintenance import Maintenance
 from .startup.resume import Resumption
 from .startup.start import Startup
-from .status_page import Condition, Snapshot, Sources, take
-from .storage import UPGRADES, Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
-    """What maubot gives to one instance, and what lives as long as it.
-
-    `register` has maubot call the handlers of an object; `superseded` is called when another
-    instance with the same account is newer.
-    """
-
-    client: MaubotMatrixClient
-    name: str
-    store: Store
-    version: str
-    register: Callable[[object], None]
-    settings: LiveSettings
-    encryption: Encryption
-    background: Background
-    superseded: Callable[[], None]
-    log: TraceLogger
-
-    def origin(self) -> Origin:
-        """What a checkpoint depends on besides the rows."""
-        return Origin(
-            bot=self.client.mxid,
-            homeserver=str(self.client.api.base_url),
-            version=self.version,
-            schema=len(UPGRADES.upgrades),
-            adopt_unmarked=self.settings().adopt_unmarked,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class App:
-    """Everything that has to be started, stopped or shown."""
-
-    settings: LiveSettings
-    store: Store
-    routes: Routes
-    reconciler: Reconciler
-    remote_checkpoint: RemoteCheckpoint
-    platform: ChosenPlatform
-    streamer: Streamer
-    inbox: Inbox
-    handled: HandledMarks
-    lanes: Lanes
-    parking: Parking
-    feed: SyncFeed
-    startup: Startup
-    maintenance: Maintenance
-    account: AccountWatch
-    watch: InstanceWatch
-    status: Sources
-
-    async def snapshot(self, *, version: str, with_rows: bool) -> Snapshot:
-        """What the status page shows."""
-        snapshot = await take(
-            self.status,
-            version=version,
-            now=now(),
-            settings=self.settings.not_in_force,
-            opened_at=self.startup.opened_at,
-            with_rows=with_rows,
-        )
-        if self.watch.is_superseded:
-            return replace(snapshot, condition=Condition.SUPERSEDED)
-        return snapshot
-
-    async def go_idle(self) -> None:
-        """Answer nothing any more, and leave what is open to the instance that is newer."""
-        self.feed.close()
-        self.streamer.stop()
-        await self.watch.background.stop()
+from .status_page import Sources
+from .storage import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

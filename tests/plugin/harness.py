@@ -31,10 +31,10 @@ from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
 
 from homeroom import Homeroom, replies
+from homeroom.app import App
 from homeroom.config.settings import DEFAULTS
 from homeroom.domain.homes.checkpoint_shards import HEAD_TYPE
 from homeroom.domain.homes.marker import MARKER_TYPE
-from homeroom.wiring import App
 from tests.fake import FakeHomeserver, Recorded, User
 from tests.fake.events import Json
 from tests.fake.filters import read_filter
