@@ -47,8 +47,10 @@ WRONG: Mapping[str, tuple[Any, Any]] = {
     "platform.kind": (None, "magic"),
     "platform.webhook.url": (80, "example.org/hook"),
     "platform.webhook.token": (12345, "two words"),
+    "platform.webhook.token_file": (5, "relative/path"),
     "platform.openai.base_url": ([], "https://example.org/v1?key=1"),
     "platform.openai.api_key": (None, "kéy"),
+    "platform.openai.api_key_file": (["/a"], "/"),
     "platform.openai.model": (4, "m" * 101),
     "platform.openai.stream": ("yes", 1),
     "platform.openai.system_prompt": (["Be kind."], "x" * 50_001),
@@ -58,6 +60,10 @@ WRONG: Mapping[str, tuple[Any, Any]] = {
     "platform.openai.history_characters": (None, -1),
     "platform.openai.conversation_field": (5, "a field"),
     "status.token": (1234567890123456, "fifteen-letters"),
+    "status.token_file": (True, "/nowhere/at/all"),
+    "rooms.avatar": (5, "https://example.org/a.png"),
+    "texts.welcome": (5, "x" * 50_001),
+    "encryption.devices": (True, "all"),
     "dev.reset": ("true", 1),
 }
 """For every key a value of a wrong type, and one of a right type, or nearly, that is no use."""
@@ -260,21 +266,23 @@ rooms:
         "initial_chats": ["General"],
         "version": "",
         "encrypted": False,
+        "avatar": "",
         "colour": "green",
     }
     assert set(EVERY_KEY) <= set(keys(saved))
     await say_and_hear(bot, home.user, home.chat, "hello")
 
 
-async def test_settings_that_are_broken_over_a_restart_wait_too(make_bot: MakeStack) -> None:
-    """What was kept as last good settings while it ran is gone after a restart."""
+async def test_after_a_restart_the_last_good_settings_are_in_force(make_bot: MakeStack) -> None:
     bot = await make_bot()
     admin, office = await make_admin(bot)
     settings = {**DEFAULT_CONFIG, "admins": [admin.user_id], "platform": {"kind": "magic"}}
     await bot.maubot.update_instance(bot.instance, config=settings)
     assert "Reconciled" in (await ask(bot, admin, office, "!reconcile")).body
     await bot.maubot.restart_instance(bot.instance)
-    assert "platform.kind" in (await ask(bot, admin, office, "!reconcile")).body
+    report = (await ask(bot, admin, office, "!reconcile")).body
+    assert "Reconciled" in report
+    assert "platform.kind" in report
     await require_enabled(bot)
     await configure(bot, {"admins": [admin.user_id]})
     assert "Reconciled" in (await ask(bot, admin, office, "!reconcile")).body
