@@ -1,4 +1,4 @@
-"""The README's example server, as it stands there, answers in a chat."""
+"""The documents' example server, as it stands there, answers in a chat."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TOKEN = "token-of-the-example"
 
 
 def example() -> str:
-    """The one block of Python in the README's section about platforms."""
-    section = (ROOT / "README.md").read_text().split("\n## Platforms\n")[1].split("\n## ")[0]
-    (code,) = re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    """The one block of Python in the document about agents."""
+    text = (ROOT / "docs" / "agents.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return str(code)
 
 
@@ -31,7 +31,7 @@ class Example(ServerProcess):
         (directory / "agent.py").write_text(example())
         self.port = free_port()
         super().__init__(
-            "the README's example",
+            "the example of the documents",
             [sys.executable, "agent.py"],
             directory=directory,
             output=directory / "agent.log",

@@ -6,7 +6,7 @@ whatever happens to the bot.
 
     configured    the platform of the settings, and another one when they change
     echo          needs nothing
-    webhook       a server of the administrator's; the contract is in the README
+    webhook       a server of the administrator's; the contract is in docs/agents.md
     openai        any server with the Chat Completions API
     http_client   what the last two share: one request, sent again while that may help
     http_answer   what comes back: read within bounds, and judged if it cannot be used

@@ -1,6 +1,6 @@
 """A server of the administrator's own: a message is posted to it, its answer is the answer.
 
-The contract is in the README, section "Platforms", with a server that speaks it.
+The contract is in docs/agents.md, with a server that speaks it.
 """
 
 from __future__ import annotations
