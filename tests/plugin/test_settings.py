@@ -213,13 +213,15 @@ async def test_an_administrator_is_told_why_nothing_happens(
         anna.join(room_id)
         await bot.hear(room_id, 1)
         await bot.stop()
+        bot.wipe()  # and with it the last good settings
         bot.config = 'admins: ["@admin:fake.test"]\nlimits: {homes: "*many*"}'
         await bot.start()
         before = len(bot.words(room_id))
         anna.send(room_id, "!reconcile")
         admin.send(room_id, "Hello")
         assert await bot.ask(admin, room_id, "!reconcile") == (
-            "**The settings cannot be used**, so I do nothing. Mend them in maubot's web UI:\n\n"
+            "**The settings cannot be used**, so I do nothing. Mend them in maubot's web UI;"
+            " saving is enough:\n\n"
             '● `limits.homes`: found "*many*", expected a whole number from 1 to 100000'
         )
         await bot.settled()
