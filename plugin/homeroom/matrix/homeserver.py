@@ -34,7 +34,7 @@ from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
 from .outgoing import Outgoing, OutgoingFigures, Priority
-from .required import require_object, require_text
+from .required import checked, text_in
 from .retrying_api import Health, PatientAPI, RetryBudget
 from .sync_filters import ROOMS_WITHOUT_EVENTS, timelines
 
@@ -128,15 +128,15 @@ class Homeserver:
 
     async def supports_sliding_sync(self) -> bool:
         if self._versions is None:
-            self._versions = require_object(await self._reading.request(Method.GET, Path.versions))
+            self._versions = checked(await self._reading.request(Method.GET, Path.versions))
         features = self._versions.get("unstable_features")
         return isinstance(features, dict) and features.get(SLIDING_SYNC_FEATURE) is True
 
     async def default_room_version(self) -> str | None:
         """The room version that the server picks; None if it does not say."""
         if self._capabilities is None:
-            answer = require_object(await self._reading.request(Method.GET, Path.v3.capabilities))
-            self._capabilities = require_object(answer.get("capabilities", {}))
+            answer = checked(await self._reading.request(Method.GET, Path.v3.capabilities))
+            self._capabilities = checked(answer.get("capabilities", {}))
         versions = self._capabilities.get("m.room_versions")
         default = versions.get("default") if isinstance(versions, dict) else None
         return default if isinstance(default, str) else None
@@ -146,7 +146,7 @@ class Homeserver:
         if self._avatar is None:
             path = Path.v3.profile[self.bot].avatar_url
             try:
-                url = require_object(
+                url = checked(
                     await self._reading.request(Method.GET, path, budget=retry_budgets.BEST_EFFORT)
                 ).get("avatar_url")
             except Refused as e:
@@ -162,7 +162,7 @@ class Homeserver:
 
     async def listed_rooms(self) -> frozenset[RoomID]:
         """The rooms that the homeserver lists as joined, which may be late."""
-        answer = require_object(await self._scanning.request(Method.GET, Path.v3.joined_rooms))
+        answer = checked(await self._scanning.request(Method.GET, Path.v3.joined_rooms))
         rooms = answer.get("joined_rooms")
         if not isinstance(rooms, list) or not all(isinstance(room, str) for room in rooms):
             raise Unavailable("joined_rooms: the answer has no list of room IDs")
@@ -195,12 +195,12 @@ class Homeserver:
         """The content of one state event; None: the homeserver says that there is none."""
         path = Path.v3.rooms[room_id].state[event_type][state_key]
         told = self.told.event(room_id, (event_type, state_key), now=now())
-        return require_object(told["content"]) if told else await self._find(path)
+        return checked(told["content"]) if told else await self._find(path)
 
     async def room_of_alias(self, alias: str) -> RoomID | None:
         """The room that an alias names, whether the bot is in it or not; None: there is none."""
         found = await self._find(Path.v3.directory.room[alias])
-        return None if found is None else RoomID(require_text(found, "room_id"))
+        return None if found is None else RoomID(text_in(found, "room_id"))
 
     async def aliases_of(self, room_id: RoomID) -> list[str]:
         """The aliases by which the bot's own server knows a room that the bot is in."""
@@ -211,9 +211,7 @@ class Homeserver:
     async def _find(self, path: Any, query: dict[str, str] | None = None) -> dict[str, Any] | None:
         """What a request finds; None: the homeserver says that there is nothing."""
         try:
-            return require_object(
-                await self._reading.request(Method.GET, path, query_params=query or {})
-            )
+            return checked(await self._reading.request(Method.GET, path, query_params=query or {}))
         except Refused as e:
             if e.errcode == "M_NOT_FOUND":
                 return None
@@ -225,8 +223,8 @@ class Homeserver:
 
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
         path = Path.v3.rooms[room_id].joined_members
-        members = require_object(await self._reading.request(Method.GET, path)).get("joined")
-        return frozenset(UserID(member) for member in require_object(members))
+        members = checked(await self._reading.request(Method.GET, path)).get("joined")
+        return frozenset(UserID(member) for member in checked(members))
 
     async def ask_who_we_are(self) -> None:
         """Ask something that only needs an account, to see whether there is one."""
@@ -245,9 +243,7 @@ class Homeserver:
             },
         }
         rooms = (await self.sync(filter_=filter_)).get("rooms", {})
-        return frozenset(
-            RoomID(room_id) for room_id in require_object(require_object(rooms).get("leave", {}))
-        )
+        return frozenset(RoomID(room_id) for room_id in checked(checked(rooms).get("leave", {})))
 
     async def sync(
         self, *, since: str | None = None, filter_: dict[str, Any] | None = None
@@ -266,9 +262,7 @@ class Homeserver:
         }
         if since is not None:
             query["since"] = since
-        return require_object(
-            await self._scanning.request(Method.GET, Path.v3.sync, query_params=query)
-        )
+        return checked(await self._scanning.request(Method.GET, Path.v3.sync, query_params=query))
 
     async def sync_since(self, position: str) -> dict[str, Any]:
         """What happened since a position, as much of each timeline as the homeserver gives.
@@ -285,8 +279,8 @@ class Homeserver:
                 if limit == EVENTS_OF_EACH_ROOM[-1]:
                     raise
                 continue
-            require_text(answer, "next_batch")
-            require_object(answer.get("rooms", {}))
+            text_in(answer, "next_batch")
+            checked(answer.get("rooms", {}))
             return answer
         raise AssertionError("there is a last one")
 
@@ -295,7 +289,7 @@ class Homeserver:
     ) -> tuple[list[Any], str | None]:
         """A page of a room's events, newest first, and where the next starts; None: no more."""
         query = {"dir": "b", "limit": str(PAGE), "from": start, "to": until}
-        answer = require_object(
+        answer = checked(
             await self._reading_rooms.request(
                 Method.GET,
                 Path.v3.rooms[room_id].messages,
@@ -323,7 +317,7 @@ class Homeserver:
     async def query_keys(self, user_id: UserID) -> dict[str, Any]:
         """The devices of a user and the keys that sign them, as anybody is told."""
         body: dict[str, Any] = {"device_keys": {user_id: []}}
-        return require_object(await self._reading.request(Method.POST, Path.v3.keys.query, body))
+        return checked(await self._reading.request(Method.POST, Path.v3.keys.query, body))
 
     # Writing
 
@@ -339,7 +333,7 @@ class Homeserver:
         """
         answer = await self._writing.request(Method.POST, Path.v3.createRoom, request)
         try:
-            room_id = RoomID(require_text(require_object(answer), "room_id"))
+            room_id = RoomID(text_in(checked(answer), "room_id"))
         except Unavailable as e:
             raise OutcomeUnknown(f"createRoom: {e}") from e
         self.told.joined(room_id, now=now())
@@ -364,7 +358,7 @@ class Homeserver:
     ) -> None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
         request = self._writing.request(Method.PUT, path, content, priority=priority)
-        event_id = require_object(await request).get("event_id")
+        event_id = checked(await request).get("event_id")
         if isinstance(event_id, str):
             key = (event_type, state_key)
             self.told.wrote(room_id, key, content, event_id=EventID(event_id), now=now())
@@ -395,7 +389,7 @@ class Homeserver:
             headers={"Content-Type": "text/plain; charset=utf-8"},
             query_params={"filename": filename},
         )
-        return ContentURI(require_text(require_object(answer), "content_uri"))
+        return ContentURI(text_in(checked(answer), "content_uri"))
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
         """Whether the room is encrypted; whether the bot could encrypt says nothing about it."""

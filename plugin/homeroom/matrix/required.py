@@ -7,13 +7,14 @@ from typing import Any
 from .errors import Unavailable
 
 
-def require_object(answer: Any) -> dict[str, Any]:
+def checked(answer: Any) -> dict[str, Any]:
+    """An answer that must be an object."""
     if not isinstance(answer, dict):
         raise Unavailable("the answer is not a JSON object")
     return answer
 
 
-def require_text(answer: dict[str, Any], key: str) -> str:
+def text_in(answer: dict[str, Any], key: str) -> str:
     value = answer.get(key)
     if not isinstance(value, str):
         raise Unavailable(f"the answer has no {key}")
