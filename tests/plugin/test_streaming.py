@@ -20,8 +20,9 @@ from homeroom.domain.conversation.answer import End, Item, Text, Trouble
 from homeroom.domain.conversation.answer_parts import Question
 from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.turn import Turn
+from homeroom.matrix.messages import LIVE
 from homeroom.platforms import PlatformError
-from tests.fake import FakeHomeserver, Hang, Match, RateLimit, Respond, User
+from tests.fake import FakeHomeserver, Hang, Late, Match, RateLimit, Respond, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
 from tests.plugin.harness import LOG, Bot, running, until
@@ -219,6 +220,43 @@ async def test_an_edit_is_not_worth_waiting_for_but_the_last_one_is(
         await when_shown(bot, chat_id, "one two three four")
         await bot.settled()
         assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+async def test_a_late_edit_does_not_undo_the_next_one(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "Hello")
+        speech.say("First ")
+        await when_shown(bot, chat_id, "First")
+        late = hs.fail(Match(method="PUT", path="/send/"), Late(status=502))
+        speech.say("second ")
+        await late.reached()
+        speech.say("third.", None)
+        await when_shown(bot, chat_id, "First second third.")
+        await bot.settled()
+        await late.done()
+        assert texts(bot, chat_id) == ["First second third."]
+        assert late.hits[0].path in [request.path for request in hs.requests if not request.fault]
+
+
+async def test_a_growing_message_shows_that_it_grows(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "Hello")
+        speech.say("One")
+        await when_shown(bot, chat_id, "One")
+        speech.say(" two")
+        await when_shown(bot, chat_id, "One two")
+        speech.say(None)
+        await until("the end", lambda: not shown(bot, chat_id)[-1].is_unfinished)
+        contents = [said.get("m.new_content", said) for said in bot.said(chat_id)[-3:]]
+        assert [(c["formatted_body"], LIVE in c) for c in contents] == [
+            ("<p>One …</p>\n", True),
+            ("<p>One two …</p>\n", True),
+            ("<p>One two</p>\n", False),
+        ]
 
 
 async def test_a_thread_keeps_its_answer_and_the_edits(hs: FakeHomeserver, tmp_path: Path) -> None:

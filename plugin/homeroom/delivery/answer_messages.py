@@ -22,6 +22,7 @@ class _Message:
     answer_id: EventID | None = None
     text: str | None = None
     has_more: bool | None = None
+    is_growing: bool | None = None
 
 
 class AnswerMessages:
@@ -58,29 +59,34 @@ class AnswerMessages:
             await self._send_edit(self._unknown, best_effort=not is_whole)
         for number, part in enumerate(parts):
             is_last = is_whole and number == last
-            best_effort = not is_whole and number == last
-            await self._show(number, part, has_more=not is_last, best_effort=best_effort)
+            is_growing = not is_whole and number == last
+            await self._show(number, part, has_more=not is_last, is_growing=is_growing)
         if is_whole:
             for number in range(len(parts), len(self._messages)):
-                await self._show(number, f"*{replies.SHORTER}*", has_more=False, best_effort=False)
+                await self._show(number, f"*{replies.SHORTER}*", has_more=False, is_growing=False)
 
-    async def _show(self, number: int, text: str, *, has_more: bool, best_effort: bool) -> None:
+    async def _show(self, number: int, text: str, *, has_more: bool, is_growing: bool) -> None:
         if number == len(self._messages):
             if has_more:
                 # An unfinished one is noted before it is sent: that may be our last deed.
                 await self._note(number, None)
-            self._messages.append(_Message(text=text, has_more=has_more))
+            self._messages.append(_Message(text=text, has_more=has_more, is_growing=is_growing))
         message = self._messages[number]
         if message.answer_id is None:
             await self._send(number, text)
         assert message.answer_id is not None
-        if (message.text, message.has_more) != (text, has_more):
+        shown = (message.text, message.has_more, message.is_growing)
+        if shown != (text, has_more, is_growing):
             message.text = None
             edit = await self._speaker.edit_of_answer(
-                self.question, message.answer_id, text, has_more=has_more
+                self.question,
+                message.answer_id,
+                text,
+                has_more=has_more,
+                is_growing=is_growing,
             )
-            await self._send_edit(edit, best_effort=best_effort)
-            message.text, message.has_more = text, has_more
+            await self._send_edit(edit, best_effort=is_growing)
+            message.text, message.has_more, message.is_growing = text, has_more, is_growing
 
     async def _send(self, number: int, text: str) -> None:
         """Send a message, or find out the ID of one that may have been sent.
@@ -94,6 +100,7 @@ class AnswerMessages:
             message.text if message.text is not None else text,
             part=number,
             has_more=message.has_more is not False,
+            is_growing=message.is_growing is True,
         )
         if message.has_more is not False:
             await self._note(number, message.answer_id)

@@ -27,6 +27,10 @@ from .outgoing import Priority
 MAX_HTML: Final = 28_000
 """Bytes of HTML in one message, as `MAX_WEIGHT`; where it would be longer there is none."""
 _OF_HTML: Final = ("format", "formatted_body")
+LIVE: Final = "org.matrix.msc4357.live"
+"""In a message that still grows (https://github.com/matrix-org/matrix-spec-proposals/pull/4357)."""
+GROWING: Final = " …"
+"""At the end of what is shown of a message that still grows; its `body` is the text alone."""
 
 Kind = Literal["notice", "edit"]
 
@@ -107,13 +111,22 @@ class Speaker:
         await self._homeserver.send(room_id, content, txn_id=txn_id)
 
     async def answer(
-        self, question: Question, markdown: str, *, part: int, has_more: bool
+        self,
+        question: Question,
+        markdown: str,
+        *,
+        part: int,
+        has_more: bool,
+        is_growing: bool = False,
     ) -> EventID:
         """Pass on what the platform said: one message of it, as long as fits.
 
-        `part` is its number in the answer, from 0. `has_more`: it will be edited, or followed.
+        Args:
+            part: its number in the answer, from 0.
+            has_more: it will be edited, or followed.
+            is_growing: it will be edited, and clients are to show that.
         """
-        content = await self._answer(question, markdown, has_more=has_more)
+        content = await self._answer(question, markdown, has_more=has_more, is_growing=is_growing)
         return await self._homeserver.send(
             question.room_id,
             {**content, **_in_thread(question.thread_root)},
@@ -122,13 +135,19 @@ class Speaker:
         )
 
     async def edit_of_answer(
-        self, question: Question, answer_id: EventID, markdown: str, *, has_more: bool
+        self,
+        question: Question,
+        answer_id: EventID,
+        markdown: str,
+        *,
+        has_more: bool,
+        is_growing: bool = False,
     ) -> Edit:
         """Make an edit that replaces one message of an answer.
 
         Each has a transaction of its own, because the same text may come again after another one.
         """
-        content = await self._answer(question, markdown, has_more=has_more)
+        content = await self._answer(question, markdown, has_more=has_more, is_growing=is_growing)
         edit = _replacing(answer_id, content)
         content |= _in_thread(question.thread_root)
         txn_id = _txn_id(f"{question.event_id} {uuid4()}", 0, kind="edit")
@@ -159,11 +178,17 @@ class Speaker:
         return {**content, "msgtype": "m.notice", "body": await to_plain(markdown), **more}
 
     async def _answer(
-        self, question: Question, markdown: str, *, has_more: bool
+        self, question: Question, markdown: str, *, has_more: bool, is_growing: bool
     ) -> dict[str, Any]:
         """The body is the Markdown itself, so that the conversation can be read back."""
         content = await self._content(question.room_id, markdown, answers=question.event_id)
-        return {**content, **({MORE_TO_COME: True} if has_more else {})}
+        if has_more:
+            content[MORE_TO_COME] = True
+        if is_growing:
+            content[LIVE] = {}
+            if (html := content.get("formatted_body", "")).endswith("</p>\n"):
+                content["formatted_body"] = html.removesuffix("</p>\n") + f"{GROWING}</p>\n"
+        return content
 
     async def _content(self, room_id: RoomID, markdown: str, *, answers: str) -> dict[str, Any]:
         content: dict[str, Any] = {
