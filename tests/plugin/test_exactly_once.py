@@ -69,7 +69,16 @@ ALL = (
     "delete",
     "clock",
 )
-HOLDS = ("kill", "lose the database", "restore", "twice", "late reads")
+HOLDS = (
+    "kill",
+    "lose the database",
+    "restore",
+    "restore everything",
+    "forget transactions",
+    "late answers",
+    "twice",
+    "late reads",
+)
 """What is tried unless `KINDS` says otherwise."""
 KINDS = set((os.environ.get("KINDS") or ",".join(HOLDS)).split(","))
 KINDS = set(ALL) if "all" in KINDS else KINDS
