@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from homeroom.config import reading
 from homeroom.delivery import handled, inbox, lanes, sync_feed, welcomes
 from homeroom.homes import provisioner, refresher
 from homeroom.homes.observation import observer
@@ -65,6 +66,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provisioner, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(observer, "SECOND_LIST_AFTER", 0.01)
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def no_greetings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test counts what is said in answer to something; `test_welcome.py` is about greetings."""
+    monkeypatch.setattr(reading, "DEFAULTS", replace(reading.DEFAULTS, welcome=""))
 
 
 @pytest.fixture(autouse=True)

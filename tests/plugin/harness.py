@@ -30,9 +30,8 @@ from mautrix.client.state_store import MemorySyncStore
 from mautrix.types import EventID, RoomID
 from mautrix.util.async_db import Database
 
-from homeroom import Homeroom, replies
+from homeroom import Homeroom
 from homeroom.app import App
-from homeroom.config.settings import DEFAULTS
 from homeroom.domain.homes.checkpoint_shards import HEAD_TYPE
 from homeroom.domain.homes.marker import MARKER_TYPE
 from tests.fake import FakeHomeserver, Recorded, User
@@ -74,10 +73,6 @@ async def until(what: str, look: Callable[[], T], *, timeout: float = PATIENCE_S
             raise AssertionError(f"waited {timeout:g} s for: {what}")
         await asyncio.sleep(0.002)
     return found
-
-
-GREETINGS = (DEFAULTS.welcome.split(".")[0], replies.greeting("x", chat_id="C2"))
-"""How the first words in a new chat begin."""
 
 
 def own_sync(request: Recorded) -> bool:
@@ -348,10 +343,7 @@ class Bot:
 
     def said(self, room_id: str) -> list[Json]:
         """What the bot said, but for the greetings of new chats."""
-        return [said for said in self.messages(room_id) if not said["body"].startswith(GREETINGS)]
-
-    def messages(self, room_id: str) -> list[Json]:
-        """All that the bot said in a room, oldest first."""
+        """What the bot said in a room, oldest first."""
         return [
             event.content
             for event in self.hs.timeline(room_id)

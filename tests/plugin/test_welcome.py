@@ -18,7 +18,7 @@ LATER = replies.greeting("x", chat_id="C2")
 
 
 def notices(bot: Bot, room_id: str) -> list[str]:
-    return [said["body"] for said in bot.messages(room_id) if said["msgtype"] == "m.notice"]
+    return [said["body"] for said in bot.said(room_id) if said["msgtype"] == "m.notice"]
 
 
 async def test_the_first_chat_is_greeted_and_later_ones_get_a_line(
