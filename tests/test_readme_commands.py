@@ -16,7 +16,7 @@ from homeroom.domain.commands import RESET_USAGE, Misused, ResetMisused, parse_c
 from tests.stack.package import ROOT
 
 HELPS = (replies.HELP, replies.RESET_HELP)
-COMMANDS = ("!chat", "!help", "!reconcile", "!reset")
+COMMANDS = ("!chat", "!help", "!reconcile", "!reset", "!stop")
 
 Element = tuple[str, str]
 """A command with its verb, and one of its options ("" for none): what a form is made of."""

@@ -25,6 +25,7 @@ from homeroom.domain.commands import (
     ResetLeave,
     ResetLocal,
     ResetMisused,
+    Stop,
     parse_command,
 )
 from homeroom.domain.homes.model import Chat, ChatID, PlatformChatID
@@ -57,6 +58,11 @@ PARSED: list[tuple[str, Command | None]] = [
         ResetLeave(scope=Scope.MANAGED, dry_run=True, code=None),
     ),
     ("!help", Help()),
+    ("!stop", Stop()),
+    ("! Stop ALL", Stop(everything=True)),
+    ("!chat stop all", Stop(everything=True)),
+    ("!stop it now", Stop()),
+    ("! stop it now", None),
     ("!Chat list", ChatList()),
     ("! chat list", ChatList()),
     ("/chat list", ChatList()),

@@ -26,6 +26,7 @@ from ..domain.commands import (
     Misused,
     Reconcile,
     ResetCommand,
+    Stop,
 )
 from ..domain.homes.model import Chat, ChatID
 from ..domain.never import assert_never
@@ -165,7 +166,7 @@ class Commands:
     async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
         sender, via = message.sender, self.homeserver.server_name
         match command:
-            case Help():
+            case Help() | Stop():  # what is to be stopped, delivery stops
                 return replies.HELP
             case ChatList():
                 return replies.chat_list(self.routes.chats_of(sender), via=via)

@@ -71,6 +71,8 @@ class Streamer:
     log: TraceLogger
     _turns: FairTurns = field(init=False)
     _under_way: dict[EventID, PlatformReading] = field(default_factory=dict, init=False)
+    _interrupted: dict[EventID, str] = field(default_factory=dict, init=False)
+    """Why an answer under way was interrupted."""
     _open: dict[EventID, list[OpenAnswer]] = field(default_factory=dict, init=False)
     _said: dict[EventID, tuple[str, str | None]] = field(default_factory=dict, init=False)
     """What the platform has said, while the homeserver cannot be had for it."""
@@ -114,10 +116,18 @@ class Streamer:
         """From now on whoever is cancelled goes on after a restart, and says so."""
         self._is_stopping = True
 
-    def withdraw(self, event_id: EventID) -> None:
-        """End the answer to an event that is redacted, if it is under way."""
+    def interrupt(self, event_id: EventID, *, why: str) -> None:
+        """End the answer to an event, if it is under way, with a sentence."""
         if event_id in self._under_way:
-            self._under_way[event_id].withdraw()
+            self._interrupted[event_id] = why
+            self._under_way[event_id].interrupt()
+
+    def question_of(self, answer_id: EventID) -> EventID | None:
+        """The question that an unfinished answer's message belongs to."""
+        for event_id, messages in self._open.items():
+            if any(message.answer_id == answer_id for message in messages):
+                return event_id
+        return None
 
     async def answer(self, question: Question, turn: Turn) -> None:
         """Have the platform answer, and show it.
@@ -201,6 +211,7 @@ class Streamer:
             raise
         finally:
             del self._under_way[turn.event_id]
+            self._interrupted.pop(turn.event_id, None)
             await reading.stop()
 
     async def _show_growing(self, reading: PlatformReading, messages: AnswerMessages) -> None:
@@ -234,7 +245,7 @@ class Streamer:
         try:
             reading.result()
         except asyncio.CancelledError:
-            return replies.WITHDRAWN
+            return self._interrupted.pop(event_id, replies.WITHDRAWN)
         except asyncio.TimeoutError:
             self.log.warning("The platform took too long over %s", event_id)
             return replies.TOOK_TOO_LONG

@@ -24,6 +24,7 @@ from ..domain.sync.news import (
     Encrypted,
     MemberChange,
     Message,
+    Reaction,
     Redaction,
     RoomChange,
     read_response,
@@ -98,7 +99,7 @@ class EventDispatcher:
         """
         for room_id in timeline_gaps(response):
             self.history.forget(room_id)
-        taken = _Taken()
+        taken, reactions = _Taken(), list[Reaction]()
         for news in read_response(response, bot=self.bot):
             if isinstance(news, Message | Encrypted):
                 if news.room_id in later:
@@ -107,6 +108,8 @@ class EventDispatcher:
                 if news.event_id not in leave_out and self._concerns_us(news):
                     is_new = is_live and news.sent_at > self.now() - LIVE_FOR
                     taken.messages.append(replace(news, is_live=is_new))
+            elif isinstance(news, Reaction):
+                reactions.append(news)
             elif only_messages:
                 continue
             elif isinstance(news, Arrival):
@@ -117,6 +120,8 @@ class EventDispatcher:
         taken.rescans -= rescanned
         self.inbox.add(work, (arrival.event_id for arrival in taken.arrivals))
         self.inbox.take_in(taken.messages, work=work)
+        for reaction in reactions:
+            self.inbox.react(reaction)
         self.welcomes.take_in(taken.arrivals)
         if taken.rescans:
             self._responses += 1

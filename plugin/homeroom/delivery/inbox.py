@@ -22,14 +22,22 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
-from ..domain.sync.news import Edited, Encrypted, Message, Redaction
+from ..domain.commands import (
+    STOP_REACTIONS,
+    Stop,
+    ends_answers,
+    parse_command,
+    runs_beside_answers,
+)
+from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction
 from ..domain.sync.position import Progress
 from ..matrix.errors import NotSignedIn, Unavailable
 from ..runtime import clock
@@ -56,6 +64,12 @@ Handle = Callable[[Message], Awaitable[None]]
 Decrypt = Callable[[Message | Encrypted, Edited | None], Awaitable[Message | None]]
 
 
+class Interrupt(Protocol):
+    """`MessageHandler.interrupt`."""
+
+    def __call__(self, event_id: EventID, *, is_redacted: bool, because_of: EventID) -> None: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Inbox:
     """Messages on their way.
@@ -66,8 +80,10 @@ class Inbox:
         turn_away: the same for a message that is one too many in its room.
         decrypt: says what is in it, as its newest edit has it; None: nothing to do anything
             about. It may take its time over that: only the room waits. Raises what `handle` does.
-        withdraw: is told of a message that is redacted before it is done.
+        interrupt: is told of a message that is redacted, or stopped, before it is done.
         may_redact: whether somebody may redact somebody else's message in a room.
+        may_stop: whether somebody may stop the answers to everybody in a room.
+        question_of: the question to which a message of an unfinished answer belongs.
         checkpoint: what the rows of homes and chats prove at this moment.
     """
 
@@ -75,7 +91,9 @@ class Inbox:
     handle: Handle
     turn_away: Handle
     decrypt: Decrypt
-    withdraw_answer: Callable[[EventID], None]
+    interrupt: Interrupt
+    question_of: Callable[[EventID], EventID | None]
+    may_stop: Callable[[RoomID, UserID], bool]
     may_redact: Callable[[RoomID, UserID], bool]
     checkpoint: Callable[[], str | None]
     handled: HandledMarks
@@ -87,6 +105,8 @@ class Inbox:
     _progress: Progress = field(default_factory=Progress, init=False)
     _numbers: itertools.count[int] = field(default_factory=itertools.count, init=False)
     _waiting: dict[RoomID, deque[Message | Encrypted]] = field(default_factory=dict, init=False)
+    _beside: dict[RoomID, deque[Message]] = field(default_factory=dict, init=False)
+    """Commands that do not wait for the answers before them."""
     _in_hand: dict[EventID, int] = field(default_factory=dict, init=False)
     _redacted: dict[EventID, Redaction] = field(default_factory=dict, init=False)
     _edits: dict[EventID, Edited] = field(default_factory=dict, init=False)
@@ -168,7 +188,7 @@ class Inbox:
 
     async def until_done(self, room_id: RoomID) -> None:
         """Wait until nothing is in hand in a room."""
-        while room_id in self._waiting:
+        while room_id in self._waiting or room_id in self._beside:
             self._something_is_done.clear()
             await self._something_is_done.wait()
 
@@ -185,7 +205,43 @@ class Inbox:
         _remember(self._redacted, redaction.redacts, redaction)
         for message in self._waiting.get(redaction.room_id, ()):
             if self._redacts(redaction, message):
-                self.withdraw_answer(message.event_id)
+                self.interrupt(message.event_id, is_redacted=True, because_of=redaction.redacts)
+
+    def react(self, reaction: Reaction) -> None:
+        """Stop the answer that a reaction is on, or whose question it is on."""
+        if reaction.key not in STOP_REACTIONS:
+            return
+        question = self.question_of(reaction.target) or reaction.target
+        for message in self._waiting.get(reaction.room_id, ()):
+            if message.event_id == question:
+                self._stop([message], because_of=reaction)
+
+    def _stop(
+        self, messages: Iterable[Message | Encrypted], *, because_of: Message | Reaction
+    ) -> None:
+        """Answer these messages no further, where whoever asks for that may."""
+        may_stop_all = self.may_stop(because_of.room_id, because_of.sender)
+        for message in messages:
+            if may_stop_all or message.sender == because_of.sender:
+                self.interrupt(message.event_id, is_redacted=False, because_of=because_of.event_id)
+
+    def _carry_out_stop(self, message: Message) -> None:
+        """Stop what is answered before a command that says so; others end it as well."""
+        waiting = self._waiting.get(message.room_id, ())
+        if ends_answers(message.text):
+            command = parse_command(message.text)
+            only_first = isinstance(command, Stop) and not command.everything
+            self._stop(
+                [each for number, each in enumerate(waiting) if not (only_first and number)],
+                because_of=message,
+            )
+
+    async def _look_for_stop(self, message: Encrypted) -> None:
+        """A command to stop must not wait for its turn only because it is encrypted."""
+        with suppress(Unavailable, StoreError):
+            in_the_clear = await self.decrypt(message, None)
+            if in_the_clear is not None and self.has(message.event_id):
+                self._carry_out_stop(in_the_clear)
 
     def revise(self, edit: Edited) -> None:
         """An event is edited: the newest version counts that is known as its turn begins."""
@@ -236,6 +292,13 @@ class Inbox:
 
     def _queue(self, message: Message | Encrypted) -> None:
         waiting = self._waiting.get(message.room_id)
+        if isinstance(message, Message):
+            self._carry_out_stop(message)
+            if waiting is not None and runs_beside_answers(message.text):
+                self._queue_beside(message)
+                return
+        elif waiting is not None and message.is_live:
+            self.background.start(self._look_for_stop(message), name="looking for a stop")
         if waiting is None:
             self._waiting[message.room_id] = deque([message])
             self._start(self._work(message.room_id), name=f"answering in {message.room_id}")
@@ -245,6 +308,25 @@ class Inbox:
             self._refused.append(message)
             if len(self._refused) == 1:
                 self._start(self._refuse(), name="turning messages away")
+
+    def _queue_beside(self, message: Message) -> None:
+        """Put a command into the room's other line, which does not wait for answers."""
+        if message.room_id in self._beside:
+            self._beside[message.room_id].append(message)
+            return
+        self._beside[message.room_id] = deque([message])
+        self._start(self._work_beside(message.room_id), name=f"a command in {message.room_id}")
+
+    async def _work_beside(self, room_id: RoomID) -> None:
+        commands = self._beside[room_id]
+        try:
+            while commands and not self._stopping:
+                await self._until_it_works(self.handle, commands[0])
+                self._finish(commands.popleft())
+                await self._save_position_soon()
+        finally:
+            del self._beside[room_id]
+            self._something_is_done.set()
 
     def _has_place(
         self, message: Message | Encrypted, waiting: Collection[Message | Encrypted]
@@ -324,7 +406,7 @@ class Inbox:
 
     def _release(self, room_id: RoomID) -> None:
         """The position need not wait for a room that remembers its own place."""
-        for message in self._waiting.get(room_id, ()):
+        for message in (*self._waiting.get(room_id, ()), *self._beside.get(room_id, ())):
             self._progress.done(message.event_id)
 
     def _finish(self, message: Message | Encrypted) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
@@ -18,7 +19,7 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..commands.dispatch import Commands
 from ..config import Settings
-from ..domain.commands import ChatNew, parse_command
+from ..domain.commands import ChatNew, Stop, parse_command
 from ..domain.conversation.answer_parts import Question
 from ..domain.conversation.brake import (
     Row,
@@ -40,6 +41,8 @@ from ..runtime.tasks import Background
 from ..storage import Store, StoreError
 from .answer_stream import Streamer
 
+STOPS_AT_MOST: Final = 1000
+
 
 @dataclass(slots=True, kw_only=True)
 class MessageHandler:
@@ -56,7 +59,10 @@ class MessageHandler:
     _rows: dict[RoomID, Row] = field(default_factory=dict, init=False)
     """Of the rooms in which somebody else than the owner was answered last."""
     _told_paused: set[RoomID] = field(default_factory=set, init=False)
-    _withdrawn: set[EventID] = field(default_factory=set, init=False)
+    _interrupted: dict[EventID, str] = field(default_factory=dict, init=False)
+    """Questions that are not to be answered (any further), with the sentence that says why."""
+    _stops: set[EventID] = field(default_factory=set, init=False)
+    """Commands that stopped something, at most `STOPS_AT_MOST`."""
 
     async def handle(self, message: Message) -> None:
         """One message, to the last word about it.
@@ -66,7 +72,8 @@ class MessageHandler:
         """
         try:
             await self._handle(message)
-            self._withdrawn.discard(message.event_id)
+            self._interrupted.pop(message.event_id, None)
+            self._stops.discard(message.event_id)
         except Refused as e:
             self.log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
         except (Unavailable, StoreError):
@@ -74,10 +81,14 @@ class MessageHandler:
         except Exception:
             self.log.exception("Error while answering %s", message.event_id)
 
-    def withdraw(self, event_id: EventID) -> None:
-        """A message that is not done is redacted: it is not answered (any further)."""
-        self._withdrawn.add(event_id)
-        self.streamer.withdraw(event_id)
+    def interrupt(self, event_id: EventID, *, is_redacted: bool, because_of: EventID) -> None:
+        """A message that is not done is redacted, or stopped: it is not answered any further."""
+        why = replies.WITHDRAWN if is_redacted else replies.STOPPED
+        self._interrupted[event_id] = why
+        if len(self._stops) >= STOPS_AT_MOST:
+            self._stops.clear()  # somebody may hear once too often that there is nothing to stop
+        self._stops.add(because_of)
+        self.streamer.interrupt(event_id, why=why)
 
     async def turn_away(self, message: Message) -> None:
         """Say that a message is one too many, in chats, once a minute; never waits for that."""
@@ -96,11 +107,14 @@ class MessageHandler:
         if self.routes.chat(message.room_id) is None:
             await self.onboarding.scan_for_chat(message.room_id)
         chat = self.routes.chat(message.room_id)
-        if await self._is_withdrawn(message):
+        if await self._is_interrupted(message):
             return
         if chat is not None and message.sender == chat.matrix_user_id:
             self._rows.pop(message.room_id, None)
         command = parse_command(message.text)
+        if isinstance(command, Stop):
+            await self._answer_stop(message, chat)
+            return
         if isinstance(command, ChatNew):
             # Rather no reply, if that fails, than one more chat each time that it is tried again.
             await self.store.mark_handled(message.event_id, room_id=message.room_id)
@@ -117,12 +131,21 @@ class MessageHandler:
         elif self.settings().answer_members or message.sender == chat.matrix_user_id:
             await self._take_turn(message, chat)
 
-    async def _is_withdrawn(self, message: Message) -> bool:
+    async def _is_interrupted(self, message: Message) -> bool:
         """Whether nothing is to be done about it; what there is of an answer says so then."""
-        if message.event_id not in self._withdrawn:
+        why = self._interrupted.get(message.event_id)
+        if why is None:
             return False
-        await self.streamer.end(message.event_id, replies.WITHDRAWN)
+        await self.streamer.end(message.event_id, why)
         return True
+
+    async def _answer_stop(self, message: Message, chat: Chat | None) -> None:
+        """The answer that ends says so itself. A word is only needed where there is none."""
+        is_heard = self.settings().answer_members or (
+            chat is not None and message.sender == chat.matrix_user_id
+        )
+        if message.event_id not in self._stops and message.is_live and chat and is_heard:
+            await self.speaker.reply(message, replies.NOTHING_TO_STOP)
 
     async def _say_paused(self, message: Message) -> None:
         """After a reset: once in each room that was a chat."""
@@ -143,7 +166,7 @@ class MessageHandler:
             if await self.store.claim_notice(message.room_id, "only-text", every_ms=60_000):
                 await self.speaker.reply(message, replies.ONLY_TEXT)
             return
-        if await self._is_withdrawn(message):
+        if await self._is_interrupted(message):
             return
         if not await self._may_go_on(message, chat):
             return

@@ -59,7 +59,8 @@ class PlatformReading:
         """Raise what ended it, if it did not end by itself."""
         self._task.result()
 
-    def withdraw(self) -> None:
+    def interrupt(self) -> None:
+        """Cut the connection to the platform; what it said so far stays."""
         self._task.cancel()
 
     async def stop(self) -> None:

@@ -17,6 +17,9 @@ from .reset import Scope
 
 MAX_CHAT_NAME: Final = 100
 
+STOP_REACTIONS: Final = frozenset("🛑⏹❌")
+"""Emoji, without variation selectors, that end an answer."""
+
 RESET_USAGE: Final = (
     "!reset local [--dry-run]"
     " | leave-forget [--scope managed|joined] [--goodbye] [--dry-run] [--confirm CODE]"
@@ -75,6 +78,13 @@ class ChatInfo:
     chat_id: ChatID | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End the answer that is being given; with `everything`, what waits is dropped, too."""
+
+    everything: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Help:
     pass
@@ -130,10 +140,27 @@ class Misused:
 
 
 ChatCommand = (
-    ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatDelete | ChatInfo | Help
+    ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatDelete | ChatInfo | Stop | Help
 )
 ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
 Command = ChatCommand | Reconcile | AgentTest | ResetCommand | Misused
+
+
+_IN_ORDER: Final = ChatClear | ChatArchive | ChatDelete
+
+
+def runs_beside_answers(text: str) -> bool:
+    """Whether this is a command that need not wait for the answers before it.
+
+    What changes how the next message is answered keeps its place among the messages.
+    """
+    command = parse_command(text)
+    return command is not None and not isinstance(command, _IN_ORDER)
+
+
+def ends_answers(text: str) -> bool:
+    """Whether this is a command after which no message before it is to be answered."""
+    return isinstance(parse_command(text), _IN_ORDER | Stop)
 
 
 def parse_command(text: str) -> Command | None:
@@ -145,10 +172,14 @@ def parse_command(text: str) -> Command | None:
     if found["mark"] == "/" and (found["blank"] or word not in _PERSONS_WORDS):
         return None  # it may be a path, or the agent's
     match word:
+        case "chat" if rest.lower().split() in (["stop"], ["stop", "all"]):
+            return Stop(everything="all" in rest.lower())
         case "chat":
             return _parse_chat(rest)
         case "help" if not rest:
             return Help()
+        case "stop" if not found["blank"] or rest.lower() in ("", "all"):
+            return Stop(everything=rest.lower() == "all")
         case "reconcile":
             return _parse_reconcile(rest.lower().split())
         case "agent" if rest.lower() == "test":

@@ -15,6 +15,7 @@ NOT_ALLOWED: Final = "You are not among the people this bot works for."
 HELP: Final = """**What you can do here**
 
 - Just write: the agent answers.
+- `!stop [all]` ends an answer (with `all`: and drops what waits). So does a 🛑 on it.
 - `!chat new [NAME]` makes another chat.
 - `!chat list` shows your chats.
 - `!chat rename [C3] NAME` renames one.
@@ -68,6 +69,8 @@ TROUBLES: Final[Mapping[Trouble, str]] = {
 }
 EMPTY: Final = "(no answer)"
 WITHDRAWN: Final = "The answer ends here, because the message that it answers was deleted."
+STOPPED: Final = "Stopped."
+NOTHING_TO_STOP: Final = "Nothing is being answered here just now."
 PAUSED: Final = "I have to stop for a moment. The answer goes on when I am back."
 INTERRUPTED: Final = (
     "The answer was interrupted. Please send your message again if you need all of it."

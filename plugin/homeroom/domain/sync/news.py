@@ -43,6 +43,7 @@ _WORDLESS: Final = frozenset(
 )
 _WORDLESS_TYPES: Final = frozenset({"m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start"})
 MAX_REASON: Final = 200
+MAX_REACTION: Final = 20
 _UNSPEAKABLE: Final = re.compile("[\x00\ud800-\udfff]")
 """What a JSON text may hold, and UTF-8 or a database may not."""
 
@@ -97,6 +98,17 @@ class Edited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """Somebody reacted to an event; `key` is the emoji, without variation selectors."""
+
+    room_id: RoomID
+    event_id: EventID
+    sender: UserID
+    target: EventID
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Redaction:
     """Somebody redacted an event; `redacts` is that event."""
 
@@ -139,7 +151,17 @@ class RoomChange:
     room_id: RoomID
 
 
-News = Message | Encrypted | Edited | Redaction | Arrival | MemberChange | RoomChange | Invite
+News = (
+    Message
+    | Encrypted
+    | Edited
+    | Reaction
+    | Redaction
+    | Arrival
+    | MemberChange
+    | RoomChange
+    | Invite
+)
 
 
 def read_response(response: object, *, bot: UserID) -> Iterator[News]:
@@ -165,6 +187,7 @@ def read_response(response: object, *, bot: UserID) -> Iterator[News]:
                     message := read_message(RoomID(room_id), event, bot=bot)
                     or read_encrypted(RoomID(room_id), event, bot=bot)
                     or _read_revision(RoomID(room_id), event, bot=bot)
+                    or _read_reaction(RoomID(room_id), event, bot=bot)
                     or _read_arrival(RoomID(room_id), event, as_dict(entry), bot=bot)
                 ):
                     yield message
@@ -319,6 +342,35 @@ def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | R
                 event=event,
             )
     return None
+
+
+def _read_reaction(room_id: RoomID, event: object, *, bot: UserID) -> Reaction | None:
+    """Somebody else's reaction; None for any other event.
+
+    It is in the clear in encrypted rooms, too:
+    https://spec.matrix.org/latest/client-server-api/#event-annotations-and-reactions
+    """
+    event = as_dict(event)
+    event_id, sender = event.get("event_id"), event.get("sender")
+    relation = as_dict(as_dict(event.get("content")).get("m.relates_to"))
+    target, key = relation.get("event_id"), relation.get("key")
+    if (
+        event.get("type") != "m.reaction"
+        or "state_key" in event
+        or relation.get("rel_type") != "m.annotation"
+        or not is_event_id(event_id)
+        or not is_event_id(target)
+        or not (isinstance(sender, str) and is_user_id(sender) and sender != bot)
+        or not (isinstance(key, str) and len(key) <= MAX_REACTION)
+    ):
+        return None
+    return Reaction(
+        room_id=room_id,
+        event_id=EventID(event_id),
+        sender=UserID(sender),
+        target=EventID(target),
+        key=key.replace("\ufe0f", ""),
+    )
 
 
 def _read_arrival(
