@@ -34,6 +34,7 @@ from .delivery.sync_feed import SyncFeed
 from .delivery.welcomes import Welcomes
 from .homes.chats import Chats
 from .homes.checkpoint_state import CheckpointState
+from .homes.invites import Invites
 from .homes.mautrix_state import MautrixState
 from .homes.observation import Observer
 from .homes.onboarding import Onboarding
@@ -79,6 +80,7 @@ class Homes:
     repairer: Repairer
     provisioner: Provisioner
     onboarding: Onboarding
+    invites: Invites
     chats: Chats
     refresher: Refresher
 
@@ -141,7 +143,7 @@ def build(instance: Instance) -> App:
         remote_checkpoint=homes.remote_checkpoint,
         inbox=delivery.inbox,
         feed=delivery.feed,
-        dispatcher=delivery.dispatcher,
+        invites=homes.invites,
         streamer=delivery.streamer,
         watchdog=watchdog,
         background=instance.background,
@@ -294,6 +296,12 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         repairer=repairer,
         provisioner=provisioner,
         onboarding=onboarding,
+        invites=Invites(
+            onboarding=onboarding,
+            settings=instance.settings,
+            background=instance.background,
+            log=instance.log,
+        ),
         chats=chats,
         refresher=refresher,
     )
@@ -355,7 +363,7 @@ def build_commands(
     )
     return Commands(
         homeserver=base.homeserver,
-        onboarding=homes.onboarding,
+        invites=homes.invites,
         chats=homes.chats,
         provisioner=homes.provisioner,
         reconciler=homes.reconciler,
@@ -436,6 +444,7 @@ def build_delivery(
             log=instance.log,
         ),
         onboarding=homes.onboarding,
+        invites=homes.invites,
         provisioner=homes.provisioner,
         refresher=homes.refresher,
         routes=homes.routes,

@@ -10,10 +10,11 @@ import pytest
 
 from homeroom.config import reading
 from homeroom.delivery import handled, inbox, lanes, sync_feed, welcomes
-from homeroom.homes import provisioner, refresher
+from homeroom.homes import invites, provisioner, refresher
 from homeroom.homes.observation import observer
 from homeroom.matrix import retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
+from homeroom.runtime.retry import RetryPolicy
 from homeroom.startup import maintenance
 from homeroom.startup import start as starting
 from tests.fake import FakeHomeserver
@@ -63,6 +64,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         (maintenance, "VERIFY_AFTER"),
     ):
         monkeypatch.setattr(module, name, soon)
+    monkeypatch.setattr(invites, "JOIN_AGAIN", RetryPolicy(pauses=soon, within=0.5))
     monkeypatch.setattr(provisioner, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(observer, "SECOND_LIST_AFTER", 0.01)
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)

@@ -198,3 +198,42 @@ async def test_an_invite_that_is_taken_back_is_no_home(hs: FakeHomeserver, tmp_p
         await bot.start()
         await bot.settled()
         assert bot.tables() == {"homes": [], "chats": []}
+
+
+ONLY_ANNA = "access: {allow: ['@anna:fake.test']}"
+
+
+async def test_strangers_wait_in_a_queue_of_their_own(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna, eve = hs.user("anna"), hs.user("eve")
+    async with running(hs, tmp_path, config=ONLY_ANNA) as bot:
+        await bot.settled()
+        rejecting = hs.fail(Match(path="/leave$"), Hang())
+        rooms = [eve.create_room(invite=[bot.me]) for _ in range(5)]
+        await rejecting.reached()
+        await bot.hear(anna.create_room(invite=[bot.me]), 1)
+        assert len([r for r in hs.requests if r.path.endswith("/leave")]) == 1
+        rejecting.release()
+        await until("all are rejected", lambda: not hs.invited(bot.me.user_id) & {*rooms})
+        await bot.settled()
+
+
+async def test_strangers_are_left_alone_where_the_settings_say_so(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    eve = hs.user("eve")
+    config = "access: {allow: ['@anna:fake.test'], reject: false}"
+    async with running(hs, tmp_path, config=config) as bot:
+        room_id = eve.create_room(invite=[bot.me])
+        await bot.settled()
+        assert room_id in hs.invited(bot.me.user_id)
+        assert not [r for r in hs.requests if r.path.endswith("/leave")]
+
+
+async def test_a_join_that_fails_once_is_tried_again(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.settled()
+        hs.fail(Match(path="/join/"), Respond(502, text="Bad gateway"), times=2)
+        await bot.hear(anna.create_room(invite=[bot.me]), 1)
+        await bot.settled()
+        assert len(bot.spaces_of(anna)) == 1

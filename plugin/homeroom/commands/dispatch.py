@@ -32,8 +32,8 @@ from ..domain.homes.model import Chat, ChatID
 from ..domain.never import assert_never
 from ..domain.sync.news import Message
 from ..homes.chats import Chats
+from ..homes.invites import Invites
 from ..homes.observation import Progress
-from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Denied, Provisioner
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.repairer import Repairer
@@ -55,7 +55,7 @@ from .reset import Resetter
 @dataclass(slots=True, kw_only=True)
 class Commands:
     homeserver: Homeserver
-    onboarding: Onboarding
+    invites: Invites
     chats: Chats
     provisioner: Provisioner
     reconciler: Reconciler
@@ -246,6 +246,4 @@ class Commands:
     def _answer_invites(self, done: Reconciled) -> None:
         """Answer the invites that came in while nothing was provisioned."""
         for invite in done.topology.invites:
-            self.background.start(
-                self.onboarding.answer_invite(invite), name="answering an invite"
-            )
+            self.invites.answer(invite)

@@ -57,6 +57,8 @@ class Settings:
     allow: tuple[str, ...] = ()
     """Globs of user IDs; empty: the users of the bot's own homeserver."""
     answer_members: bool = False
+    reject: bool = True
+    """Whether invites of people who may not have a home are rejected; else they stay."""
     space_name: str = "Homeroom"
     initial_chats: tuple[str, ...] = ("General",)
     room_version: str | None = None

@@ -6,7 +6,7 @@ members has them scanned again; what takes something back (an edit, a redaction)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -30,6 +30,7 @@ from ..domain.sync.news import (
     read_response,
 )
 from ..domain.sync.timeline import timeline_gaps
+from ..homes.invites import Invites
 from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner
 from ..homes.refresher import Refresher
@@ -61,6 +62,7 @@ class EventDispatcher:
     history: HistoryMemory
     welcomes: Welcomes
     onboarding: Onboarding
+    invites: Invites
     provisioner: Provisioner
     refresher: Refresher
     routes: Routes
@@ -70,9 +72,6 @@ class EventDispatcher:
     log: TraceLogger
     _responses: int = field(default=0, init=False)
     """Of those that named rooms to rescan."""
-    _invited: set[RoomID] = field(default_factory=set, init=False)
-    _asked: set[RoomID] = field(default_factory=set, init=False)
-    """Where an invite was answered in this life, or it was tried."""
     _removals: dict[RoomID, str] = field(default_factory=dict, init=False)
 
     def take_in(
@@ -137,7 +136,7 @@ class EventDispatcher:
             case Edited() | Redaction():
                 self._revised(news)
             case Invite():
-                self.invited(news)
+                self.invites.answer(news)
             case MemberChange():
                 return self._member_changed(news)
             case RoomChange(room_id=room_id):
@@ -166,25 +165,6 @@ class EventDispatcher:
             or self.onboarding.might_answer(message.sender, room_id=message.room_id)
             or is_command
         )
-
-    def invited(self, invite: Invite) -> None:
-        """The bot was invited; answered once, however often the server says so."""
-        self._asked.add(invite.room_id)
-        if invite.room_id not in self._invited:
-            self._invited.add(invite.room_id)
-            self.background.start(self._answer(invite), name=f"answering {invite.inviter}")
-
-    def remind(self, invites: Iterable[Invite]) -> None:
-        """These invites are pending; those that nobody has seen to in this life are answered."""
-        for invite in invites:
-            if invite.room_id not in self._asked:
-                self.invited(invite)
-
-    async def _answer(self, invite: Invite) -> None:
-        try:
-            await self.onboarding.answer_invite(invite)
-        finally:
-            self._invited.discard(invite.room_id)
 
     def _revised(self, news: Edited | Redaction) -> None:
         self.history.forget(news.room_id)

@@ -49,28 +49,37 @@ class Onboarding:
     _groups: dict[RoomID, None] = field(init=False, default_factory=dict)
     """Rooms that have more people in them: nothing is said there."""
 
-    async def answer_invite(self, invite: Invite) -> None:
-        """Accept or reject an invite of the bot; that it was accepted is an `Arrival`.
+    def is_welcome(self, invite: Invite) -> bool:
+        """Whether an invite is worth a look: of somebody who may have a home, or to a room that
+        one of Homeroom's says to be upgraded to."""
+        return self.provisioner.allows(invite.inviter) or (
+            invite.predecessor is not None and self.routes.owner_of(invite.predecessor) is not None
+        )
 
-        What goes wrong is only logged: the invite stays pending, and the next start or
-        `!reconcile` comes back to it.
+    async def accept_invite(self, invite: Invite) -> None:
+        """Accept an invite of the bot; that it was accepted is an `Arrival`.
+
+        Raises:
+            HomeserverError, StoreError: it is still pending.
         """
-        if self.routes.is_paused:
+        if self.routes.is_paused or await self._is_followed(invite):
             return
-        try:
-            if await self._is_followed(invite):
-                return
-            if self.provisioner.allows(invite.inviter):
-                server = invite.inviter.split(":", 1)[1]
-                await self.homeserver.join(invite.room_id, via=[server])
-            else:
-                self.log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
-                await self.homeserver.leave(
-                    invite.room_id, reason=replies.NOT_ALLOWED, priority=Priority.REJECTION
-                )
-        except (HomeserverError, StoreError) as e:
-            self.log.warning(
-                "Could not answer the invite of %s to %s: %s", invite.inviter, invite.room_id, e
+        if self.provisioner.allows(invite.inviter):
+            server = invite.inviter.split(":", 1)[1]
+            await self.homeserver.join(invite.room_id, via=[server])
+        else:
+            await self.reject_invite(invite)
+
+    async def reject_invite(self, invite: Invite) -> None:
+        """Reject an invite.
+
+        Raises:
+            HomeserverError: it is still pending.
+        """
+        if not self.routes.is_paused:
+            self.log.info("Rejecting the invite of %s to %s", invite.inviter, invite.room_id)
+            await self.homeserver.leave(
+                invite.room_id, reason=replies.NOT_ALLOWED, priority=Priority.REJECTION
             )
 
     async def welcome(self, arrival: Arrival) -> None:

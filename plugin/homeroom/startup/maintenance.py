@@ -11,10 +11,10 @@ from typing import Final
 from mautrix.util.logging import TraceLogger
 
 from ..delivery.answer_stream import Streamer
-from ..delivery.dispatcher import EventDispatcher
 from ..delivery.inbox import Inbox
 from ..delivery.sync_feed import SyncFeed
 from ..homes.checkpoint_state import CheckpointState
+from ..homes.invites import Invites
 from ..homes.observation import Observer
 from ..homes.reconciler import Reconciler
 from ..homes.remote_checkpoint import RemoteCheckpoint
@@ -48,7 +48,7 @@ class Maintenance:
     remote_checkpoint: RemoteCheckpoint
     inbox: Inbox
     feed: SyncFeed
-    dispatcher: EventDispatcher
+    invites: Invites
     streamer: Streamer
     watchdog: Watchdog
     background: Background
@@ -61,7 +61,7 @@ class Maintenance:
         keep_running(self.feed.run, name="taking in responses")
         keep_running(self.feed.listen_for_ourselves, name="listening for ourselves")
         keep_running(self.watchdog.run, name="watching the event loop")
-        self.dispatcher.remind(started.done.topology.invites)
+        self.invites.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")
         start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
         keep_running(self.reread, name="reading the unreadable again")
@@ -92,7 +92,7 @@ class Maintenance:
         """Find the invites that an earlier life could not answer: nobody tells of them again."""
         for seconds in waits(REREAD_AFTER):
             try:
-                self.dispatcher.remind(await self.observer.scan_invites())
+                self.invites.remind(await self.observer.scan_invites())
             except HomeserverError as e:
                 self.log.warning("Could not ask for pending invites: %s", e)
             else:
@@ -114,7 +114,7 @@ class Maintenance:
             except (HomeserverError, StoreError) as e:
                 self.log.warning("Could not verify what is known: %s", e)
                 continue
-            self.dispatcher.remind(done.topology.invites)
+            self.invites.remind(done.topology.invites)
             await self.repairer.run(done.plan.repairs)
             if not self.checkpoint_state.has_repairs:
                 return

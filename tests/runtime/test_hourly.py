@@ -1,0 +1,25 @@
+"""So many times in any hour, and somebody else's do not count."""
+
+from __future__ import annotations
+
+from homeroom.runtime.hourly import Hourly
+
+
+def test_an_hour_has_so_many_times() -> None:
+    at = [0.0]
+    hourly = Hourly(at_most=2, clock=lambda: at[0])
+    assert [hourly.take("anna") for _ in range(3)] == [0, 0, 3600]
+    assert hourly.take("bert") == 0
+    at[0] = 1000
+    assert hourly.take("anna") == 2600
+    at[0] = 3600
+    assert [hourly.take("anna") for _ in range(3)] == [0, 0, 3600]
+
+
+def test_who_does_not_ask_any_more_is_forgotten() -> None:
+    at = [0.0]
+    hourly = Hourly(at_most=2, clock=lambda: at[0])
+    for number in range(5000):
+        at[0] += 10
+        hourly.take(number)
+    assert len(hourly._times) <= 1001
