@@ -10,7 +10,7 @@ from mautrix.types import RoomID
 
 from homeroom.delivery import recent_timelines as recent
 from homeroom.delivery.recent_timelines import recent_timelines
-from homeroom.matrix import homeserver as homeservers
+from homeroom.matrix import retry_budgets
 from homeroom.matrix.homeserver import Homeserver
 from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import Alter, FakeHomeserver, Match, Respond, Truncate
@@ -24,7 +24,7 @@ SLIDING = Match(when=lambda r: "lists" in (r.body or {}))
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "ROOMS", 2)
     for name in ("READING", "SCANNING"):
-        monkeypatch.setattr(homeservers, name, RetryBudget(call=0.2, failing=0.2, attempt=5))
+        monkeypatch.setattr(retry_budgets, name, RetryBudget(call=0.2, failing=0.2, attempt=5))
 
 
 def talk(hs: FakeHomeserver) -> tuple[list[RoomID], dict[str, str]]:

@@ -13,7 +13,7 @@ from homeroom.domain.homes.topology import Invite, Room, Unreadable
 from homeroom.homes.observation import Observer, Progress, progress
 from homeroom.homes.observation import by_sliding_sync as sliding
 from homeroom.homes.observation import observer as observers
-from homeroom.matrix import homeserver
+from homeroom.matrix import retry_budgets
 from homeroom.matrix import retrying_api as http
 from homeroom.matrix.errors import HomeserverError
 from homeroom.matrix.homeserver import Homeserver
@@ -60,10 +60,10 @@ def observer(connect: Connect, short_waits: None) -> Observer:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failure is enough to give up."""
-    for name, value in list(vars(homeserver).items()):
+    for name, value in list(vars(retry_budgets).items()):
         if isinstance(value, RetryBudget):
             short = RetryBudget(call=0.2, failing=0.2, attempt=5)
-            monkeypatch.setattr(homeserver, name, short)
+            monkeypatch.setattr(retry_budgets, name, short)
 
 
 def populate(hs: FakeHomeserver) -> dict[str, RoomID]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from homeroom.matrix import homeserver
+from homeroom.matrix import retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import (
     Alter,
@@ -59,7 +59,7 @@ def short_attempts(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     del short_waits
     for name in ("READING", "READING_ROOMS", "SCANNING"):
         budget = RetryBudget(call=0.2, failing=0.2, attempt=0.5)
-        monkeypatch.setattr(homeserver, name, budget)
+        monkeypatch.setattr(retry_budgets, name, budget)
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
