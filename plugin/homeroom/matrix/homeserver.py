@@ -370,7 +370,7 @@ class Homeserver:
         self.told.joined(room_id, now=now())
 
     async def leave(
-        self, room_id: RoomID, *, reason: str, priority: Priority = Priority.REPAIR
+        self, room_id: RoomID, *, reason: str, priority: Priority = Priority.NOTICE
     ) -> None:
         path = Path.v3.rooms[room_id].leave
         await self._leaving.request(Method.POST, path, {"reason": reason}, priority=priority)
