@@ -99,4 +99,5 @@ async def test_what_is_said_while_the_token_does_not_work_is_answered_once(
     whole = answers[0]
     assert whole in ("The first half. The end.", "Yes: Tell me something long")
     assert answers[1:] == ["Yes: And this", "Yes: And that", "Yes: Last"]
-    assert bot.maubot.log_text(since=mark).count("Not signed in (M_UNKNOWN_TOKEN)") == 2
+    # Once for each time that lasted for longer than between two looks.
+    assert bot.maubot.log_text(since=mark).count("Not signed in (M_UNKNOWN_TOKEN)") in (1, 2)
