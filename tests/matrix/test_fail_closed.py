@@ -88,3 +88,33 @@ async def test_a_client_that_maubot_has_put_in_its_place_is_used(
     client.api.token = "the old one"
     assert room_id in await homeserver.joined_rooms()
     assert said(hs, room_id) == []
+
+
+class Loop:
+    """As much of maubot's `Client` as says how its sync goes."""
+
+    def __init__(self, client: MaubotMatrixClient, *, is_over: bool, sync_ok: bool) -> None:
+        client.syncing_task = SimpleNamespace(done=lambda: is_over)  # type: ignore[assignment]
+        self.client, self.started, self.sync, self.sync_ok = client, True, True, sync_ok
+        self.starts = 0
+
+    def start_sync(self) -> None:
+        self.starts += 1
+
+
+@pytest.mark.parametrize(
+    ("is_over", "sync_ok", "starts"), [(True, True, 1), (False, False, 1), (False, True, 0)]
+)
+async def test_a_sync_loop_that_has_ended_or_waits_begins_anew_and_one_that_runs_does_not(
+    client: MaubotMatrixClient,
+    monkeypatch: pytest.MonkeyPatch,
+    is_over: bool,
+    sync_ok: bool,
+    starts: int,
+) -> None:
+    loop = Loop(client, is_over=is_over, sync_ok=sync_ok)
+    monkeypatch.setattr(Client, "cache", {client.mxid: loop})
+    current = CurrentClient(client)
+    assert current.sync_has_ended is is_over
+    current.revive_sync()
+    assert loop.starts == starts

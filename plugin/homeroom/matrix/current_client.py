@@ -76,21 +76,24 @@ class CurrentClient:
         return "maubot was installed without its encryption dependencies (maubot[encryption])"
 
     @property
-    def is_syncing(self) -> bool:
-        """Whether maubot's sync loop runs, and its last request succeeded."""
-        known = Client.cache.get(self.first.mxid)
-        if known is None or not (known.started and known.sync):
-            return True  # not there, or meant to be so
-        task = known.client.syncing_task
-        return bool(known.sync_ok) and not (task is None or task.done())
-
-    def revive_sync(self) -> None:
-        """Have maubot's sync loop ask again at once.
+    def sync_has_ended(self) -> bool:
+        """Whether maubot's sync loop, which should run, does not.
 
         mautrix ends it for good at the first `M_UNKNOWN_TOKEN` (client/syncer.py, `_start`), also
-        where the same token works again later, and maubot does not notice. After other errors it
-        waits for up to five minutes.
+        where the same token works again later, and maubot does not notice.
         """
         known = Client.cache.get(self.first.mxid)
-        if known is not None and not self.is_syncing:
+        if known is None or not (known.started and known.sync):
+            return False
+        task = known.client.syncing_task
+        return task is not None and task.done()
+
+    def revive_sync(self) -> None:
+        """Have maubot's sync loop ask again at once, if it has ended or waits after an error.
+
+        For what is over for sure: a loop that only waits (for up to five minutes) begins anew,
+        and maubot throws away the first response of each.
+        """
+        known = Client.cache.get(self.first.mxid)
+        if known is not None and (self.sync_has_ended or not known.sync_ok):
             known.start_sync()

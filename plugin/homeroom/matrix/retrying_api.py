@@ -181,7 +181,9 @@ class PatientAPI(HTTPAPI):
             try:
                 async with self._slots:
                     answer = await self._attempt(method, url, content, query_params, headers)
-                self._health.note_answer(is_signed_in=_needs_an_account(method, url.path))
+                self._health.note_answer(
+                    is_signed_in=_shows_service(method, url.path, errcode=self._health.signed_out)
+                )
                 return answer
             except NotSignedIn as e:
                 self._health.note_signed_out(e.errcode)
@@ -367,13 +369,16 @@ def _judge(response: ClientResponse, answer: Any) -> HomeserverError | _Transien
     )
 
 
-def _needs_an_account(method: Method, path: str) -> bool:
-    """Whether a good answer shows that the account is served.
+def _shows_service(method: Method, path: str, *, errcode: str | None) -> bool:
+    """Whether a good answer shows that the account is served (again).
 
-    Not all do: over its limit of users Synapse goes on answering reads, but not `/sync` or writes.
+    Args:
+        errcode: why it was not. Over its limit of users Synapse goes on answering most reads, but
+            not `/sync` or writes.
     """
     if method == Method.GET:
-        return path.endswith(("/sync", "/account/whoami"))
+        is_limit = errcode == "M_RESOURCE_LIMIT_EXCEEDED"
+        return path.endswith("/sync" if is_limit else ("/sync", "/account/whoami"))
     return "/typing/" not in path
 
 
