@@ -62,7 +62,8 @@ class AccountWatch:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             self._notice_replacement()
-            if self.homeserver.health.signed_out is not None or self.client.sync_has_ended:
+            is_out = self.homeserver.health.signed_out is not None
+            if is_out or self._told is not None or self.client.sync_has_ended:
                 await self._look()
 
     async def _look(self) -> None:
