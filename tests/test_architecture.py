@@ -42,7 +42,7 @@ RINGS = (
 )
 """The parts of the package, from the top down."""
 MAX_LINES = 500
-TOO_LONG = {"matrix/homeserver.py"}
+TOO_LONG: set[str] = set()
 """To be divided."""
 MAX_AT_ROOT = 4
 SAY_NOTHING = {"adapters", "verbs", "doors", "helpers", "utils", "common"}
