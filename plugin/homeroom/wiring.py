@@ -44,6 +44,7 @@ from .homes.reconciler import Reconciler
 from .homes.refresher import Refresher
 from .homes.remote_checkpoint import RemoteCheckpoint
 from .homes.repairer import Repairer
+from .homes.room_creation import RoomCreation
 from .homes.routes import Routes
 from .matrix.homeserver import Homeserver
 from .matrix.messages import Speaker
@@ -83,6 +84,7 @@ class Homes:
     invites: Invites
     chats: Chats
     refresher: Refresher
+    room_creation: RoomCreation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +124,12 @@ def build(instance: Instance) -> App:
             store=base.store,
             remote=homes.remote_checkpoint,
             reconciler=homes.reconciler,
+            room_creation=homes.room_creation,
             origin=instance.origin,
             log=instance.log,
         ),
         reconciler=homes.reconciler,
+        room_creation=homes.room_creation,
         feed=delivery.feed,
         lanes=delivery.lanes,
         parking=delivery.parking,
@@ -251,11 +255,15 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         settings=instance.settings,
         log=instance.log,
     )
+    room_creation = RoomCreation(
+        homeserver=base.homeserver, routes=routes, store=base.store, log=instance.log
+    )
     provisioner = Provisioner(
         homeserver=base.homeserver,
         reconciler=reconciler,
         repairer=repairer,
         routes=routes,
+        room_creation=room_creation,
         locks=locks,
         settings=instance.settings,
         log=instance.log,
@@ -304,6 +312,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         ),
         chats=chats,
         refresher=refresher,
+        room_creation=room_creation,
     )
 
 
@@ -356,6 +365,7 @@ def build_commands(
         store=base.store,
         reconciler=homes.reconciler,
         remote_checkpoint=homes.remote_checkpoint,
+        room_creation=homes.room_creation,
         speaker=base.speaker,
         background=instance.background,
         settings=instance.settings,

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from homeroom.commands import reset
 from homeroom.config import reading
 from homeroom.delivery import handled, inbox, lanes, sync_feed, welcomes
-from homeroom.homes import invites, provisioner, refresher
+from homeroom.homes import invites, provisioner, refresher, room_creation
 from homeroom.homes.observation import observer
 from homeroom.matrix import retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
@@ -62,9 +63,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         (refresher, "RESCAN_AFTER"),
         (maintenance, "REREAD_AFTER"),
         (maintenance, "VERIFY_AFTER"),
+        (maintenance, "LIST_AGAIN_AFTER"),
     ):
         monkeypatch.setattr(module, name, soon)
     monkeypatch.setattr(invites, "JOIN_AGAIN", RetryPolicy(pauses=soon, within=0.5))
+    monkeypatch.setattr(room_creation, "SETTLE", (0.01, 0.01))
+    monkeypatch.setattr(reset, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(provisioner, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(observer, "SECOND_LIST_AFTER", 0.01)
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)

@@ -332,6 +332,7 @@ async def test_what_the_homeserver_refuses_is_told(hs: FakeHomeserver, tmp_path:
         hs.fail(
             Match(path="createRoom$"),
             Respond(403, {"errcode": "M_FORBIDDEN", "error": "Enough rooms"}),
+            times=2,  # with an alias and without
         )
         assert await bot.ask(anna, chat_id, "!chat new") == (
             "The homeserver refused that: M_FORBIDDEN: Enough rooms"

@@ -13,7 +13,9 @@ import pytest
 from homeroom import replies
 from tests.fake import FakeHomeserver
 from tests.plugin.harness import Bot, running
+from tests.plugin.test_commands import ARCHIVED
 from tests.plugin.test_onboarding import TWO_CHATS, is_complete
+from tests.plugin.test_reset import DONE, at
 
 
 @pytest.fixture(params=[{}, {"every": 2}], ids=["one late worker", "one of two"])
@@ -101,7 +103,7 @@ async def test_an_archived_chat_does_not_answer(
     await bot.onboard(anna)
     (chat_id,) = bot.chats_of(anna)
     hs.lag(**lag)
-    assert await bot.ask(anna, chat_id, "!chat archive") == replies.ARCHIVED_NOW
+    assert ARCHIVED in await bot.ask(anna, chat_id, "!chat archive")
     assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
     await bot.ask(anna, chat_id, "!chat unarchive")
     assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
@@ -132,3 +134,76 @@ async def test_an_upgraded_chat_goes_on(hs: FakeHomeserver, bot: Bot, lag: dict[
     anna.join(new)
     assert await bot.ask(anna, new, "Hello") == f"Hello\n\n({key})"
     assert bot.key(new) == key
+
+
+async def test_after_a_start_without_its_database_everything_is_found_in_time(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    """What the first scan was not told is told by later lists, and by `/sync`."""
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    late = hs.lag(**lag)
+    await bot.ask(anna, chat_id, "!chat new Work")
+    await bot.settled()
+    before = bot.tables()
+    await bot.stop()
+    bot.wipe()
+    await bot.start()
+    late.catch_up(hs.world.stream)
+    await bot.settled()
+    assert bot.tables() == before
+
+
+async def test_a_restart_soon_after_a_room_was_made_knows_it(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    hs.lag(**lag)
+    await bot.ask(anna, chat_id, "!chat new Work")
+    await bot.settled()
+    before = bot.tables()
+    await bot.kill()
+    bot.doubt()
+    await bot.start()
+    await bot.settled()
+    assert bot.tables() == before
+
+
+async def test_a_room_that_was_left_stays_left(
+    hs: FakeHomeserver, bot: Bot, lag: dict[str, int]
+) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    hs.lag(**lag)
+    bot.me.leave(chat_id)
+    await bot.settled()
+    assert statuses(bot) == ["active", "left"]
+    anna.set_state(bot.space_of(anna), "m.room.name", {"name": "Home"})
+    await bot.settled()
+    assert statuses(bot) == ["active", "left"]
+
+
+async def test_a_reset_tells_what_became_of_each_room(
+    hs: FakeHomeserver, tmp_path: Path, lag: dict[str, int]
+) -> None:
+    """And the owner has one new home afterwards."""
+    async with at(hs, tmp_path) as place:
+        old = place.home
+        hs.lag(**lag)
+        report = await place.run(await place.confirm())
+        assert DONE in report
+        assert "failed 0, skipped 0" in report
+        if not lag:
+            assert "The homeserver still lists 3 of the rooms that were left." in report
+        assert old.isdisjoint(place.rooms)
+        await place.bot.settled()
+        assert set(statuses(place.bot)) == {"left"}
+        room_id = place.ada.create_room(invite=[place.bot.me])
+        await place.bot.hear(room_id, 1)
+        await place.bot.settled()
+        assert place.home.isdisjoint(old)
+        assert len(place.chats) == 2

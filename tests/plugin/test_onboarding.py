@@ -39,7 +39,8 @@ def is_complete(bot: Bot, user: User, *, names: tuple[str, ...] = ("General",)) 
     chats = [bot.hs.room(room_id) for room_id in bot.chats_of(user)]
     assert [chat.state["m.room.name", ""]["name"] for chat in chats] == list(names)
     for number, chat in enumerate(chats, start=1):
-        assert chat.state[MARKER_TYPE, bot.me.user_id] == {
+        marker = chat.state[MARKER_TYPE, bot.me.user_id]
+        assert {key: marker[key] for key in marker if key != "made_for"} == {
             "version": 1,
             "room_type": "chat",
             "user_id": user.user_id,
@@ -351,10 +352,8 @@ async def test_a_room_that_was_not_made_is_made_afterwards(
     async with running(hs, tmp_path, config=TWO_CHATS) as bot:
         hs.fail(Match(path="createRoom$"), action, skip=number)
         invited_in = anna.create_room(invite=[bot.me])
-        outage, welcome = await bot.hear(invited_in, 2)
-        assert outage == replies.OUTAGE
-        assert welcome.startswith("This is your home")
         await bot.settled()
+        assert replies.OUTAGE not in bot.words(invited_in)
         assert len([r for r in hs.requests if r.route == "createRoom"]) == 4
         assert is_complete(bot, anna, names=("Work", "Play"))
 
@@ -365,6 +364,7 @@ async def test_a_refusal_is_told(hs: FakeHomeserver, tmp_path: Path) -> None:
         hs.fail(
             Match(path="createRoom$"),
             Respond(403, {"errcode": "M_FORBIDDEN", "error": "No rooms for *you*"}),
+            times=2,  # with an alias and without
         )
         invited_in = anna.create_room(invite=[bot.me])
         assert await bot.hear(invited_in, 1) == [

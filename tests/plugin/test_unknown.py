@@ -20,7 +20,7 @@ from tests.fake import (
     Truncate,
 )
 from tests.fake.faults import Action
-from tests.plugin.harness import own_sync, running
+from tests.plugin.harness import own_sync, running, until
 
 AT_ONCE = "reconcile: {start_timeout: 0}"
 
@@ -207,3 +207,25 @@ async def test_a_server_that_is_down_is_waited_for(hs: FakeHomeserver, tmp_path:
 def without_sliding_sync(monkeypatch: pytest.MonkeyPatch, hs: FakeHomeserver) -> FakeHomeserver:
     monkeypatch.setitem(hs.service.unstable_features, "org.matrix.simplified_msc3575", False)
     return hs
+
+
+async def test_a_room_that_no_way_of_reading_tells_of_keeps_nobody_from_a_home(
+    tmp_path: Path, without_sliding_sync: FakeHomeserver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That it has neither a create event nor the bot's marker is an answer; a refusal is none."""
+    hs = without_sliding_sync
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path) as bot:
+        ghost = bert.create_room(invite=[bot.me])
+        bot.me.join(ghost)
+        reads = Match(method="GET", path=f"rooms/{ghost}/(state|members)")
+        refused = Respond(403, {"errcode": "M_FORBIDDEN", "error": "Not now"})
+        fault = hs.fail(reads, refused, times=None)
+        invited_in = anna.create_room(invite=[bot.me])
+        await until("it is said", lambda: f"whether {ghost} is Homeroom's" in caplog.text)
+        assert bot.spaces_of(anna) == []
+        fault.cancel()
+        hs.fail(reads, Respond(404, {"errcode": "M_NOT_FOUND", "error": "None"}), times=None)
+        await until("a home", lambda: "This is your home" in "".join(bot.words(invited_in)))
+        assert len(bot.spaces_of(anna)) == 1
+        hs.faults.clear()

@@ -93,8 +93,8 @@ class Commands:
         except Refused as e:
             reply = replies.refused(str(e))
         except (HomeserverError, StoreError):
-            if isinstance(command, ChatClear):
-                raise
+            if isinstance(command, ChatClear | ChatNew):
+                raise  # the same command does it once, however often it is tried
             reply = replies.NO_LOOK if isinstance(command, Reconcile) else replies.NOT_NOW
         if reply is None:
             return False
@@ -171,7 +171,7 @@ class Commands:
             case ChatList():
                 return replies.chat_list(self.routes.chats_of(sender), via=via)
             case ChatNew(name=name):
-                made = await self.chats.new_chat(sender, name=name)
+                made = await self.chats.new_chat(sender, name=name, command=message.event_id)
                 return replies.new_chat(made, via=via)
             case ChatRename(name=name, chat_id=chat_id):
                 own = self._own(chat, sender, chat_id)

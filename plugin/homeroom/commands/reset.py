@@ -40,6 +40,7 @@ from ..domain.sync.news import Message
 from ..homes.observation import Observer
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.remote_checkpoint import RemoteCheckpoint
+from ..homes.room_creation import SETTLE, RoomCreation
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
@@ -63,6 +64,7 @@ class Resetter:
         store: Store,
         reconciler: Reconciler,
         remote_checkpoint: RemoteCheckpoint,
+        room_creation: RoomCreation,
         speaker: Speaker,
         background: Background,
         settings: Callable[[], Settings],
@@ -73,6 +75,7 @@ class Resetter:
         self._store = store
         self._reconciler = reconciler
         self._remote_checkpoint = remote_checkpoint
+        self._room_creation = room_creation
         self._speaker = speaker
         self._background = background
         self._settings = settings
@@ -252,8 +255,11 @@ class Resetter:
         try:
             for target in targets:
                 await self._part_from(target, says_goodbye=says_goodbye)
-                leaving.append(await self._leave_room(target))
-                forgetting.append(asyncio.create_task(self._forget_room(target)))
+                failure = await self._leave_room(target)
+                leaving.append(failure)
+                forgetting.append(
+                    asyncio.create_task(self._forget_room(target, was_left=failure is None))
+                )
                 now, done = time.monotonic(), len(leaving)
                 if now - shown_at >= PROGRESS_EVERY and done < total:
                     shown_at = now
@@ -283,15 +289,26 @@ class Resetter:
         """Leave one room; nothing that goes wrong with it stops the others."""
         if not target.joined:
             return None
+        if target.kind is not Kind.OTHER:
+            await self._room_creation.release(target.room_id)
         return await _failure(self._homeserver.leave(target.room_id, reason="!reset leave-forget"))
 
-    async def _forget_room(self, target: Target) -> Failure | None:
+    async def _forget_room(self, target: Target, *, was_left: bool) -> Failure | None:
+        """Forget one room. That the bot is still in it is, after it has left, an old story."""
+        for seconds in SETTLE:
+            failure = await _failure(self._homeserver.forget(target.room_id))
+            if failure is None or not (was_left and failure.refused):
+                return failure
+            await asyncio.sleep(seconds)
         return await _failure(self._homeserver.forget(target.room_id))
 
     async def _judge(self, attempts: Iterable[Attempt]) -> tuple[list[Outcome], bool]:
         """Hold what the homeserver answered against a second look; False: there was none."""
+        attempts = list(attempts)
         try:
-            joined = await self._homeserver.joined_rooms()
+            joined = await self._list_without(
+                {target.room_id for target, leave, _ in attempts if target.joined and not leave}
+            )
         except HomeserverError as e:
             self._log.warning("No second look at the joined rooms: %s", e)
             joined = None
@@ -307,6 +324,15 @@ class Resetter:
         for outcome in outcomes:
             self._log.info("%s: %s", outcome.target.room_id, replies.outcome_text(outcome))
         return outcomes, joined is not None
+
+    async def _list_without(self, left: set[RoomID]) -> frozenset[RoomID]:
+        """The homeserver's list of joined rooms; again, while it has those that were left."""
+        for seconds in SETTLE:
+            listed = await self._homeserver.listed_rooms()
+            if left.isdisjoint(listed):
+                return listed
+            await asyncio.sleep(seconds)
+        return await self._homeserver.listed_rooms()
 
     async def _tell(
         self,
@@ -337,7 +363,8 @@ class Resetter:
         if not told:
             return skipped(last, "the report could not be sent")
         await self._part_from(last, says_goodbye=False)  # it has the report
-        attempt = (last, await self._leave_room(last), await self._forget_room(last))
+        failure = await self._leave_room(last)
+        attempt = (last, failure, await self._forget_room(last, was_left=failure is None))
         (outcome,), _ = await self._judge([attempt])
         if outcome.left is Left.FAILED:
             with suppress(HomeserverError):

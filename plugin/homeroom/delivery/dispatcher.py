@@ -16,8 +16,10 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.commands import parse_command
+from ..domain.homes.told_state import TRUSTED_FOR
 from ..domain.homes.topology import Invite
 from ..domain.never import assert_never
+from ..domain.sync.changed_rooms import rooms_changed_lately
 from ..domain.sync.news import (
     Arrival,
     Edited,
@@ -116,6 +118,7 @@ class EventDispatcher:
                     taken.arrivals.append(news)
             else:
                 taken.rescans |= self._happened(news)
+        taken.rescans |= self._changed_lately(response, is_news=is_live or only_messages)
         taken.rescans -= rescanned
         self.inbox.add(work, (arrival.event_id for arrival in taken.arrivals))
         self.inbox.take_in(taken.messages, work=work)
@@ -127,6 +130,17 @@ class EventDispatcher:
             self.inbox.add(work, [self._responses])
             done = partial(self.inbox.finish, self._responses)
             self.refresher.request(taken.rescans, when_done=done)
+
+    def _changed_lately(self, response: object, *, is_news: bool) -> frozenset[RoomID]:
+        """Rooms that a scan may have read late; of news every change is followed anyway."""
+        if is_news:
+            return frozenset()
+        return rooms_changed_lately(
+            response,
+            bot=self.bot,
+            is_ours=lambda room_id: self.routes.owner_of(room_id) is not None,
+            not_before=self.now() - TRUSTED_FOR,
+        )
 
     def _happened(
         self, news: Edited | Redaction | Invite | MemberChange | RoomChange

@@ -19,7 +19,7 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..commands.dispatch import Commands
 from ..config import Settings
-from ..domain.commands import ChatNew, Stop, parse_command
+from ..domain.commands import Stop, parse_command
 from ..domain.conversation.answer_parts import Question
 from ..domain.conversation.brake import (
     Row,
@@ -115,9 +115,6 @@ class MessageHandler:
         if isinstance(command, Stop):
             await self._answer_stop(message, chat)
             return
-        if isinstance(command, ChatNew):
-            # Rather no reply, if that fails, than one more chat each time that it is tried again.
-            await self.store.mark_handled(message.event_id, room_id=message.room_id)
         if command is not None and await self.commands.run(command, message, chat):
             return
         if self.routes.is_paused:

@@ -20,6 +20,7 @@ from .homes.ownership import Claim, make_claims
 from .homes.topology import Room, Topology
 
 CODE_LENGTH: Final = 8
+STILL_LISTED: Final = "the homeserver still lists the bot as joined"
 
 
 class Scope(str, Enum):
@@ -232,8 +233,9 @@ def outcome_of(
         forget: the same for forgetting.
         joined_now: whether the second look still shows the room; None: there was no second look.
     """
-    if joined_now is True:
-        reason = leave.reason if leave else "the homeserver still lists the bot as joined"
+    still_listed = STILL_LISTED if joined_now else ""
+    if joined_now and (leave is not None or not target.joined):
+        reason = leave.reason if leave else still_listed
         return Outcome(target=target, left=Left.FAILED, reason=reason)
     if leave is not None and joined_now is None:
         return Outcome(target=target, left=Left.FAILED, reason=leave.reason)
@@ -244,7 +246,7 @@ def outcome_of(
         target=target,
         left=Left.LEFT if was_in else Left.NOT_IN,
         forgotten=forget is None,
-        reason=forget.reason if forget else "",
+        reason=forget.reason if forget else still_listed,
     )
 
 

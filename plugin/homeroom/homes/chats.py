@@ -13,13 +13,13 @@ from ..config import Settings
 from ..domain.homes.ids import child_order, cleared
 from ..domain.homes.marker import MARKER_TYPE, chat_marker
 from ..domain.homes.model import Chat, Status
-from ..domain.homes.provisioning import child_content, next_chat, removed_child_content
+from ..domain.homes.provisioning import chat_for_command, child_content, removed_child_content
 from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from .owner_locks import OwnerLocks
 from .provisioner import Denied, Provisioner
-from .reconciler import Reconciler
+from .reconciler import Reconciled, Reconciler
 from .repairer import Repairer
 from .routes import Routes
 
@@ -37,15 +37,17 @@ class Chats:
     speaker: Speaker
     settings: Callable[[], Settings]
 
-    async def new_chat(self, owner: UserID, *, name: str | None) -> Chat:
-        """Make one more chat.
+    async def new_chat(self, owner: UserID, *, name: str | None, command: EventID) -> Chat:
+        """Make one more chat; the same command makes one, however often it comes.
 
         Raises:
             Denied: the owner has as many as the settings allow, or no home.
             HomeserverError: it is not certain that there is a new chat.
         """
         async with self.locks.of(owner):
-            await self.reconciler.scan_for_new(owner)
+            seen = await self.reconciler.scan_for_new(owner)
+            if made := self._made_for(command, seen):
+                return await self._finish(made, seen)
             if self.routes.home(owner) is None:
                 raise Denied(replies.NO_HOME)
             if self.provisioner.is_incomplete(owner):  # what was promised comes first
@@ -54,16 +56,27 @@ class Chats:
             limit = self.settings().chats_per_owner
             if sum(chat.is_routed for chat in before) >= limit:
                 raise Denied(replies.too_many_chats(limit))
-            step = next_chat(before, name=name)
-            await self.provisioner.create_chat(step, owner)
-            seen = await self.reconciler.scan_for_new(owner)
-            await self.repairer.run_locked(seen.plan.repairs, owner=owner)
-            for chat in self.routes.chats_of(owner):
-                if chat.chat_id == step.chat_id and chat.is_routed:
-                    with suppress(HomeserverError):  # only to know that nothing is left to do
-                        await self.reconciler.rescan({chat.room_id})
-                    return chat
+            step = chat_for_command(before, name=name, command=command)
+            room_id = await self.provisioner.create_chat(step, owner)
+            seen = await self.provisioner.scan_for(owner, room_id)
+            if made := self._made_for(command, seen):
+                return await self._finish(made, seen)
         raise Unavailable("the new chat was made, but is not to be seen yet")
+
+    def _made_for(self, command: EventID, seen: Reconciled) -> Chat | None:
+        found = (
+            room.room_id
+            for room in seen.topology.read()
+            if room.marker is not None and room.marker.made_for == command
+        )
+        return next(filter(None, map(self.routes.chat, found)), None)
+
+    async def _finish(self, chat: Chat, seen: Reconciled) -> Chat:
+        """Link and stamp a chat that was just found or made."""
+        await self.repairer.run_locked(seen.plan.repairs, owner=chat.matrix_user_id)
+        with suppress(HomeserverError):  # only to know that nothing is left to do
+            await self.reconciler.rescan({chat.room_id})
+        return self.routes.chat(chat.room_id) or chat
 
     async def rename(self, chat: Chat, *, name: str) -> None:
         async with self.locks.of(chat.matrix_user_id):

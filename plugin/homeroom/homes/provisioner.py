@@ -36,14 +36,13 @@ from ..matrix.homeserver import Homeserver
 from .owner_locks import OwnerLocks
 from .reconciler import Reconciled, Reconciler
 from .repairer import Repairer
+from .room_creation import SETTLE, RoomCreation
 from .routes import Routes
 
 INVITE_EVERY: Final = 60 * 60
 """Seconds between two invites of an owner to one room."""
 MAX_STEPS: Final = 50
 """More than any home needs; a loop that does not end is a bug, not a reason to make rooms."""
-SETTLE: Final = (0.5, 2.0, 5.0, 10.0)
-"""Seconds between the looks after a request whose outcome is unknown."""
 
 
 class Denied(Exception):
@@ -69,6 +68,7 @@ class Provisioner:
     reconciler: Reconciler
     repairer: Repairer
     routes: Routes
+    room_creation: RoomCreation
     locks: OwnerLocks
     settings: Callable[[], Settings]
     log: TraceLogger
@@ -109,9 +109,10 @@ class Provisioner:
                 self._making.discard(owner)
 
     async def ensure_locked(self, owner: UserID, *, reinvite_if_left: bool) -> Ensured:
-        was_invited = False
+        """`ensure_home` for a caller that holds the owner's lock."""
+        was_invited, created = False, None
         for _ in range(MAX_STEPS):
-            seen = await self.reconciler.scan_for_new(owner)
+            seen = await self.scan_for(owner, created)
             await self.repairer.run_locked(seen.plan.repairs, owner=owner)
             step = self._next_step(owner, seen, reinvite_if_left=reinvite_if_left)
             if step is None:
@@ -131,8 +132,21 @@ class Provisioner:
                 was_invited = True
             else:
                 await self._require_that_it_is_missing(owner)
-                await self._take(step, owner)
+                created = await self._take(step, owner)
         raise AssertionError(f"the home of {owner} is not complete after {MAX_STEPS} steps")
+
+    async def scan_for(self, owner: UserID, room_id: RoomID | None) -> Reconciled:
+        """Scan what may be new of this owner's, until a room that was created is among it.
+
+        Raises:
+            HomeserverError: the homeserver does not tell of the room yet.
+        """
+        for seconds in (0.0, *SETTLE):
+            await self.sleep(seconds)
+            seen = await self.reconciler.scan_for_new(owner)
+            if room_id is None or self.routes.owner_of(room_id) == owner:
+                return seen
+        raise Unavailable(f"{room_id} was made for {owner}, but is not to be seen yet")
 
     async def _require_that_it_is_missing(self, owner: UserID) -> None:
         """Raise `Unavailable` while the Space or chat to be made may be there already, unread."""
@@ -175,9 +189,10 @@ class Provisioner:
         self._invited_at = {room: at for room, at in self._invited_at.items() if at > due}
         return room_id in self._invited_at
 
-    async def _take(self, step: CreateSpace | CreateChat, owner: UserID) -> None:
+    async def _take(self, step: CreateSpace | CreateChat, owner: UserID) -> RoomID | None:
+        """Returns the room that was created, if it is known."""
         match step:
-            case CreateSpace(initial_chats=initial_chats):
+            case CreateSpace(purpose=purpose, initial_chats=initial_chats):
                 self.log.info("Making a home for %s", owner)
                 request = space_request(
                     bot=self.homeserver.bot,
@@ -188,13 +203,14 @@ class Provisioner:
                     version=await self._room_version(),
                     avatar=await self._avatar(),
                 )
-                await self._create(request, owner)
+                return await self._create(request, owner, purpose=purpose)
             case CreateChat():
-                await self.create_chat(step, owner)
+                return await self.create_chat(step, owner)
             case _:
                 assert_never(step)
 
     async def create_chat(self, step: CreateChat, owner: UserID) -> RoomID | None:
+        """Create a chat in the owner's home; None as in `_create`."""
         home = self.routes.home(owner)
         assert home is not None
         self.log.info("Making chat %s for %s", step.chat_id, owner)
@@ -207,17 +223,19 @@ class Provisioner:
             encrypted=self.settings().encrypted,
             avatar=await self._avatar(),
         )
-        return await self._create(request, owner)
+        return await self._create(request, owner, purpose=step.purpose)
 
-    async def _create(self, request: dict[str, object], owner: UserID) -> RoomID | None:
-        """Send one `createRoom`. None: nobody knows, but a look found that there is a new room.
+    async def _create(
+        self, request: dict[str, object], owner: UserID, *, purpose: str
+    ) -> RoomID | None:
+        """Create a room. None: nobody knows which, but a scan found that there is a new one.
 
         Raises:
-            OutcomeUnknown: and no look since has found a room. There may still be one soon.
+            OutcomeUnknown: and no scan since has found a room. There may still be one soon.
         """
         before = self.routes.rooms_of(frozenset({owner}))
         try:
-            return await self.homeserver.create_room(request)
+            return await self.room_creation.create(request, purpose=purpose)
         except (OutcomeUnknown, Refused) as e:
             # Refused, too: Synapse keeps the room if it was the invite that was refused.
             self.log.warning("Was a room made for %s? Looking: %s", owner, e)

@@ -291,16 +291,22 @@ class Reconciler:
         return await self._reconcile_some(look, room_ids)
 
     async def scan_for_new(self, owner: UserID) -> Reconciled:
-        """Look at every joined room that was never read, and again at the owner's own."""
+        """Scan every joined room that was never read, and again the owner's own."""
+        return await self._scan_beyond(frozenset({owner}))
 
+    async def scan_unknown(self) -> Reconciled:
+        """Scan every joined room that was never read."""
+        return await self._scan_beyond(frozenset())
+
+    async def _scan_beyond(self, owners: frozenset[UserID]) -> Reconciled:
         async def look() -> Topology:
-            records = self.routes.records_of(frozenset({owner}))
+            records = self.routes.records_of(owners)
             return await self.observer.scan_beyond(
                 self.routes.known - records.room_ids, expected=records.joined
             )
 
         async with self._one_at_a_time:
-            return await self._reconcile_some(look, frozenset(), also=frozenset({owner}))
+            return await self._reconcile_some(look, frozenset(), also=owners)
 
     async def possible_homes(self) -> list[RoomID]:
         """The rooms that could not be read and may, for all that is known, be somebody's home."""

@@ -162,6 +162,12 @@ class Routes:
         chat = self._chats.get(room_id)
         return chat.matrix_user_id if chat else self._owners_of_space.get(room_id)
 
+    def has_left(self, room_id: RoomID) -> bool:
+        """Whether a row says that the bot was in this room and has left it."""
+        chat, owner = self._chats.get(room_id), self._owners_of_space.get(room_id)
+        row = chat or (None if owner is None else self._homes[owner])
+        return row is not None and row.status is Status.LEFT
+
     def is_space(self, room_id: RoomID) -> bool:
         return room_id in self._owners_of_space
 

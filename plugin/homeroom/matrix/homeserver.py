@@ -24,11 +24,11 @@ from mautrix.util.logging import TraceLogger
 
 from ..domain.homes.room_state import STATE_TYPES
 from ..domain.homes.told_state import ToldState
-from ..domain.json_shapes import as_list
 from ..runtime.clock import ServerClock, now
 from ..storage.errors import StoreError
 from . import retry_budgets
 from .account_data import AccountData
+from .aliases import Aliases
 from .current_client import CurrentClient, EncryptionGone
 from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
@@ -102,6 +102,7 @@ class Homeserver:
             reading=api(retry_budgets.ACCOUNT_DATA),
             writing=api(retry_budgets.ACCOUNT_DATA, asyncio.Semaphore(1)),
         )
+        self.aliases = Aliases(reading=self._reading, writing=self._writing)
         self._client = client
         self._sender = Sender(
             mxid=first.mxid,
@@ -196,17 +197,6 @@ class Homeserver:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
         told = self.told.event(room_id, (event_type, state_key), now=now())
         return checked(told["content"]) if told else await self._find(path)
-
-    async def room_of_alias(self, alias: str) -> RoomID | None:
-        """The room that an alias names, whether the bot is in it or not; None: there is none."""
-        found = await self._find(Path.v3.directory.room[alias])
-        return None if found is None else RoomID(text_in(found, "room_id"))
-
-    async def aliases_of(self, room_id: RoomID) -> list[str]:
-        """The aliases by which the bot's own server knows a room that the bot is in."""
-        found = await self._find(Path.v3.rooms[room_id].aliases)
-        aliases = (found or {}).get("aliases")
-        return [alias for alias in as_list(aliases) if isinstance(alias, str)]
 
     async def _find(self, path: Any, query: dict[str, str] | None = None) -> dict[str, Any] | None:
         """What a request finds; None: the homeserver says that there is nothing."""
@@ -336,16 +326,8 @@ class Homeserver:
             room_id = RoomID(text_in(checked(answer), "room_id"))
         except Unavailable as e:
             raise OutcomeUnknown(f"createRoom: {e}") from e
-        self.told.joined(room_id, now=now())
+        self.told.created(room_id, now=now())
         return room_id
-
-    async def delete_alias(self, alias: str) -> None:
-        """Take an alias away; one that does not exist is fine."""
-        try:
-            await self._writing.request(Method.DELETE, Path.v3.directory.room[alias])
-        except Refused as e:
-            if e.errcode != "M_NOT_FOUND":
-                raise
 
     async def put_state(
         self,
@@ -407,6 +389,7 @@ class Homeserver:
         except Refused as e:
             if e.status != 403 or not await self._is_in(room_id, user_id):
                 raise
+        self.told.invited(room_id, user_id, now=now())
 
     async def send(
         self,

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ..domain.commands import RESET_USAGE
-from ..domain.reset import Kind, LeavePlan, Left, LocalPlan, Outcome, RemoteParts, Scope, Target
+from ..domain.reset import (
+    STILL_LISTED,
+    Kind,
+    LeavePlan,
+    Left,
+    LocalPlan,
+    Outcome,
+    RemoteParts,
+    Scope,
+    Target,
+)
 from .markdown import code, duration, plain
 
 MAX_ROOMS: Final = 20
@@ -145,10 +155,7 @@ def leave_report(
         server=[
             *_scope(plan.scope),
             f"- {_summary(outcomes)}.",
-            "- A second look at the joined rooms agrees."
-            if checked
-            else "- **There was no second look** at the joined rooms: the homeserver did not"
-            " answer.",
+            _second_look(outcomes, checked=checked),
             *_listed([f"{_target(o.target)}: {outcome_text(o)}" for o in [*open_, *finished]]),
             *([f"- {_target(last)}: this room; I leave and forget it now"] if last else []),
             _checkpoint(checkpoint, "emptied"),
@@ -172,6 +179,18 @@ def progress(done: int, total: int, *, seconds_left: float | None) -> str:
         return f"{text}. The report follows."
     text += "" if seconds_left is None else f", about {duration(seconds_left)} to go"
     return f"{text}, at the homeserver's pace. If I am interrupted, send the command again."
+
+
+def _second_look(outcomes: Sequence[Outcome], *, checked: bool) -> str:
+    if not checked:
+        return "- **There was no second look** at the joined rooms: the homeserver did not answer."
+    late = sum(o.left is Left.LEFT and o.reason == STILL_LISTED for o in outcomes)
+    if late:
+        return (
+            f"- The homeserver still lists {late} of the rooms that were left. It said that I have"
+            " left them, so its list is late."
+        )
+    return "- A second look at the joined rooms agrees."
 
 
 def outcome_text(outcome: Outcome, *, escape: bool = True) -> str:

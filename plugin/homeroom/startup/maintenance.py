@@ -32,6 +32,8 @@ VERIFY_AFTER: Final = (30, 60, 300, 1800)
 there was something to repair; the last one repeats."""
 REREAD_AFTER: Final = (5, 15, 60, 300)
 """Seconds between attempts to read rooms that could not be read; the last one repeats."""
+LIST_AGAIN_AFTER: Final = (5, 15, 60)
+"""Seconds from one list of joined rooms to the next, after a start that scanned all rooms."""
 PRUNE_EVERY: Final = 6 * 60 * 60
 """Seconds."""
 
@@ -69,6 +71,8 @@ class Maintenance:
         start(self.remote_checkpoint.run(), name="keeping the checkpoint")
         if started.is_resumed:
             start(self.find_invites(), name="finding invites")
+        else:
+            start(self.find_late_rooms(), name="finding late rooms")
         if started.is_resumed or repairs:
             start(self.verify(since=started.position), name="verifying")
 
@@ -87,6 +91,20 @@ class Maintenance:
                 self.log.warning("Could not read %d rooms again: %s", len(unreadable), e)
                 continue
             await self.repairer.run(again.plan.repairs)
+
+    async def find_late_rooms(self) -> None:
+        """Scan what the first list of joined rooms did not have yet; a few requests.
+
+        Without the database nobody but that list knows of a room that was just made.
+        """
+        for seconds in LIST_AGAIN_AFTER:
+            await asyncio.sleep(seconds)
+            try:
+                again = await self.reconciler.scan_unknown()
+            except (HomeserverError, StoreError) as e:
+                self.log.debug("Could not look for late rooms: %s", e)
+            else:
+                await self.repairer.run(again.plan.repairs)
 
     async def find_invites(self) -> None:
         """Find the invites that an earlier life could not answer: nobody tells of them again."""

@@ -29,6 +29,7 @@ from ..domain.homes.restored_rows import restore
 from ..domain.sync.changed_rooms import is_initial, rooms_to_rescan
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.remote_checkpoint import RemoteCheckpoint
+from ..homes.room_creation import RoomCreation
 from ..matrix.errors import HomeserverError
 from ..matrix.homeserver import Homeserver
 from ..runtime.clock import now
@@ -83,6 +84,7 @@ class Resumption:
     store: Store
     remote: RemoteCheckpoint
     reconciler: Reconciler
+    room_creation: RoomCreation
     origin: Callable[[], Origin]
     log: TraceLogger
 
@@ -104,7 +106,7 @@ class Resumption:
         bot = self.homeserver.bot
         self.homeserver.told.synced(basis.response, is_ours=ours.__contains__, now=now())
         changed = rooms_to_rescan(basis.response, bot=bot, is_ours=ours.__contains__)
-        changed |= basis.in_doubt
+        changed |= basis.in_doubt | (await self.room_creation.resolve() - ours)
         if len(changed) > max(MANY, TOO_MANY * len(basis.records.chats)):
             self.log.info("%d rooms have changed: looking at everything", len(changed))
             return None

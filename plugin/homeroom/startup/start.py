@@ -28,6 +28,7 @@ from ..delivery.sync_feed import SyncFeed
 from ..delivery.sync_handlers import EarlyResponses, SyncHandlers
 from ..domain.sync.timeline import is_first, next_batch
 from ..homes.reconciler import Reconciled, Reconciler
+from ..homes.room_creation import RoomCreation
 from ..matrix.encryption import Encryption
 from ..matrix.errors import HomeserverError
 from ..runtime.backoff import waits
@@ -66,6 +67,7 @@ class Startup:
     store: Store
     resumption: Resumption
     reconciler: Reconciler
+    room_creation: RoomCreation
     feed: SyncFeed
     lanes: Lanes
     parking: Parking
@@ -156,6 +158,7 @@ class Startup:
         position = early.newest_position or await self.maubots_position()
         if not position:
             position = await early.first_position(within=FIRST_SYNC_WITHIN)
+        await self.room_creation.resolve()
         done = await self.reconciler.run()
         # Who was in these rooms when the bot went away need not be in them now.
         await self.encryption.forget_sessions(done.topology.rooms)

@@ -117,6 +117,21 @@ def _claim() -> Statement:
     )
 
 
+def _note_room_request() -> Statement:
+    """Insert a request; one that has led to a room begins anew."""
+    statement = _insert(ROOM_REQUESTS)
+    return _compile(
+        statement.on_conflict_do_update(
+            index_elements=list(ROOM_REQUESTS.primary_key),
+            set_={
+                "room_id": statement.excluded.room_id,
+                "asked_at": statement.excluded.asked_at,
+            },
+            where=ROOM_REQUESTS.c.room_id.isnot(None),
+        )
+    )
+
+
 _OF_HOMES: Final = {
     name: table for name, table in METADATA.tables.items() if table is not SAVED_SETTINGS
 }
@@ -201,9 +216,7 @@ DELETE_NOTICES_BEFORE: Final = _compile(
     NOTICES.delete().where(NOTICES.c.sent_at < bindparam("before"))
 )
 
-NOTE_ROOM_REQUEST: Final = _compile(
-    _insert(ROOM_REQUESTS).on_conflict_do_nothing(index_elements=[ROOM_REQUESTS.c.alias])
-)
+NOTE_ROOM_REQUEST: Final = _note_room_request()
 READ_ROOM_REQUEST: Final = _compile(
     ROOM_REQUESTS.select().where(ROOM_REQUESTS.c.alias == bindparam("of_alias"))
 )
@@ -212,6 +225,9 @@ NOTE_CREATED_ROOM: Final = _compile(
     ROOM_REQUESTS.update()
     .where(ROOM_REQUESTS.c.alias == bindparam("of_alias"))
     .values(room_id=bindparam("room_id"))
+)
+DELETE_ROOM_REQUEST: Final = _compile(
+    ROOM_REQUESTS.delete().where(ROOM_REQUESTS.c.alias == bindparam("of_alias"))
 )
 DELETE_ROOM_REQUESTS_BEFORE: Final = _compile(
     ROOM_REQUESTS.delete().where(ROOM_REQUESTS.c.asked_at < bindparam("before"))

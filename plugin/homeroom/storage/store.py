@@ -297,6 +297,12 @@ class Store:
                     *statements.NOTE_CREATED_ROOM(of_alias=alias, room_id=room_id)
                 )
 
+    async def forget_room_request(self, alias: str) -> None:
+        """Forget it: the room is about to be left."""
+        with attempt("forget that a room was asked for"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.DELETE_ROOM_REQUEST(of_alias=alias))
+
     async def room_requests(self, *, since: int) -> list[RoomRequest]:
         """Read which rooms were asked for lately, and forget the others."""
         with attempt("read which rooms were asked for"):

@@ -47,7 +47,11 @@ def test_a_chat_that_was_upgraded_is_one_of_those_that_were_promised() -> None:
         rooms=(),
         initial_chats=(),
     )
-    assert step == CreateChat(chat_id="C2", name="Two")  # type: ignore[arg-type]
+    assert step == CreateChat(
+        purpose=f"chat 1 of {HOME}",
+        chat_id="C2",  # type: ignore[arg-type]
+        name="Two",
+    )
 
 
 @pytest.mark.parametrize(

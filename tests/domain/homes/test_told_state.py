@@ -86,6 +86,26 @@ def test_whoever_was_kicked_is_out_of_it(state: ToldState) -> None:
     assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
 
 
+def test_a_room_that_was_made_is_told_from_one_that_was_joined(state: ToldState) -> None:
+    state.created(WORK, now=NOW)
+    state.joined(HOME, now=NOW)
+    hear(state, told("join", WORK, member("$join", "join")))
+    assert [state.is_created(r, now=NOW) for r in (WORK, HOME, ELSEWHERE)] == [True, False, False]
+    assert not state.is_created(WORK, now=NOW + TRUSTED_FOR)
+    assert state.over_joined_rooms([], now=NOW) == {WORK, HOME}
+    hear(state, told("leave", WORK, member("$kick", "leave")))
+    assert not state.is_created(WORK, now=NOW)
+
+
+def test_whoever_was_invited_is_so_until_a_read_knows_more(state: ToldState) -> None:
+    state.invited(WORK, ANNA, now=NOW)
+    (invited,) = read(state)
+    assert (invited["state_key"], invited["content"]) == (ANNA, {"membership": "invite"})
+    for membership, expected in [("leave", "invite"), ("join", "join"), ("ban", "ban")]:
+        (seen,) = read(state, member("$other", membership, user_id=ANNA))
+        assert seen["content"]["membership"] == expected
+
+
 def test_an_old_leave_in_a_late_response_does_not_undo_a_join(state: ToldState) -> None:
     state.left(WORK, now=NOW)
     state.joined(WORK, now=NOW + 1)

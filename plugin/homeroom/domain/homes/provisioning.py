@@ -8,12 +8,13 @@ asks for, the same after a crash as after a birth.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from mautrix.types import RoomID, UserID
+from mautrix.types import EventID, RoomID, UserID
 
 from .ids import chat_number, next_chat_id
 from .marker import MARKER_TYPE, Marker
@@ -24,19 +25,25 @@ from .topology import Member, Room
 OWNER_POWER: Final = 50
 """The owner may rename, invite, remove and sort in their home; what makes it theirs stays."""
 BOT_POWER: Final = 100
+ALIAS_PREFIX: Final = "homeroom-"
 CREATORS_LISTED_UP_TO: Final = 11
 """From room version 12 on the creator has all power and must not be listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSpace:
+    purpose: str
     initial_chats: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateChat:
+    purpose: str
+    """Whatever is created for it, it is the same chat."""
     chat_id: ChatID
     name: str
+    made_for: EventID | None = None
+    """The command that asked for it; None: the set-up of the home."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +75,14 @@ def next_step(
             never was invited (a crash left it out) always is.
     """
     if home is None:
-        return CreateSpace(initial_chats=initial_chats)
+        return CreateSpace(purpose=f"home of {owner}", initial_chats=initial_chats)
     chats = tuple(chats)
     # By their numbers: the rooms that a chat had before upgrades are remembered, too.
     made = len({c.chat_id or c.room_id for c in chats if c.space_id == home.space_id})
     if made < len(home.initial_chats):
-        return next_chat(chats, name=home.initial_chats[made])
+        return next_chat(
+            chats, name=home.initial_chats[made], purpose=f"chat {made} of {home.space_id}"
+        )
     missing = tuple(
         room.room_id
         for room in sorted(rooms, key=lambda room: room.age_key)
@@ -89,10 +98,36 @@ def is_to_be_invited(member: Member | None, *, reinvite_if_left: bool) -> bool:
     return reinvite_if_left and member.membership == "leave" and not member.was_removed
 
 
-def next_chat(chats: Iterable[Chat], *, name: str | None) -> CreateChat:
+def chat_for_command(chats: Iterable[Chat], *, name: str | None, command: EventID) -> CreateChat:
     """One more chat for the owner of these; without a name it is called by its number."""
+    chat = next_chat(chats, name=name, purpose=f"command {command}")
+    return replace(chat, made_for=command)
+
+
+def next_chat(chats: Iterable[Chat], *, name: str | None, purpose: str) -> CreateChat:
     chat_id = next_chat_id({chat.chat_id for chat in chats if chat.chat_id})
-    return CreateChat(chat_id=chat_id, name=name or f"Chat {chat_number(chat_id)}")
+    name = name or f"Chat {chat_number(chat_id)}"
+    return CreateChat(chat_id=chat_id, name=name, purpose=purpose)
+
+
+def alias_name(purpose: str, *, bot: UserID, generation: int) -> str:
+    """The name by which the homeserver knows what was created for a purpose.
+
+    Nobody can read from it whose room it is. A second generation is for an alias that belongs to
+    somebody else, or to a room that the bot has left.
+    """
+    text = "\n".join([bot, purpose, str(generation)])
+    return f"{ALIAS_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def with_alias(request: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The body of `POST /createRoom` for a room with an alias that clients do not show."""
+    hidden = {"type": "m.room.canonical_alias", "state_key": "", "content": {}}
+    return {
+        **request,
+        "room_alias_name": name,
+        "initial_state": [*request["initial_state"], hidden],
+    }
 
 
 def is_allowed(user_id: UserID, *, allow: tuple[str, ...], bot: UserID) -> bool:
@@ -141,7 +176,9 @@ def chat_request(
 
     It gets no topic, because a chat's topic is what its owner tells the agent to be.
     """
-    marker = Marker(room_type=RoomType.CHAT, user_id=owner, chat_id=step.chat_id)
+    marker = Marker(
+        room_type=RoomType.CHAT, user_id=owner, chat_id=step.chat_id, made_for=step.made_for
+    )
     request = _room_request(
         bot=bot, owner=owner, name=step.name, version=version, marker=marker, avatar=avatar
     )

@@ -38,6 +38,8 @@ class _Membership:
     told_at: int
     by_request: bool
     """True until `/sync` has told it, too."""
+    created: bool = False
+    """Whether the bot created the room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +60,26 @@ class ToldState:
 
     # What own requests did
 
+    def created(self, room_id: RoomID, *, now: int) -> None:
+        """The bot created a room: there are no older news of it."""
+        self._memberships.pop(room_id, None)
+        self._memberships[room_id] = _Membership(
+            joined=True, told_at=now, by_request=False, created=True
+        )
+
     def joined(self, room_id: RoomID, *, now: int) -> None:
-        """The bot created or joined a room."""
+        """The bot joined a room."""
         self._put(room_id, joined=True, now=now, by_request=True)
 
     def left(self, room_id: RoomID, *, now: int) -> None:
         """The bot left a room."""
         self._put(room_id, joined=False, now=now, by_request=True)
+
+    def invited(self, room_id: RoomID, user_id: UserID, *, now: int) -> None:
+        """The bot invited somebody."""
+        event = _membership_event(user_id, "invite", sender=self._bot)
+        known = _Event(event=event, told_at=now, by_request=False)
+        self._update(room_id, {("m.room.member", user_id): known}, now=now)
 
     def wrote(
         self,
@@ -107,6 +122,8 @@ class ToldState:
         if known is not None and known.by_request:
             if known.joined:
                 self._memberships[room_id] = replace(known, by_request=False)
+        elif known is not None and known.created:
+            pass  # there is nothing new in that the bot is in it
         elif _membership(events.get(("m.room.member", self._bot))) == "join":
             self._put(room_id, joined=True, now=now, by_request=False)
 
@@ -136,7 +153,7 @@ class ToldState:
             for key, known in self._rooms.get(room_id, {}).items()
             if known.by_request
             and _is_recent(known.told_at, now)
-            and known.event["event_id"] not in told_ids
+            and known.event.get("event_id") not in told_ids
             and not has_gap
         }
         news = {
@@ -164,6 +181,13 @@ class ToldState:
             return None
         return membership.joined
 
+    def is_created(self, room_id: RoomID, *, now: int) -> bool:
+        """Whether the bot has just created a room, and is in it."""
+        membership = self._memberships.get(room_id)
+        return (
+            membership is not None and membership.created and _is_recent(membership.told_at, now)
+        )
+
     def over_state(
         self, room_id: RoomID, events: list[Any], *, types: Iterable[str], now: int
     ) -> list[Any]:
@@ -176,7 +200,7 @@ class ToldState:
         }
         member = ("m.room.member", self._bot)
         if member[0] in types and member not in told and self.is_joined(room_id, now=now):
-            told[member] = _own_join(self._bot)
+            told[member] = _membership_event(self._bot, "join", sender=self._bot)
         if not told:
             return events
         read = []
@@ -248,10 +272,11 @@ def _key(event: object) -> StateKey:
 
 
 def _says_the_same(read: dict[str, Any], told: dict[str, Any]) -> bool:
-    """Whether a read contains what was told: the event, or, where it has no ID, its content."""
-    if "event_id" not in told:
-        return _membership(read) == _membership(told)
-    return bool(read.get("event_id") == told["event_id"])
+    """Whether a read contains what was told: the event, or, where its ID is not known, more."""
+    if "event_id" in told:
+        return bool(read.get("event_id") == told["event_id"])
+    after = ("join",) if _membership(told) == "join" else ("invite", "join", "ban")
+    return _membership(read) in after
 
 
 def _membership(event: object) -> object:
@@ -262,10 +287,10 @@ def _is_join(event: dict[str, Any], bot: UserID) -> bool:
     return _key(event) == ("m.room.member", bot) and _membership(event) == "join"
 
 
-def _own_join(bot: UserID) -> dict[str, Any]:
+def _membership_event(user_id: UserID, membership: str, *, sender: UserID) -> dict[str, Any]:
     return {
         "type": "m.room.member",
-        "state_key": bot,
-        "sender": bot,
-        "content": {"membership": "join"},
+        "state_key": user_id,
+        "sender": sender,
+        "content": {"membership": membership},
     }

@@ -15,7 +15,7 @@ from mautrix.types import RoomID, UserID
 from ..homes.marker import MARKER_TYPE
 from ..homes.room_state import STATE_TYPES
 from ..json_shapes import as_dict, as_list
-from .timeline import events_in
+from .timeline import events_in, sent_at
 
 
 def rooms_to_rescan(
@@ -33,6 +33,22 @@ def rooms_to_rescan(
     for key, entry in as_dict(rooms.get("join")).items():
         found |= set(_in_room(RoomID(key), as_dict(entry), bot=bot, is_ours=is_ours))
     return frozenset(found)
+
+
+def rooms_changed_lately(
+    response: object, *, bot: UserID, is_ours: Callable[[RoomID], bool], not_before: int
+) -> frozenset[RoomID]:
+    """Those of `rooms_to_rescan` of which it says something recent (milliseconds).
+
+    A scan at about that time may have been answered by a worker that had not heard of it.
+    """
+    joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
+    recent = {
+        room_id: {"state": {"events": events}}
+        for room_id, entry in joined.items()
+        if (events := [e for e in events_in(entry) if (sent_at(e) or 0) >= not_before])
+    }
+    return rooms_to_rescan({"rooms": {"join": recent}}, bot=bot, is_ours=is_ours)
 
 
 def is_initial(response: object, *, ours: Collection[RoomID]) -> bool:

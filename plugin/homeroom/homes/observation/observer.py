@@ -153,9 +153,10 @@ class Observer:
         try:
             create = await self._homeserver.state_event(room_id, "m.room.create")
             marker = await self._homeserver.state_event(room_id, MARKER_TYPE, state_key=bot)
-        except HomeserverError:
+        except HomeserverError as e:
+            self._log.warning("Nobody knows whether %s is Homeroom's: %s", room_id, e)
             return True
         if create is None and marker is None:
-            return self._homeserver.told.is_joined(room_id, now=now()) is True
+            return self._homeserver.told.is_created(room_id, now=now())
         sender = create.get("sender") if create else None
         return marker is not None or not isinstance(sender, str) or sender == bot
