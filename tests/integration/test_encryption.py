@@ -225,8 +225,8 @@ async def test_a_message_without_its_key_is_named_and_holds_nobody_up(stack: Sta
         assert sealed is not None
         assert re.search(
             re.escape(
-                f"Cannot read {event_id} of {alice.user_id} in {home.chat}:"
-                f" the key of session {sealed['content']['session_id']} is missing"
+                f"Cannot read {event_id} of {alice.user_id} in {home.chat}"
+                f" (session {sealed['content']['session_id']}): its key is missing"
             ),
             stack.maubot.log_text(since=mark),
         )
