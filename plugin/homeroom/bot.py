@@ -42,6 +42,8 @@ DRAIN_FOR: Final = 5.0
 
 
 class Homeroom(Plugin):
+    """The plugin, as maubot starts, configures and stops it."""
+
     store: Store
     settings: LiveSettings
     background: Background

@@ -54,6 +54,8 @@ from .reset import Resetter
 
 @dataclass(slots=True, kw_only=True)
 class Commands:
+    """Carries out the commands of people and admins, and replies."""
+
     homeserver: Homeserver
     invites: Invites
     chats: Chats

@@ -56,6 +56,8 @@ Attempt = tuple[Target, Failure | None, Failure | None]
 
 
 class Resetter:
+    """Carries out `!reset`: shows the plan, asks for its code, does it, and reports."""
+
     def __init__(
         self,
         *,

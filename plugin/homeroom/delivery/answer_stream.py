@@ -60,6 +60,8 @@ CLOSING: Final = 3.0
 
 @dataclass(slots=True, kw_only=True)
 class Streamer:
+    """Asks the agent, and shows its answers while they grow."""
+
     homeserver: Homeserver
     platform: Platform
     prepare: Callable[[Turn], Awaitable[None]]

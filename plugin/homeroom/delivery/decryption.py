@@ -34,6 +34,8 @@ EARLIER_EVERY: Final = 30 * 24 * 60 * 60 * 1000
 
 @dataclass(slots=True, kw_only=True)
 class Decryption:
+    """Decrypts messages as their turn comes, and says why one cannot be read."""
+
     bot: UserID
     encryption: Encryption
     is_encrypted: Callable[[RoomID], Awaitable[bool]]

@@ -25,6 +25,8 @@ WRITE_AGAIN: Final = RetryPolicy(pauses=(2, 5, 15, 60))
 
 @dataclass(slots=True, kw_only=True)
 class HandledMarks:
+    """Knows which events are done; what the database cannot take yet is written later."""
+
     store: Store
     background: Background
     log: TraceLogger

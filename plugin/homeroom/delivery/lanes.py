@@ -86,6 +86,8 @@ class Waiting:
 
 @dataclass(slots=True)
 class _Lane:
+    """What waits in one room, and since when it fails."""
+
     parts: deque[Part] = field(default_factory=deque)
     failing_since: int | None = None
     why: str = ""
@@ -98,6 +100,8 @@ Deliver = Callable[[Part, list[Any]], None]
 
 @dataclass(slots=True, kw_only=True)
 class Lanes:
+    """The lanes of all rooms that have to wait for something."""
+
     homeserver: Homeserver
     encryption: Encryption
     inbox: Inbox

@@ -46,6 +46,8 @@ STOPS_AT_MOST: Final = 1000
 
 @dataclass(slots=True, kw_only=True)
 class MessageHandler:
+    """Handles one message: a command, a turn of a conversation, or a word of a newcomer."""
+
     streamer: Streamer
     store: Store
     routes: Routes

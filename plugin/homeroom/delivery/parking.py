@@ -20,6 +20,8 @@ from ..storage import Store, StoreError
 
 @dataclass(slots=True, kw_only=True)
 class Parking:
+    """The places of rooms that cannot go on, kept in the database."""
+
     PARK_AFTER: ClassVar[float] = 60.0
     """Seconds of failing after which a room is parked."""
 

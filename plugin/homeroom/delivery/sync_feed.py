@@ -106,9 +106,11 @@ LIVE: Final = Terms(is_live=True)
 
 @dataclass(slots=True, kw_only=True)
 class SyncFeed:
-    """Args:
-    take_in: called with each response, or a part of one.
-    found: called with what the rooms say of answers: those that are open, and which are given.
+    """Takes in every sync response once, in order, and fills what was left out.
+
+    Args:
+        take_in: called with each response, or a part of one.
+        found: called with what the rooms say of answers: those that are open, and which are given.
     """
 
     homeserver: Homeserver

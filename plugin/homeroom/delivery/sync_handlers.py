@@ -21,7 +21,7 @@ from .sync_feed import SyncFeed
 
 
 class EarlyResponses:
-    """Keeps what maubot's sync loop brings until the doors are open.
+    """Keeps what maubot's sync loop brings until events are handled.
 
     The first one, if the client starts, too, is the one that maubot throws away: it begins where
     maubot itself stopped listening, so it knows of messages that came while the bot was down even

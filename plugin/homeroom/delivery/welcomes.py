@@ -25,11 +25,13 @@ from .handled import HandledMarks
 from .inbox import Inbox
 
 WELCOME_AGAIN: Final = RetryPolicy(pauses=(5, 15, 60, 300), within=60 * 60)
-"""After an hour it takes another sign of life of the person."""
+"""After an hour the person has to write, or to invite the bot, again."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Welcomes:
+    """Gives a home to whoever invited the bot, again and again until that works."""
+
     onboarding: Onboarding
     inbox: Inbox
     handled: HandledMarks

@@ -39,16 +39,20 @@ _LOOKS_LIKE: Final = 0.75
 
 @dataclass(frozen=True, slots=True)
 class ChatNew:
+    """Make another chat; without a name it is called by its number."""
+
     name: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ChatList:
-    pass
+    """List the chats of whoever asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRename:
+    """Give a chat another name."""
+
     name: str
     chat_id: ChatID | None = None
     """None, here and below: the chat in which it was said."""
@@ -56,11 +60,15 @@ class ChatRename:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatClear:
+    """Begin a new conversation in a chat."""
+
     chat_id: ChatID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatArchive:
+    """Put a chat away, or bring it back."""
+
     archive: bool
     chat_id: ChatID | None = None
 
@@ -75,6 +83,8 @@ class ChatDelete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatInfo:
+    """Tell the ids of a chat that support may ask for."""
+
     chat_id: ChatID | None = None
 
 
@@ -87,26 +97,30 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    pass
+    """Tell what a person can do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
+    """Scan everything and mend the rows; a dry run only reports."""
+
     dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTest:
-    pass
+    """Ask the agent a question that shows whether it works."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResetHelp:
-    pass
+    """Explain `!reset`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResetLocal:
+    """Delete the rows and the checkpoint; a dry run only reports."""
+
     dry_run: bool
 
 

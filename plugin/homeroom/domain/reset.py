@@ -31,6 +31,8 @@ class Scope(str, Enum):
 
 
 class Kind(str, Enum):
+    """What a room is to the home that is reset."""
+
     CHAT = "chat"
     SPACE = "Space"
     OTHER = "other room"
@@ -190,6 +192,8 @@ def _code(scope: Scope, command_room: RoomID, room_ids: Iterable[RoomID]) -> str
 
 
 class Left(str, Enum):
+    """What became of a request to leave a room."""
+
     LEFT = "left"
     NOT_IN = "was not in it"
     FAILED = "failed"

@@ -1,4 +1,4 @@
-"""Whether the rows may be taken for the truth at the next start, and why not.
+"""Whether the next start may resume from the rows without a full scan, and why not.
 
 The reconciler says what it has made the rows say, and what it has seen that is still to be
 repaired; whoever saves the sync position asks for the proof (`domain/proof.py`) that goes with it.
@@ -19,8 +19,10 @@ from .routes import Routes
 
 
 class CheckpointState:
-    """Args:
-    origin: what a proof depends on besides the rows; asked each time, because settings change.
+    """Whether the rows in the database are the whole truth at this moment.
+
+    Args:
+        origin: what a proof depends on besides the rows; asked each time, because settings change.
     """
 
     def __init__(self, *, routes: Routes, origin: Callable[[], Origin]) -> None:

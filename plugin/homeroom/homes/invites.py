@@ -35,6 +35,8 @@ JOIN_AGAIN: Final = RetryPolicy(pauses=(5, 30, 120, 600), within=60 * 60)
 
 @dataclass(slots=True, kw_only=True)
 class Invites:
+    """Answers invites of the bot: people who may have a home first, strangers one by one."""
+
     onboarding: Onboarding
     settings: Callable[[], Settings]
     background: Background

@@ -28,6 +28,8 @@ RESCAN_AFTER: Final = (2, 5, 15, 60, 300)
 
 @dataclass(slots=True, kw_only=True)
 class Refresher:
+    """Rescans rooms after news of them; requests that come meanwhile are one more rescan."""
+
     reconciler: Reconciler
     repairer: Repairer
     routes: Routes

@@ -49,6 +49,8 @@ LAST_WITHIN: Final = 5.0
 
 @dataclass(slots=True, kw_only=True)
 class RemoteCheckpoint:
+    """Writes the checkpoint to the bot's account data, and reads it."""
+
     homeserver: Homeserver
     store: Store
     routes: Routes

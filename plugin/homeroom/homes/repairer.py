@@ -47,6 +47,8 @@ LOOKS_AT_ONCE: Final = 100
 
 @dataclass(slots=True, kw_only=True)
 class Repairer:
+    """Carries out the repairs of a plan, each checked once more before it is written."""
+
     homeserver: Homeserver
     reconciler: Reconciler
     routes: Routes

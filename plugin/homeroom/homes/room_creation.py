@@ -58,6 +58,8 @@ class _Holder(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class RoomCreation:
+    """Creates rooms, each once for its purpose."""
+
     homeserver: Homeserver
     routes: Routes
     store: Store

@@ -18,6 +18,8 @@ from ..domain.never import assert_never
 
 
 class Routes:
+    """The rows of homes and chats in memory, for whoever has to find one."""
+
     def __init__(self) -> None:
         self._homes: dict[UserID, Home] = {}
         self._chats: dict[RoomID, Chat] = {}

@@ -17,8 +17,10 @@ from .retrying_api import PatientAPI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountData:
-    """Args:
-    writing: one request at a time, behind everything else.
+    """Reads and writes the bot's account data.
+
+    Args:
+        writing: one request at a time, behind everything else.
     """
 
     bot: UserID

@@ -28,8 +28,10 @@ class EncryptionGone(NotSignedIn):
 
 
 class CurrentClient:
-    """Args:
-    first: the client that the plugin was started with.
+    """Finds the client object that maubot uses for the bot's account now.
+
+    Args:
+        first: the client that the plugin was started with.
     """
 
     def __init__(self, first: MaubotMatrixClient) -> None:

@@ -15,6 +15,8 @@ ReadState = Callable[[RoomID, str], Awaitable[dict[str, Any] | None]]
 
 
 class EncryptedRooms:
+    """Says whether a room is encrypted, and remembers which are not."""
+
     def __init__(self, state_store: Any, *, read: ReadState) -> None:
         self._state_store = state_store
         self._read = read

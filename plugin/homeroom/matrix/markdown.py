@@ -184,6 +184,8 @@ class _BoundedInlineParser(InlineParser):  # type: ignore[misc]
 
 
 class _Renderer(HtmlRenderer):  # type: ignore[misc]
+    """Writes HTML that Matrix clients show, and nothing else."""
+
     last_out: str
 
     def __init__(self) -> None:

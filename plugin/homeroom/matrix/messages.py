@@ -45,6 +45,8 @@ class Edit:
 
 
 class Speaker:
+    """Sends messages: notices, answers and their edits, files."""
+
     def __init__(self, homeserver: Homeserver) -> None:
         self._homeserver = homeserver
 

@@ -23,6 +23,8 @@ TYPING_AFTER: Final = 1.0
 
 
 class TypingNotice:
+    """Shows the bot as typing while an answer is being made."""
+
     def __init__(self, *, homeserver: Homeserver, background: Background) -> None:
         self._homeserver = homeserver
         self._background = background

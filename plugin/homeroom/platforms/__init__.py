@@ -24,6 +24,8 @@ from ..domain.conversation.turn import Turn, Utterance
 
 
 class History(Protocol):
+    """What was said in a conversation so far."""
+
     async def before(self, turn: Turn) -> Sequence[Utterance]:
         """The conversation up to this turn, without it, oldest first.
 
@@ -50,6 +52,8 @@ class PlatformError(Exception):
 
 
 class Platform(Protocol):
+    """An agent, in whatever protocol it speaks."""
+
     def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         """Answer a turn, in as many pieces as it comes; `End` is the last item.
 

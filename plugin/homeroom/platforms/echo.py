@@ -9,6 +9,8 @@ from ..domain.conversation.turn import Turn
 
 
 class EchoPlatform:
+    """Repeats what was said."""
+
     async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
         yield Text(f"{turn.text}\n\n({turn.platform_chat_id})")
         yield End()

@@ -58,6 +58,8 @@ _ABOUT_THE_MODEL: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    """How much of an answer is read."""
+
     answer_length: int
     """Characters."""
     turn_timeout: float

@@ -32,6 +32,8 @@ MAX_CONVERSATION_FIELD: Final = 64
 
 
 class OpenAIPlatform:
+    """Speaks the Chat Completions API."""
+
     def __init__(
         self,
         settings: OpenAISettings,

@@ -17,6 +17,8 @@ from ..runtime.breather import Breather
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One server-sent event."""
+
     name: str
     """Empty if it has none."""
     data: str

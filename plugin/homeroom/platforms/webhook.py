@@ -20,6 +20,8 @@ from .http_client import PlatformClient
 
 
 class WebhookPlatform:
+    """Posts turns to an administrator's own server."""
+
     def __init__(
         self,
         settings: WebhookSettings,

@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager
 
 
 class FairTurns:
-    """Args:
-    limit: how many turns at a time; asked each time, because it may change.
+    """Gives out a limited number of turns, one person after the other.
+
+    Args:
+        limit: how many turns at a time; asked each time, because it may change.
     """
 
     def __init__(self, limit: Callable[[], int]) -> None:

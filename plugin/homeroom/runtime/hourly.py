@@ -13,8 +13,10 @@ HOUR: Final = 3600.0
 
 @dataclass(slots=True, kw_only=True)
 class Hourly:
-    """Args:
-    at_most: times in any hour.
+    """Counts how often each asker was let through within an hour.
+
+    Args:
+        at_most: times in any hour.
     """
 
     at_most: int

@@ -42,8 +42,10 @@ class Holds:
 
 @dataclass(slots=True, kw_only=True)
 class Watchdog:
-    """Args:
-    log: is told of long holds, once a minute at most.
+    """Measures how long the event loop is held, and by which task.
+
+    Args:
+        log: is told of long holds, once a minute at most.
     """
 
     log: TraceLogger

@@ -35,6 +35,8 @@ RETRY_AFTER: Final = (5, 15, 60, 300)
 
 @dataclass(slots=True, kw_only=True)
 class AccountWatch:
+    """Looks after the bot's account: signed in, and its device trusted."""
+
     client: CurrentClient
     homeserver: Homeserver
     trust: TrustCheck

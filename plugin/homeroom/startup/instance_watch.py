@@ -34,8 +34,10 @@ ANNOUNCING: Final = RetryPolicy(pauses=(2, 10, 60), within=600)
 
 @dataclass(kw_only=True)
 class InstanceWatch:
-    """Args:
-    superseded: called once, when another instance is the newest.
+    """Notices that a newer instance uses the same account.
+
+    Args:
+        superseded: called once, when another instance is the newest.
     """
 
     account_data: AccountData

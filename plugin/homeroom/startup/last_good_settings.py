@@ -15,6 +15,8 @@ from ..storage import Store, StoreError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastGoodSettings:
+    """Keeps the text of the last good settings in the database."""
+
     store: Store
     log: TraceLogger
 

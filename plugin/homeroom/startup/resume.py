@@ -45,6 +45,8 @@ TOO_MANY: Final = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
+    """What a start goes on from without a full scan."""
+
     position: SyncToken
     response: dict[str, Any]
     """What happened since, as `/sync` tells it."""
@@ -76,8 +78,10 @@ class _DoubtError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """Args:
-    origin: what a checkpoint depends on besides the rows.
+    """Tries to go on from stored rows instead of scanning everything.
+
+    Args:
+        origin: what a checkpoint depends on besides the rows.
     """
 
     homeserver: Homeserver

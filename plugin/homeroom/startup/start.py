@@ -1,4 +1,4 @@
-"""Starting: from nothing known to open doors.
+"""Starting: from nothing known to handling events.
 
     resume      if what is stored, here or in the bot's account data, can prove itself, ask only
                 for what has happened since
@@ -46,6 +46,8 @@ TRY_AGAIN_AFTER: Final = (1, 2, 5, 10, 30, 60)
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """How a start went, and from which position it goes on."""
+
     done: Reconciled
     is_resumed: bool
     """Whether the rows were taken on trust."""
@@ -55,9 +57,11 @@ class Started:
 
 @dataclass(slots=True, kw_only=True)
 class Startup:
-    """Args:
-    register: has maubot call the handlers of an object.
-    maubots_position: up to where maubot's own sync has come, by its database.
+    """Runs the start, until events are handled.
+
+    Args:
+        register: has maubot call the handlers of an object.
+        maubots_position: up to where maubot's own sync has come, by its database.
     """
 
     bot: UserID

@@ -10,7 +10,7 @@ database.
     text       values as text: safe to show, short, relative times
     chart      the reconciles as a chart
     views      the snapshot as HTML, JSON and Prometheus metrics
-    page       the door: paths, methods, headers
+    page       HTTP: paths, methods, headers
 """
 
 from .page import StatusPage

@@ -40,6 +40,8 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
+    """One page of homes and chats."""
+
     homes: tuple[Listed, ...]
     page: int
     pages: int

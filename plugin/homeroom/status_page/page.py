@@ -1,4 +1,4 @@
-"""The door: paths, methods, who may come in, and the headers of every answer.
+"""The HTTP side: paths, methods, who may see the page, and the headers of every answer.
 
     /              the page               GET, signed in
     /status.json   the same for machines  GET, signed in or token

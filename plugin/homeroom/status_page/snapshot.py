@@ -82,6 +82,8 @@ class Isolation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
+    """Everything that the page, `status.json` and `/metrics` show."""
+
     bot: UserID
     version: str
     taken_at: int

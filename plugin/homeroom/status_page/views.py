@@ -296,6 +296,8 @@ def as_metrics(snapshot: Snapshot) -> tuple[str, bytes]:
 
 
 class _Collector:
+    """Gives the figures of a snapshot to prometheus_client."""
+
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
 

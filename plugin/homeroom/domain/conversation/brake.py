@@ -18,6 +18,8 @@ WITHIN: Final = 10.0
 
 
 class Verdict(Enum):
+    """What to do with the next answer to a person."""
+
     ANSWER = "answer"
     NOTICE = "notice"
     """Say that nothing is answered until somebody else speaks."""

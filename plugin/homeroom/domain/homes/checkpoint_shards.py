@@ -54,6 +54,8 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
+    """The head of a checkpoint: what it is of, and which shards belong to it."""
+
     checkpoint: str
     """The text that goes with these rows in the database, too (`checkpoint.py`)."""
     position: SyncToken

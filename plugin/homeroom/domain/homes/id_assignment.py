@@ -25,6 +25,8 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Ids:
+    """The ids that a chat gets."""
+
     chat_id: ChatID
     platform_chat_id: PlatformChatID
 
@@ -82,6 +84,8 @@ class _Ledger(Generic[Key]):
 
 
 class _Registry:
+    """Collects what chats ask for, and gives out each id once."""
+
     def __init__(self, held_back: Iterable[Chat]) -> None:
         self.findings: list[Finding] = []
         self.contested: set[RoomID] = set()

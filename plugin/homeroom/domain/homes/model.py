@@ -34,6 +34,8 @@ class RoomType(str, Enum):
 
 
 class Status(str, Enum):
+    """What a row says of its room."""
+
     ACTIVE = "active"
     ARCHIVED = "archived"
     LEFT = "left"

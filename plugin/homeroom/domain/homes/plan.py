@@ -113,6 +113,8 @@ class FindingKind(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
+    """Something that is wrong in Matrix and is only reported."""
+
     kind: FindingKind
     room_id: RoomID
     user_id: UserID | None = None

@@ -32,12 +32,16 @@ CREATORS_LISTED_UP_TO: Final = 11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSpace:
+    """Create the Space of a new home, which is promised these chats."""
+
     purpose: str
     initial_chats: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateChat:
+    """Create a chat with this number and name."""
+
     purpose: str
     """Whatever is created for it, it is the same chat."""
     chat_id: ChatID
@@ -48,6 +52,8 @@ class CreateChat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InviteOwner:
+    """Invite the owner to these rooms of theirs."""
+
     room_ids: tuple[RoomID, ...]
 
 

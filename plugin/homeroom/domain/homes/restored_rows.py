@@ -18,6 +18,8 @@ from .plan import Change, SetChat, SetHome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
+    """The rows to go on with, and the rooms that have to be scanned first."""
+
     records: Records
     """All rows: the database's, and the checkpoint's where the database has none."""
     missing: tuple[Change, ...]

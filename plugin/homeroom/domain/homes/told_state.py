@@ -34,6 +34,8 @@ StateKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Membership:
+    """The bot's own membership of a room, as it was told."""
+
     joined: bool
     told_at: int
     by_request: bool
@@ -44,6 +46,8 @@ class _Membership:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
+    """A state event that was told."""
+
     event: dict[str, Any]
     told_at: int
     by_request: bool

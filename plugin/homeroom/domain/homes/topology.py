@@ -38,6 +38,8 @@ class MarkerProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
+    """What a room says of one user."""
+
     membership: str
     was_removed: bool = False
     """Whether somebody else ended the membership: kicked, banned, or took an invite back."""

@@ -9,6 +9,8 @@ from mautrix.types import RoomID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
+    """Where a parked room goes on."""
+
     room_id: RoomID
     since: str | None
     """The sync position up to which everything in it is done; None: not known."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Progress:
+    """Which sync position everything before is handled at."""
+
     _open: deque[tuple[str | None, set[Hashable]]] = field(default_factory=deque)
     _position: str | None = None
 

@@ -30,6 +30,8 @@ Way = Callable[[SlidingScan, Sequence[RoomID]], Awaitable[None]]
 
 
 class Observer:
+    """Scans the homeserver: everything, or some rooms."""
+
     def __init__(self, homeserver: Homeserver, *, log: TraceLogger) -> None:
         self._homeserver = homeserver
         self._log = log
