@@ -244,7 +244,7 @@ async def manage_chats(resident: Resident) -> None:
     room = await resident.move_into("Extra")
     await resident.ask("!chat rename Something else", "now called", room=room)
     await resident.ask("!chat archive", "is archived", room=room)
-    await resident.ask("!chat unarchive", "taken up again", room=room)
+    await resident.ask("!chat unarchive", "is back.", room=room)
 
 
 async def come_back(resident: Resident) -> None:

@@ -11,7 +11,6 @@ by itself is counted with what it asks for.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +35,9 @@ CONFIG: Mapping[str, Any] = {
     "dev": {"reset": True},
 }
 SLACK = 1.15
+BURST = 10
+PER_SECOND = 0.2
+"""What Synapse allows by default."""
 HELD_BACK = 0.5
 """Seconds for which Synapse keeps a 429 to itself."""
 
@@ -119,7 +121,12 @@ async def test_forty_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
         if "m.new_content" in event["content"]
     ]
     assert any(" to go" in edit for edit in edits), edits
-    assert took <= 1.1 * (sum(asked) + HELD_BACK * len(asked))
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        assert took <= SLACK * sum(asked)
+    allowed = sum(
+        request.status == 200 and ("/leave" in request.path or "/send/" in request.path)
+        for request in stack.proxy.requests[mark:]
+    )
+    # What is asked for, or, where the bot waits before it is told to, what is allowed.
+    least = max(sum(asked) + HELD_BACK * len(asked), (allowed - BURST) / PER_SECOND)
+    print(f"{allowed} requests were allowed, in {least:.1f} s at least: {took / least:.3f}")
+    assert took <= SLACK * least
     await attached(stack, ada, office, "homeroom-reset-report.txt")

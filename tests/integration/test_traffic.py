@@ -226,8 +226,8 @@ async def test_a_kill_between_the_answer_and_its_mark(
     assert alice.heard() == alice.expected()
     writes = stack.proxy.writes(since=mark)
     sent = [request for request in writes if f"/{alice.home.chat}/send/" in request.path]
-    assert [request.status for request in sent] == [200, 200]
-    assert sent[0].path == lost.hits[0].path
+    assert [request.status for request in sent] == [200]  # the room says what was answered
+    assert sent[0].path != lost.hits[0].path
 
 
 async def test_a_message_is_the_first_event_after_an_idle_restart(stack: Stack) -> None:

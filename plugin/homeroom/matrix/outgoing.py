@@ -140,9 +140,11 @@ class Outgoing:
     def _seconds_until(self, priority: Priority) -> float:
         """When a request may be made, as far as can be told; 0: now."""
         now = self._clock()
+        if priority is Priority.ANSWER:
+            return 0  # it waits only for what it is told itself
         if now < self._blocked_until:
             return self._blocked_until - now
-        if priority <= Priority.WAITED_FOR or self._is_unlimited:
+        if priority is Priority.WAITED_FOR or self._is_unlimited:
             return 0
         if not self._is_limited and priority is not Priority.REJECTION:
             return 0
