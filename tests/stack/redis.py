@@ -64,7 +64,7 @@ class SlowSubscription:
 
     def __init__(self, redis: Redis) -> None:
         self.port = free_port()
-        self._seconds = 0.0
+        self.seconds = 0.0
         self._changed = asyncio.Event()
         self._redis = redis
         self._server: asyncio.Server | None = None
@@ -72,7 +72,7 @@ class SlowSubscription:
 
     def be_late(self, seconds: float) -> None:
         """Tell everything so late, also what has come already."""
-        self._seconds = seconds
+        self.seconds = seconds
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -143,7 +143,7 @@ class SlowSubscription:
         with contextlib.suppress(ConnectionError):
             while True:
                 came, data = await late.get()
-                while subscribed.is_set() and (left := came + self._seconds - loop.time()) > 0:
+                while subscribed.is_set() and (left := came + self.seconds - loop.time()) > 0:
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), left)
                 writer.write(data)

@@ -113,6 +113,11 @@ class WorkerSynapse(Synapse):
             await worker.stop()
         await self.start_worker(name)
 
+    @property
+    def longest_lag(self) -> float:
+        """How late the worker is that is most behind, in seconds."""
+        return max(slow.seconds for slow in self._slow.values())
+
     def lag(self, name: str, *, seconds: float) -> None:
         """Have a worker hear so late of what the others change; 0 has it catch up at once."""
         self._slow[name].be_late(seconds)
