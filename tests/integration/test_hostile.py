@@ -147,7 +147,7 @@ async def test_marks_in_rooms_of_others_are_reported_and_never_believed(town: To
         answer = await mallory.user.wait_for_message(
             room_id, sender=bot.bot.user_id, after=event_id
         )
-        assert "do not talk in this room" in answer.body, what
+        assert "In this room I do not answer" in answer.body, what
     await town.lose_database()
     await require_nothing_believed()
     await say_and_hear(bot, mallory.user, mallory.chat, "hello")
@@ -230,7 +230,7 @@ async def test_links_to_rooms_of_others_give_nothing_away(town: Town) -> None:
     assert "C2" not in listed.body
     event_id = await alice.user.send_text(unmarked, "Is anybody listening?")
     answer = await alice.user.wait_for_message(unmarked, sender=bot.bot.user_id, after=event_id)
-    assert "do not talk in this room" in answer.body
+    assert "In this room I do not answer" in answer.body
     await say_and_hear(bot, mallory.user, mallory.chat, "hello")
     await town.require_peace()
 

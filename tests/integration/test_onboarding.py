@@ -373,8 +373,8 @@ async def test_chat_commands_of_an_owner(stack: Stack) -> None:
         help_ = await ask(stack, alice, home.chat, command)
         for word in ("new", "list", "rename", "archive", "unarchive"):
             assert f"!chat {word}" in help_.body
-    assert "the new name is missing" in (await ask(stack, alice, rome, "!chat rename")).body
-    assert "Usage" in (await ask(stack, alice, rome, "!chat nwe")).body
+    assert "The new name is missing" in (await ask(stack, alice, rome, "!chat rename")).body
+    assert "Did you mean `!chat new`?" in (await ask(stack, alice, rome, "!chat nwe")).body
     rows = await tables(stack)
     assert {row["chat_id"]: row["status"] for row in rows.chats.values()} == dict.fromkeys(
         ("C1", "C2", "C3"), "active"
@@ -494,7 +494,9 @@ async def test_an_administrator_reads_the_drift_and_reconciles_it(stack: Stack) 
 
     no = await ask(stack, home.user, home.chat, "!reconcile")
     assert no.body.replace("`", "") == "!reconcile is for the administrators of this bot."
-    assert "is not understood" in (await ask(stack, admin, office, "!reconcile --force")).body
+    assert (
+        "does not know “--force”" in (await ask(stack, admin, office, "!reconcile --force")).body
+    )
 
 
 def _report_lines(body: str) -> set[str]:

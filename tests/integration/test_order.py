@@ -98,7 +98,7 @@ async def require_all_is_answered_once(case: Case) -> None:
     key = case.rows.keys()[case.home.chat]
     # A room's messages are answered in order: when this one is, nothing more is to come.
     assert await say_and_hear_last(bot, alice, case.home.chat, "after") == key
-    await alice.wait_for_message(case.home.direct, sender=bot.bot.user_id, body="do not talk")
+    await alice.wait_for_message(case.home.direct, sender=bot.bot.user_id, body="I do not answer")
     theirs = await move_in(bot, newcomer, direct=case.pending)
     await newcomer.wait_for_message(case.pending, sender=bot.bot.user_id, body="your home")
     await say_and_hear(bot, newcomer, theirs.chat, "hello")
