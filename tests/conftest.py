@@ -45,9 +45,9 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {
-        f"tests/{folder}/{name}": rank
+        f"tests/{folder}{name}": rank
         for rank, name in enumerate(LONG_FIRST)
-        for folder in ("integration", "storage")
+        for folder in ("integration/", "")
     }
     items.sort(key=lambda item: ranks.get(item.nodeid.split("::")[0], len(ranks)))
 

@@ -136,7 +136,8 @@ async def test_an_alias_makes_one_room_whatever_lags(workers: WorkerSynapse) -> 
 
 # What must not change, whatever lags
 
-LAGS = [float(lag) for lag in (os.environ.get("HOMEROOM_TEST_LAGS") or "2").split()]
+LAGS = [float(lag) for lag in os.environ.get("HOMEROOM_TEST_LAGS", "").split()]
+"""Seconds that one worker is behind. None by default: each takes minutes."""
 """Seconds."""
 
 
@@ -339,6 +340,7 @@ async def said_to(user: MatrixUser, room_id: str, text: str) -> None:
     await eventually(f"{text!r} is sent", sent, timeout=PATIENCE)
 
 
+@pytest.mark.skipif(not LAGS, reason="takes minutes; set HOMEROOM_TEST_LAGS, for example to 2")
 @pytest.mark.timeout(300 + 5 * MESSAGES)
 async def test_traffic_through_restarts_of_maubot_and_of_workers(
     workers: WorkerSynapse, plugin: Path, make_maubot: MakeMaubot, tmp_path: Path

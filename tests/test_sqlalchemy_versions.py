@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 INSTALLED = sorted(Path(sys.prefix).glob("sqlalchemy-*[0-9]"))
 STORE = ("tests/storage",)
 PLUGIN = tuple(f"tests/plugin/test_{what}.py" for what in ("restart", "delivery", "catch_up"))
