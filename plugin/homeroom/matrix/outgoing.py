@@ -27,6 +27,8 @@ FASTEST: Final = 20.0
 """Requests per second that a homeserver's word is taken for."""
 UNLIMITED: Final = -BURST
 """So many requests more than allowed, without a 429, prove that more is allowed."""
+ASK_ANYWAY: Final = 60.0
+"""Seconds: a longer wait that another request was told keeps no answer back; it asks itself."""
 SOON: Final = 0.1
 """Seconds: what is told of a wait for others in line, which nobody can know."""
 
@@ -140,11 +142,10 @@ class Outgoing:
     def _seconds_until(self, priority: Priority) -> float:
         """When a request may be made, as far as can be told; 0: now."""
         now = self._clock()
-        if priority is Priority.ANSWER:
-            return 0  # it waits only for what it is told itself
-        if now < self._blocked_until:
-            return self._blocked_until - now
-        if priority is Priority.WAITED_FOR or self._is_unlimited:
+        blocked = self._blocked_until - now
+        if blocked > 0 and (priority > Priority.WAITED_FOR or blocked <= ASK_ANYWAY):
+            return blocked
+        if priority <= Priority.WAITED_FOR or self._is_unlimited:
             return 0
         if not self._is_limited and priority is not Priority.REJECTION:
             return 0
