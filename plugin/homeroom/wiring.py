@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from mautrix.types import RoomID
 
+from . import replies
 from .app import App, Instance
 from .commands.dispatch import Commands
 from .commands.reset import Resetter
@@ -351,6 +352,7 @@ def build_platform(
             settings=instance.settings,
             log=instance.log,
         ),
+        no_agent=replies.NO_AGENT,
         log=instance.log,
     )
 

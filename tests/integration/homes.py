@@ -176,15 +176,19 @@ async def row_of(stack: Stack, room_id: str) -> Row:
 
 
 async def say_and_hear(stack: Stack, user: MatrixUser, room_id: str, text: str) -> str:
-    """Say something in a chat, return the `platform_chat_id` under which it is echoed.
+    """Say something in a chat, hear its echo, return the `platform_chat_id` of the row.
 
     It must be the first thing that the bot says after it.
     """
     event_id = await user.send_text(room_id, text)
     answer = await user.wait_for_message(room_id, sender=stack.bot.user_id, after=event_id)
-    echo = re.fullmatch(re.escape(text) + r"\n\n\((\S+)\)", answer.body)
-    assert echo is not None, f"expected the echo of {text!r}, heard {answer.body!r}"
-    return echo[1]
+    assert is_echo(text, answer.body), f"expected the echo of {text!r}, heard {answer.body!r}"
+    return str((await row_of(stack, room_id))["platform_chat_id"])
+
+
+def is_echo(text: str, answer: str) -> bool:
+    """Whether this is what `echo` says to a text; admins hear that it is no agent."""
+    return answer == text or answer.startswith(f"{text}\n\nNo agent is set up yet")
 
 
 async def ask(stack: Stack, user: MatrixUser, room_id: str, command: str) -> Message:

@@ -101,7 +101,7 @@ async def test_a_new_version_keeps_settings_homes_and_the_place_in_the_timeline(
     assert await say_and_hear(stack, home.user, home.chat, "after") == key
 
     # Nothing was said twice, nothing lost, and there was nothing else to do.
-    answers = [f"{text}\n\n({key})" for text in ("before", *said, "after")]
+    answers = ["before", *said, "after"]
     assert said_by_bot(stack, home.user, home.chat) == answers
     assert await tables(stack) == rows
     assert await stack.bot_rooms() == rooms

@@ -167,8 +167,8 @@ async def test_a_bot_that_is_removed_says_why_and_comes_back_with_the_same_ids(
         await watch.until(f"back after a {change}", has_status(stack, general, "active"))
         text = f"back after the {change}?"
         await alice.send_text(general, text)
-        answer = f"{text}\n\n({before.keys()[general]})"
-        await alice.wait_for_message(general, sender=stack.bot.user_id, body=answer)
+        await alice.wait_for_message(general, sender=stack.bot.user_id, body=text)
+        assert (await tables(stack)).keys()[general] == before.keys()[general]
 
     async def home_has(status: str) -> bool:
         return bool((await tables(stack)).homes[alice.user_id]["status"] == status)

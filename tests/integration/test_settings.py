@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from tests.integration.homes import (
     ask,
     configure,
+    is_echo,
     make_admin,
     move_in,
     onboard,
@@ -240,7 +241,7 @@ async def say_and_hear_last(bot: Stack, user: MatrixUser, room_id: str, text: st
     """Say something and wait for its echo, whatever is said before."""
     await user.send_text(room_id, text)
     await user.wait_for_message(
-        room_id, sender=bot.bot.user_id, body=lambda body: body.startswith(f"{text}\n")
+        room_id, sender=bot.bot.user_id, body=lambda body: is_echo(text, body)
     )
 
 

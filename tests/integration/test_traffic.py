@@ -28,7 +28,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from tests.integration.homes import Home, onboard, reconciled, restart, said_by_bot, start, tables
+from tests.integration.homes import Home, onboard, reconciled, restart, said_by_bot, start
 from tests.stack.http import ApiError
 from tests.stack.package import build
 from tests.stack.proxy import DropAfter
@@ -50,11 +50,10 @@ CONFIG = {**DEFAULT_CONFIG, "limits": {"waiting_messages": 1000}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """A chat, its key on the platform, and what its owner has said, in order."""
+    """A chat, and what its owner has said, in order."""
 
     stack: Stack
     home: Home
-    key: str
     said: list[str] = field(default_factory=list)
 
     async def say(self, text: str) -> None:
@@ -75,7 +74,7 @@ class Chat:
         return said_by_bot(self.stack, self.home.user, self.home.chat)
 
     def expected(self) -> list[str]:
-        return [f"{text}\n\n({self.key})" for text in self.said]
+        return self.said
 
     async def _put(self, path: str, content: Mapping[str, str]) -> bool:
         try:
@@ -98,7 +97,7 @@ class Chat:
 
 async def move_in(stack: Stack, name: str) -> Chat:
     home = await onboard(stack, name)
-    return Chat(stack=stack, home=home, key=(await tables(stack)).keys()[home.chat])
+    return Chat(stack=stack, home=home)
 
 
 Disturbance = Callable[[], Awaitable[object]]

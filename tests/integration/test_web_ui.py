@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator
 
-from tests.integration.homes import Home, ask, invite_bot, move_in, say_and_hear
+from tests.integration.homes import Home, ask, invite_bot, is_echo, move_in, say_and_hear
 from tests.stack.browser import Browser
 from tests.stack.maubot_ui import MaubotUI
 from tests.stack.package import ROOT
@@ -72,10 +72,10 @@ async def is_answered(stack: Stack, home: Home, guest: MatrixUser, text: str) ->
     await home.user.wait_for_message(
         home.chat,
         sender=stack.bot.user_id,
-        body=lambda body: body.startswith(f"after {text}\n"),
+        body=lambda body: is_echo(f"after {text}", body),
     )
     said = home.user.messages(home.chat, sender=stack.bot.user_id)
-    return any(message.body.startswith(f"{text}\n") for message in said)
+    return any(is_echo(text, message.body) for message in said)
 
 
 async def test_an_administrator_needs_nothing_but_the_web_ui(

@@ -9,7 +9,7 @@ import asyncio
 import re
 from urllib.parse import quote
 
-from tests.integration.homes import tables
+from tests.integration.homes import is_echo, tables
 from tests.integration.on_workers import PATIENCE, Bot, everybody_knows, right
 
 
@@ -64,7 +64,7 @@ async def a_chat_is_cleared(bot: Bot) -> None:
     answer = await bot.ask("Who am I?")
     new = (await bot.rooms_of(bot.owner))[chat]["platform_chat_id"]
     assert new != old
-    assert new in answer.body, answer.body
+    assert is_echo("Who am I?", answer.body)
     await bot.becomes(right("General"))
 
 
@@ -76,7 +76,8 @@ async def a_chat_is_upgraded(bot: Bot) -> None:
     await bot.accept(bot.owner, rooms=1)
     await bot.becomes(right("General"))
     assert await bot.chat() != chat
-    assert key in (await bot.ask("Are you there?")).body
+    assert is_echo("Are you there?", (await bot.ask("Are you there?")).body)
+    assert (await bot.rooms_of(bot.owner))[await bot.chat()]["platform_chat_id"] == key
 
 
 async def everything_is_left(bot: Bot) -> None:

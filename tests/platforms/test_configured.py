@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+
+from mautrix.types import UserID
 
 from homeroom.config import OpenAISettings, PlatformSettings, Settings, WebhookSettings
 from homeroom.domain.conversation.answer import End, Text
@@ -25,9 +28,13 @@ from tests.stack.agent_server import (
 
 
 async def test_new_settings_count_from_the_next_turn_on(agent: AgentServer) -> None:
-    settings = [Settings()]
-    chosen = ChosenPlatform(settings=lambda: settings[-1], history=Said(), log=LOG)
-    assert await ask(chosen) == (["Hello\n\n(key-1)"], None)
+    settings = [Settings(admins=frozenset({UserID("@ada:fake.test")}))]
+    chosen = ChosenPlatform(
+        settings=lambda: settings[-1], history=Said(), no_agent="There is no agent.", log=LOG
+    )
+    assert await ask(chosen) == (["Hello"], None)
+    to_ada = replace(TURN, user_id=UserID("@ada:fake.test"))
+    assert await ask(chosen, to_ada) == (["Hello", "\n\nThere is no agent."], None)
 
     webhook = WebhookSettings(url=f"{agent.url}/webhook", token=TOKEN)
     openai = OpenAISettings(base_url=f"{agent.url}/v1", api_key=TOKEN, model="m")

@@ -11,6 +11,20 @@ from homeroom.domain.conversation.turn import Turn
 Answer = Callable[[Turn], Awaitable[str]]
 
 
+class KeyedEcho:
+    """Says what was said, and under which key it heard it."""
+
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
+        yield Text(f"{turn.text}\n\n({turn.platform_chat_id})")
+        yield End()
+
+    async def check(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
 class Agent:
     """A platform that answers as a test likes, and remembers what it was asked."""
 

@@ -40,6 +40,7 @@ from tests.fake.filters import read_filter
 from tests.fake.sync import sync
 from tests.fake.tokens import read_token
 
+from .agent import KeyedEcho
 from .miniature import create_filter, make_client, make_plugin, read_settings, write_settings
 
 T = TypeVar("T")
@@ -88,8 +89,8 @@ class Bot:
         self.me = hs.user("bot")
         self.config = config
         """The text in maubot's web UI."""
-        self.platform: Any = None
-        """Stands in for the echo platform if it is set before `start`."""
+        self.platform: Any = KeyedEcho()
+        """Stands in for the echo platform; None: that one itself."""
         self.database_path = path / "homeroom.db"
         self._state_path = path / "maubot.db"
         self._sync_store = MemorySyncStore()
@@ -356,7 +357,7 @@ class Bot:
         return str(row["platform_chat_id"])
 
     def echo(self, room_id: str, text: str) -> str:
-        """What the echo platform says to a message in a chat."""
+        """What is said to a message in a chat, unless a test has another platform."""
         return f"{text}\n\n({self.key(room_id)})"
 
 
@@ -366,7 +367,7 @@ async def running(
 ) -> AsyncIterator[Bot]:
     """Run a bot until the end of the block."""
     bot = Bot(hs, path, config=config)
-    bot.platform = platform
+    bot.platform = platform or bot.platform
     try:
         await bot.start()
         yield bot

@@ -91,7 +91,13 @@ async def test_a_chat_is_named_by_its_number_from_anywhere_in_the_home(
         assert hs.room(second).state["m.room.name", ""] == {"name": "Rome"}
         assert ARCHIVED in await bot.ask(anna, first, "!chat archive C2")
         assert [row["status"] for row in bot.tables()["chats"]] == ["active", "archived"]
-        assert (await bot.ask(anna, first, "!chat info C2")).startswith("**Rome** (C2)")
+        assert (await bot.ask(anna, first, "!chat info C2")).splitlines()[:5] == [
+            "**Rome** (C2)",
+            "",
+            "● Agent: `echo`",
+            f"● Conversation: `{bot.key(second)}`",
+            f"● Room: `{second}`",
+        ]
 
 
 async def test_an_archived_chat_that_was_left_comes_back_with_an_invite(

@@ -191,7 +191,8 @@ class Commands:
                     await self._delete(own, message) if is_confirmed else replies.delete_plan(own)
                 )
             case ChatInfo(chat_id=chat_id):
-                return replies.chat_info(self._own(chat, sender, chat_id))
+                agent = self.settings().platform.kind
+                return replies.chat_info(self._own(chat, sender, chat_id), agent=agent)
             case _:
                 assert_never(command)
 

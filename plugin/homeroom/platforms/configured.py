@@ -24,12 +24,22 @@ from .webhook import WebhookPlatform
 
 
 class ChosenPlatform:
-    """A platform that is always the one of the settings."""
+    """A platform that is always the one of the settings.
+
+    Args:
+        no_agent: what admins are told while there is only the echo.
+    """
 
     def __init__(
-        self, *, settings: Callable[[], Settings], history: History, log: TraceLogger
+        self,
+        *,
+        settings: Callable[[], Settings],
+        history: History,
+        no_agent: str,
+        log: TraceLogger,
     ) -> None:
         self._settings = settings
+        self._no_agent = no_agent
         self._history = history
         self._log = log
         self._used = self._choose(settings().platform)
@@ -97,7 +107,7 @@ class ChosenPlatform:
     def _make(self, wanted: PlatformSettings) -> Platform:
         match wanted.kind:
             case "echo":
-                return EchoPlatform()
+                return EchoPlatform(admins=lambda: self._settings().admins, note=self._no_agent)
             case "webhook":
                 return WebhookPlatform(wanted.webhook, limits=self._limits, log=self._log)
             case "openai":

@@ -67,6 +67,10 @@ TROUBLES: Final[Mapping[Trouble, str]] = {
         " it."
     ),
 }
+NO_AGENT: Final = (
+    "No agent is set up yet, so I repeat what you say. Set `platform` in my settings in maubot's"
+    " web UI; `!agent test` then shows whether it works."
+)
 EMPTY: Final = "(no answer)"
 WITHDRAWN: Final = "The answer ends here, because the message that it answers was deleted."
 STOPPED: Final = "Stopped."
@@ -198,11 +202,12 @@ def no_such_chat(chat_id: str) -> str:
     return f"You have no chat {chat_id}. `!chat list` shows yours."
 
 
-def chat_info(chat: Chat) -> str:
+def chat_info(chat: Chat, *, agent: str) -> str:
     """What support asks for. Nobody else needs these ids."""
     lines = [
         f"**{_name(chat)}** ({chat.chat_id})",
         "",
+        f"- Agent: `{agent}`",
         f"- Conversation: `{chat.platform_chat_id}`",
         f"- Room: `{chat.room_id}`",
         f"- Begun anew: {chat.conversation.number if chat.conversation else 0} times",
