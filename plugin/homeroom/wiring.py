@@ -435,6 +435,7 @@ def build_delivery(
         interrupt=handler.interrupt,
         question_of=streamer.question_of,
         may_stop=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
+        own_chat=homes.routes.own_chat,
         may_redact=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
         handled=handled,
         parking=parking,

@@ -159,3 +159,96 @@ async def test_a_chat_that_is_cleared_stops_what_runs_and_drops_what_waits(
         agent.let_go.set()
         assert await bot.ask(anna, chat_id, "three") == "re: three"
         assert agent.texts == ["one", "three"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["!chat archive C2", "! Chat  CLEAR c2", "/chat delete C2 yes", "!chat clear C2 (thread)"],
+)
+@pytest.mark.parametrize("where", ["another chat", "the first room"])
+async def test_a_command_about_another_chat_stops_what_runs_there_and_nothing_else(
+    hs: FakeHomeserver, tmp_path: Path, command: str, where: str
+) -> None:
+    anna = hs.user("anna")
+    agent = Agent()
+    agent._answer = agent.when_let_go
+    async with running(hs, tmp_path, platform=agent) as bot:
+        here = await move_in(bot, anna)
+        direct = next(r for r in hs.joined("anna") if r not in (here, bot.space_of(anna)))
+        await bot.ask(anna, here, "!chat new")
+        there = bot.chats_of(anna)[1]
+        anna.join(there)
+        for room_id, text in ((here, "one"), (there, "two"), (there, "three")):
+            anna.send(room_id, text)
+        await until("the turns", lambda: sorted(agent.texts) == ["one", "two"])
+        await until("the third", lambda: bot.app.inbox.not_done == 3)
+        text, _, thread = command.partition(" (")
+        content = {"msgtype": "m.text", "body": text}
+        if thread:
+            relation = {"rel_type": "m.thread", "event_id": hs.timeline(here)[-1].event_id}
+            content["m.relates_to"] = relation  # type: ignore[assignment]
+        anna.send(here if where == "another chat" else direct, content)
+        await until("the stop", lambda: agent.at_work == 1)
+        agent.let_go.set()
+        await until("the answer", lambda: "re: one" in bot.words(here))
+        await bot.settled()
+        assert sorted(agent.texts) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "command", ["!chat delete", "!chat delete C1", "!chat archive C9", "!chat unarchive"]
+)
+async def test_a_command_that_ends_nothing_stops_nothing(
+    hs: FakeHomeserver, tmp_path: Path, command: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "Hello")
+        speech.say("First words")
+        await when_shown(bot, chat_id, "First words")
+        anna.send(chat_id, command)
+        inbox = bot.app.inbox  # a command that keeps its place waits, others are answered at once
+        await until("the command", lambda: inbox.not_done == 2 or len(bot.words(chat_id)) > 1)
+        speech.say(" and last ones.", None)
+        await until("the end", lambda: "First words and last ones." in texts(bot, chat_id))
+        await bot.settled()
+        assert len(bot.words(chat_id)) > 1
+
+
+async def test_a_command_that_its_sender_may_not_give_stops_nothing(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, ben = hs.user("anna"), hs.user("ben")
+    config = "access: {allow: ['*'], answer: members}"
+    async with running(hs, tmp_path, config=config, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.invite(chat_id, ben)
+        ben.join(chat_id)
+        ben.send(chat_id, "Hello")
+        speech.say("First words")
+        await when_shown(bot, chat_id, "First words")
+        ben.send(chat_id, "!chat clear")
+        await until("a word", lambda: replies.OWNERS_ONLY in texts(bot, chat_id))
+        assert speech.closed == 0
+        speech.say(None)
+
+
+async def test_what_was_asked_later_than_a_command_from_elsewhere_is_answered(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """All of it happened while the bot was away, and comes in room by room."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Agent())) as bot:
+        here = await move_in(bot, anna)
+        await bot.ask(anna, here, "!chat new")
+        there = bot.chats_of(anna)[1]
+        anna.join(there)
+        await bot.stop()
+        anna.send(there, "before")
+        anna.send(here, "!chat clear C2")
+        anna.send(there, "after")
+        await bot.start()
+        await until("the answer", lambda: "re: after" in bot.words(there))
+        await bot.settled()
+        assert agent.texts == ["after"]

@@ -214,9 +214,8 @@ class Commands:
             Denied: there is none, or it is somebody else's.
         """
         if chat_id is not None:
-            for chat in self.routes.chats_of(sender):
-                if chat.chat_id == chat_id and chat.is_routed:
-                    return chat
+            if (chat := self.routes.own_chat(sender, chat_id)) is not None:
+                return chat
             raise Denied(replies.no_such_chat(chat_id))
         if here is None:
             raise Denied(replies.NOT_A_CHAT)

@@ -24,6 +24,7 @@ from collections.abc import (
 )
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any, Final, Protocol, TypeVar
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
@@ -32,11 +33,14 @@ from mautrix.util.logging import TraceLogger
 from ..config import Settings
 from ..domain.commands import (
     STOP_REACTIONS,
+    ChangesChat,
+    Command,
     Stop,
+    changes_chat,
     ends_answers,
     parse_command,
-    runs_beside_answers,
 )
+from ..domain.homes.model import Chat, ChatID
 from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction
 from ..domain.sync.position import Progress
 from ..matrix.errors import NotSignedIn, Unavailable
@@ -83,6 +87,7 @@ class Inbox:
         interrupt: is told of a message that is redacted, or stopped, before it is done.
         may_redact: whether somebody may redact somebody else's message in a room.
         may_stop: whether somebody may stop the answers to everybody in a room.
+        own_chat: somebody's chat with this number.
         question_of: the question to which a message of an unfinished answer belongs.
         checkpoint: what the rows of homes and chats prove at this moment.
     """
@@ -94,6 +99,7 @@ class Inbox:
     interrupt: Interrupt
     question_of: Callable[[EventID], EventID | None]
     may_stop: Callable[[RoomID, UserID], bool]
+    own_chat: Callable[[UserID, ChatID], Chat | None]
     may_redact: Callable[[RoomID, UserID], bool]
     checkpoint: Callable[[], str | None]
     handled: HandledMarks
@@ -180,6 +186,9 @@ class Inbox:
             if not self.has(message.event_id):
                 self._in_hand[message.event_id] = clock.now()
                 self._queue(message)
+        for message in messages:
+            if isinstance(message, Message):
+                self._carry_out_stop_elsewhere(message)
 
     def finish(self, work: Hashable) -> None:
         """What was begun or added is done."""
@@ -226,15 +235,44 @@ class Inbox:
                 self.interrupt(message.event_id, is_redacted=False, because_of=because_of.event_id)
 
     def _carry_out_stop(self, message: Message) -> None:
-        """Stop what is answered before a command that says so; others end it as well."""
-        waiting = self._waiting.get(message.room_id, ())
-        if ends_answers(message.text):
-            command = parse_command(message.text)
-            only_first = isinstance(command, Stop) and not command.everything
-            self._stop(
-                [each for number, each in enumerate(waiting) if not (only_first and number)],
-                because_of=message,
-            )
+        """Stop what is answered in the same room before a command that says so."""
+        before = takewhile(
+            lambda each: each.event_id != message.event_id,
+            tuple(self._waiting.get(message.room_id, ())),
+        )
+        command = parse_command(message.text)
+        if isinstance(command, Stop):
+            self._stop(before if command.everything else islice(before, 1), because_of=message)
+        elif self._ends_answers_in(command, message) == message.room_id:
+            self._stop(before, because_of=message)
+
+    def _carry_out_stop_elsewhere(self, message: Message) -> None:
+        """Stop what is answered in the chat that a command said in another room is about."""
+        room_id = self._ends_answers_in(parse_command(message.text), message)
+        if room_id is not None and room_id != message.room_id:
+            for each in self._waiting.get(room_id, ()):
+                if each.sent_at <= message.sent_at:
+                    self.interrupt(each.event_id, is_redacted=False, because_of=message.event_id)
+
+    def _ends_answers_in(self, command: Command | None, message: Message) -> RoomID | None:
+        """The room whose messages before this command are to be answered no further."""
+        change = changes_chat(command)
+        return self._room_of(change, message) if change and ends_answers(change) else None
+
+    def _room_of(self, command: ChangesChat, message: Message) -> RoomID | None:
+        """The room of the chat that a command is about; None: the sender has no such chat."""
+        if command.chat_id is not None:
+            chat = self.own_chat(message.sender, command.chat_id)
+            return None if chat is None else chat.room_id
+        return message.room_id if self.may_stop(message.room_id, message.sender) else None
+
+    def _runs_beside(self, message: Message) -> bool:
+        """Whether it is a command that need not wait for the answers before it in its room."""
+        command = parse_command(message.text)
+        change = changes_chat(command)
+        return command is not None and (
+            change is None or self._room_of(change, message) != message.room_id
+        )
 
     async def _look_for_stop(self, message: Encrypted) -> None:
         """A command to stop must not wait for its turn only because it is encrypted."""
@@ -242,6 +280,7 @@ class Inbox:
             in_the_clear = await self.decrypt(message, None)
             if in_the_clear is not None and self.has(message.event_id):
                 self._carry_out_stop(in_the_clear)
+                self._carry_out_stop_elsewhere(in_the_clear)
 
     def revise(self, edit: Edited) -> None:
         """An event is edited: the newest version counts that is known as its turn begins."""
@@ -294,7 +333,7 @@ class Inbox:
         waiting = self._waiting.get(message.room_id)
         if isinstance(message, Message):
             self._carry_out_stop(message)
-            if waiting is not None and runs_beside_answers(message.text):
+            if waiting is not None and self._runs_beside(message):
                 self._queue_beside(message)
                 return
         elif waiting is not None and message.is_live:
@@ -401,6 +440,8 @@ class Inbox:
             return
         in_the_clear = await self.decrypt(message, self._edits.get(message.event_id))
         if in_the_clear is not None:
+            if isinstance(message, Encrypted):
+                self._carry_out_stop_elsewhere(in_the_clear)
             await handle(in_the_clear)
         await self.handled.add(message.event_id, room_id=message.room_id)
 

@@ -160,21 +160,24 @@ ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
 Command = ChatCommand | Reconcile | AgentTest | ResetCommand | Misused
 
 
-_IN_ORDER: Final = ChatClear | ChatArchive | ChatDelete
+ChangesChat = ChatClear | ChatArchive | ChatDelete
 
 
-def runs_beside_answers(text: str) -> bool:
-    """Whether this is a command that need not wait for the answers before it.
+def changes_chat(command: Command | None) -> ChangesChat | None:
+    """The command, if it changes how a chat answers: it keeps its place among the messages there.
 
-    What changes how the next message is answered keeps its place among the messages.
+    All other commands need not wait for the answers before them.
     """
-    command = parse_command(text)
-    return command is not None and not isinstance(command, _IN_ORDER)
+    match command:
+        case ChatClear() | ChatArchive() | ChatDelete(is_confirmed=True):
+            return command
+        case _:
+            return None
 
 
-def ends_answers(text: str) -> bool:
-    """Whether this is a command after which no message before it is to be answered."""
-    return isinstance(parse_command(text), _IN_ORDER | Stop)
+def ends_answers(command: ChangesChat) -> bool:
+    """Whether no message that is before this command in its chat is to be answered any more."""
+    return not isinstance(command, ChatArchive) or command.archive
 
 
 def parse_command(text: str) -> Command | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from mautrix.types import RoomID, UserID
 
-from ..domain.homes.model import Chat, Home, Records, Status
+from ..domain.homes.model import Chat, ChatID, Home, Records, Status
 from ..domain.homes.plan import Change, SetChat, SetHome
 from ..domain.homes.topology import Room, Topology, Unreadable
 from ..domain.never import assert_never
@@ -176,6 +176,11 @@ class Routes:
     def chats_of(self, owner: UserID) -> tuple[Chat, ...]:
         """Every chat of the owner that is remembered, whatever its status."""
         return tuple(self._chats[room_id] for room_id in self._chats_of.get(owner, ()))
+
+    def own_chat(self, owner: UserID, chat_id: ChatID) -> Chat | None:
+        """The owner's chat with this number, if it is in use."""
+        own = (chat for chat in self.chats_of(owner) if chat.is_routed)
+        return next((chat for chat in own if chat.chat_id == chat_id), None)
 
     def owners(self, room_ids: Iterable[RoomID]) -> frozenset[UserID]:
         owners = (self.owner_of(room_id) for room_id in room_ids)
