@@ -132,7 +132,7 @@ async def test_what_waits_is_told_in_its_order(
         (chat,) = bot.chats_of(anna)
         held = Hold(then=Say(pieces=["re one"]))
         agent.script(held)
-        for text in ("one", "two", "!chat clear", "three"):
+        for text in ("one", "two", "three"):
             anna.send(chat, text)
         await agent.wait_for(1)
         held.released.set()
@@ -141,10 +141,28 @@ async def test_what_waits_is_told_in_its_order(
         assert [told(request) for request in agent.requests] == [
             ["one"],
             ["one", "[re one]", "two"],
-            ["three"],
+            ["one", "[re one]", "two", "[re two]", "three"],
         ]
+
+
+async def test_what_is_said_after_a_clear_is_of_the_next_conversation(
+    hs: FakeHomeserver, tmp_path: Path, agent: AgentServer
+) -> None:
+    """What was said before it, and waits or is under way, is answered no further."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=config(agent)) as bot:
+        await bot.onboard(anna)
+        (chat,) = bot.chats_of(anna)
+        agent.script(Hold(then=Say(pieces=["re one"])))
+        anna.send(chat, "one")
+        await agent.wait_for(1)
+        for text in ("two", "!chat clear", "three"):
+            anna.send(chat, text)
+        await agent.wait_for(2)
+        await bot.settled()
+        assert [told(request) for request in agent.requests] == [["one"], ["three"]]
         keys = [request.conversation for request in agent.requests]
-        assert keys == [derive_platform_chat_id(chat)] * 2 + [later_key(chat)]
+        assert keys == [derive_platform_chat_id(chat), later_key(chat)]
 
 
 async def test_a_room_that_cannot_be_read_waits(
@@ -213,6 +231,7 @@ async def test_a_long_room_is_read_no_further_than_needed(
         for number in range(250):
             bert.send(chat, f"noise {number}")
         await bot.start()
+        await bot.settled()  # the gap in the timeline is read, too
         reads = reads_of(hs)
         expected = ["[re zero]", "one", "[re one]", "two", "[re two]", "three"][3:]
         assert (await ask(bot, agent, anna, chat, "three"))[-3:] == expected

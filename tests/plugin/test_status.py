@@ -415,7 +415,7 @@ async def test_past_reconciles_survive_a_restart_and_are_bounded(
         await bot.start()
         past = (await status_of(web))["reconciles"]
         assert [(one["rooms"], one["adopted"], one["updated"]) for one in past] == [
-            (3, 0, 1),
+            (2, 0, 1),  # the checkpoint in the account data made a whole scan unnecessary
             (3, 0, 0),
             (0, 0, 0),
         ]
