@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-import shutil
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from tests.integration.builds import changed_build
 from tests.integration.homes import (
     Summary,
     onboard,
@@ -27,12 +27,11 @@ from tests.integration.homes import (
     writes_of_bot,
 )
 from tests.stack.http import ApiError
-from tests.stack.package import ROOT, build
-from tests.stack.stack import PLUGIN_ID, MakeMaubot, MakeStack
+from tests.stack.stack import DEFAULT_CONFIG, PLUGIN_ID, MakeMaubot, MakeStack
 from tests.stack.synapse import Synapse
 
 OWN_SETTINGS = {
-    "access": {"allow": ["*"]},
+    **DEFAULT_CONFIG,
     "rooms": {"space_name": "Castle", "initial_chats": ["Hall", "Kitchen"]},
 }
 
@@ -63,18 +62,14 @@ async def test_without_sqlalchemy_the_log_says_what_to_install_and_then_it_works
 
 def older_build(directory: Path) -> Path:
     """Build a version from before the section `status`, with other defaults."""
-    tree = directory / "older"
-    shutil.copytree(ROOT / "plugin", tree / "plugin")
-    for name in ("LICENSE", "maubot.yaml", "base-config.yaml"):
-        shutil.copy(ROOT / name, tree)
-    config = tree / "base-config.yaml"
-    text = config.read_text("utf-8")
-    older = re.sub(r"^status:\n( .*\n|\n)+", "", text, flags=re.MULTILINE)
-    older = older.replace("max_age: 3600", "max_age: 1800")
-    assert older.count("\n") < text.count("\n") - 1
-    assert "max_age: 1800" in older
-    config.write_text(older, "utf-8")
-    return build(tree, version="0.0.1")
+
+    def older(text: str) -> str:
+        without = re.sub(r"^status:\n( .*\n|\n)+", "", text, flags=re.MULTILINE)
+        assert without.count("\n") < text.count("\n") - 1
+        assert "max_age: 3600" in without
+        return without.replace("max_age: 3600", "max_age: 1800")
+
+    return changed_build(directory, changes={"base-config.yaml": older}, version="0.0.1")
 
 
 async def test_a_new_version_keeps_settings_homes_and_the_place_in_the_timeline(
@@ -112,5 +107,5 @@ async def test_a_new_version_keeps_settings_homes_and_the_place_in_the_timeline(
     assert (instance["enabled"], instance["started"]) == (True, True)
     after = YAML().load(instance["config"])
     assert {section: after[section] for section in before} == before
-    assert after["status"] == {"token": ""}
+    assert after["status"] == {"token": "", "token_file": ""}
     assert (before["rooms"]["space_name"], before["catch_up"]["max_age"]) == ("Castle", 1800)

@@ -12,11 +12,13 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.integration.builds import changed_build
 from tests.integration.homes import Home, doubt, onboard, said_by_bot
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Hold, Say
 from tests.stack.proxy import Answer, Rule
@@ -29,17 +31,21 @@ QUESTIONS = 5
 """That Bert asks in each time."""
 GAP = 105
 """More events than a response holds."""
+SOME = 3
+"""Questions at each end of a gap."""
 MUCH = 5.0
 """Seconds of an answer beside something else, above twice a quiet one, that are no noise."""
 BROKEN = Answer(500, {"errcode": "M_UNKNOWN", "error": "Internal server error"})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Scene:
     stack: Stack
     agent: AgentServer
     anna: Home
     bert: Home
+    impatient: Path
+    """A build that soon finds the homeserver too quiet."""
     quiet: list[float] = field(default_factory=list)
     table: list[str] = field(default_factory=list)
     asked: int = 0
@@ -82,9 +88,27 @@ class Scene:
     async def break_room(self, home: Home) -> Rule:
         return self.stack.proxy.rule(BROKEN, path=f"rooms/{home.chat}/messages")
 
-    async def say(self, home: Home, texts: list[str]) -> None:
-        for text in texts:
+    async def fill_gap(self, home: Home, name: str) -> list[str]:
+        """Have somebody ask before and after more events than a response holds; the questions."""
+        texts = [f"{name} {number}" for number in range(2 * SOME)]
+        noise = {"event_type": "dev.homeroom.noise"}
+        for text in texts[:SOME]:
             await home.user.send_text(home.chat, text)
+        sent = (home.user.send(home.chat, {"number": n}, **noise) for n in range(GAP))
+        await asyncio.gather(*sent)
+        for text in texts[SOME:]:
+            await home.user.send_text(home.chat, text)
+        return texts
+
+
+def impatient_build(directory: Path) -> Path:
+    def impatient(text: str) -> str:
+        assert "SILENT_AFTER: Final = 90.0" in text
+        assert "PROBE_EVERY: Final = 15.0" in text
+        return text.replace("Final = 90.0", "Final = 5.0").replace("Final = 15.0", "Final = 1.0")
+
+    path = "plugin/homeroom/delivery/sync_feed.py"
+    return changed_build(directory, changes={path: impatient}, version="99.0.0")
 
 
 def answer(request: AgentRequest) -> Action:
@@ -100,11 +124,17 @@ async def agent() -> AsyncIterator[AgentServer]:
 
 @pytest.mark.timeout(600)
 async def test_nobody_waits_for_what_somebody_else_does(
-    make_stack: MakeStack, plugin: Any, agent: AgentServer
+    make_stack: MakeStack, plugin: Path, tmp_path: Path, agent: AgentServer
 ) -> None:
     config = {**CONFIG, "platform": agent.webhook(), "limits": {"parallel_turns": 2}}
     stack = await make_stack(plugin=plugin, proxy=True, config=config)
-    scene = Scene(stack, agent, await onboard(stack, "anna"), await onboard(stack, "bert"))
+    scene = Scene(
+        stack=stack,
+        agent=agent,
+        anna=await onboard(stack, "anna"),
+        bert=await onboard(stack, "bert"),
+        impatient=await asyncio.to_thread(impatient_build, tmp_path),
+    )
     scene.quiet = [await scene.ask() for _ in range(QUESTIONS)]
     scene.note("nothing else", scene.quiet)
     for row in (
@@ -126,15 +156,14 @@ async def a_room_that_cannot_be_read(scene: Scene) -> None:
     """2, live and by catching up: a gap whose `/messages` fail."""
     stack, anna = scene.stack, scene.anna
     await stack.maubot.stop()
-    texts = [f"anna gap {number}" for number in range(GAP)]
-    await scene.say(anna, texts)
+    texts = await scene.fill_gap(anna, "anna gap")
     rule = await scene.break_room(anna)
     await stack.maubot.start()
     await asyncio.wait_for(rule.hit.wait(), 60)
     await scene.compare("2: a room cannot be read, after a stop")
     assert scene.of("anna gap") == []
     stack.proxy.heal()
-    await scene.until_asked("anna gap", GAP)
+    await scene.until_asked("anna gap", len(texts))
     assert scene.of("anna gap") == texts
 
 
@@ -143,8 +172,7 @@ async def a_room_that_cannot_be_read_after_a_kill(scene: Scene) -> None:
     stack, anna = scene.stack, scene.anna
     stack.maubot.kill()
     await doubt(stack)
-    texts = [f"anna kill {number}" for number in range(GAP)]
-    await scene.say(anna, texts)
+    texts = await scene.fill_gap(anna, "anna kill")
     rule = await scene.break_room(anna)
     await stack.maubot.start()
     await asyncio.wait_for(rule.hit.wait(), 60)
@@ -153,7 +181,7 @@ async def a_room_that_cannot_be_read_after_a_kill(scene: Scene) -> None:
     await stack.maubot.start()
     await scene.compare("2: a room cannot be read, after another one")
     stack.proxy.heal()
-    await scene.until_asked("anna kill", GAP)
+    await scene.until_asked("anna kill", len(texts))
     assert scene.of("anna kill") == texts
 
 
@@ -250,7 +278,8 @@ async def a_database_that_cannot_be_written(scene: Scene) -> None:
 
 
 async def a_sync_that_is_never_answered(scene: Scene) -> None:
-    """14: maubot's own sync waits for ever; Homeroom asks for itself."""
+    """14: maubot's own sync waits for ever; Homeroom asks for itself (here after seconds)."""
+    await scene.stack.maubot.upload_plugin(scene.impatient)
     held = scene.stack.proxy.rule(
         Held(), path="/v3/sync", where=lambda request: "timeout=0" not in request.query.split("&")
     )
@@ -259,7 +288,7 @@ async def a_sync_that_is_never_answered(scene: Scene) -> None:
     await scene.bert.user.send_text(scene.bert.chat, "bert in silence")
     started = time.monotonic()
     await scene.bert.user.wait_for_message(
-        scene.bert.chat, sender=scene.stack.bot.user_id, body="re: bert in silence", timeout=180
+        scene.bert.chat, sender=scene.stack.bot.user_id, body="re: bert in silence", timeout=60
     )
     scene.note("14: maubot's /sync is never answered", [time.monotonic() - started])
     scene.stack.proxy.heal()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
 from tests.integration.homes import configure, onboard, said_by_bot
 from tests.stack.litellm import KEY, PROGRAM, LiteLLM
 from tests.stack.stack import MakeStack
@@ -33,11 +34,14 @@ async def test_a_chat_with_a_model_behind_litellm(make_bot: MakeStack, litellm: 
     async def ask(text: str) -> str:
         """What the bot says last about a message."""
         event_id = await alice.send_text(chat, text)
-        done = await alice.send_text(chat, "!chat list")
-        await alice.wait_for_message(
-            chat, sender=bot.bot.user_id, after=done, body=lambda body: "General" in body
-        )
-        (answer,) = alice.messages(chat, sender=bot.bot.user_id, after=event_id)[:1]
+
+        def is_finished() -> bool:
+            said = [e["content"] for e in alice.timeline(chat) if e["sender"] == bot.bot.user_id]
+            about = [content for content in said if content.get(ANSWERS) == event_id]
+            return bool(about) and MORE_TO_COME not in about[-1]
+
+        await alice.wait_for(f"the end of the answer to {text!r}", is_finished)
+        (answer,) = alice.messages(chat, sender=bot.bot.user_id, after=event_id)
         return answer.body
 
     for stream in (True, False):

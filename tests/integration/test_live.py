@@ -23,13 +23,13 @@ from tests.integration.homes import (
     tables,
 )
 from tests.stack.http import ApiError
-from tests.stack.stack import MARKER_TYPE, MakeStack, Stack
+from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, MakeStack, Stack
 from tests.stack.user import MatrixUser
 from tests.stack.waiting import eventually
 
 CHATS = ("General", "Ideas")
 CONFIG: dict[str, Any] = {
-    "access": {"allow": ["*"]},
+    **DEFAULT_CONFIG,
     "rooms": {"initial_chats": list(CHATS), "version": "11"},
 }
 """Version 11: from 12 on nobody can remove the bot from a room that it made."""

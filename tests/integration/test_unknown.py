@@ -224,7 +224,7 @@ async def test_a_home_that_cannot_be_read_is_not_made_again(
         bot.proxy.rule(NEVER_MIND, path=state_of(room_id))
     await begin(bot)
     summary = await wait_for_log(bot, "Reconciled", since=mark)
-    assert f"unreadable {len(unreadable)}," in summary
+    assert f"{len(unreadable)} unreadable" in summary
 
     # The owner knocks at every door.
     again = await alice.start_dm(bot.bot.user_id)
@@ -243,7 +243,7 @@ async def test_a_home_that_cannot_be_read_is_not_made_again(
     assert await tables(bot) == before.rows
     event_id = await alice.send_text(again, "And now?")
     told = await alice.wait_for_message(again, sender=bot.bot.user_id, after=event_id)
-    assert "home is here" in told.body, told
+    assert "Your chats are in your home" in told.body, told
     key = before.rows.keys()[home.chat]
     assert await say_and_hear(bot, alice, home.chat, "hello again") == key
     assert await bot.bot_rooms() == {*before.rooms, again}
