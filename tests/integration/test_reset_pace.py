@@ -1,12 +1,12 @@
 """`!reset leave-forget` is as fast as the homeserver allows, and no faster.
 
 Issue 3, "Must be seen", 3: Synapse with its default rate limits, a bot that is not exempted.
-Nearly all of its time this test waits for the homeserver to allow the next request.
+Nearly all of its time this test waits for the homeserver to allow the next request; so that it is
+less time, that is after two seconds instead of five.
 
 Synapse holds every 429 back for half a second, on top of the `retry_after_ms` in it, so with one
 request in five seconds the bound of 1.15 times what it asks for has little room (1.13 was seen).
-It is held where the test has the machine for itself; beside others, what the homeserver takes
-by itself is counted with what it asks for.
+What the homeserver takes by itself is counted with what it asks for.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.integration.test_reset import code_in, is_report
 from tests.stack.http import JsonApi
 from tests.stack.proxy import ProxiedRequest
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
-from tests.stack.synapse import Account
+from tests.stack.synapse import BURST, Account
 from tests.stack.user import MatrixUser
 
 HOMES = 2
-CHATS = 19
+CHATS = 10
 ROOMS = HOMES * (CHATS + 1)
 CONFIG: Mapping[str, Any] = {
     **DEFAULT_CONFIG,
@@ -35,9 +35,9 @@ CONFIG: Mapping[str, Any] = {
     "dev": {"reset": True},
 }
 SLACK = 1.15
-BURST = 10
-PER_SECOND = 0.2
-"""What Synapse allows by default."""
+PER_SECOND = 0.5
+LISTED = 20
+"""Rooms that one message of `!reset` lists."""
 HELD_BACK = 0.5
 """Seconds for which Synapse keeps a 429 to itself."""
 
@@ -69,11 +69,11 @@ async def attached(stack: Stack, user: MatrixUser, room: str, name: str) -> None
     assert file.msgtype == "m.file"
 
 
-@pytest.mark.timeout(420)
-async def test_forty_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
+@pytest.mark.timeout(240)
+async def test_many_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
     make_synapse: MakeSynapse, make_stack: MakeStack, plugin: Any
 ) -> None:
-    synapse = await make_synapse(rate_limits="default")
+    synapse = await make_synapse(rate_limits="default", messages_per_second=PER_SECOND)
     stack = await make_stack(plugin=plugin, synapse=synapse, proxy=True, config=CONFIG)
     root = await synapse.register("root", admin=True)
     ada = await stack.user("ada")
@@ -99,7 +99,7 @@ async def test_forty_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
     run = await ada.send_text(office, f"!reset leave-forget --confirm {code}")
     began = time.monotonic()
     report = await ada.wait_for_message(
-        office, sender=stack.bot.user_id, after=run, body=is_report, timeout=400
+        office, sender=stack.bot.user_id, after=run, body=is_report, timeout=200
     )
     took = time.monotonic() - began
 
@@ -109,7 +109,7 @@ async def test_forty_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
         f" {took / sum(asked):.3f}"
     )
     assert f"left {ROOMS}, was not in it 0, forgotten {ROOMS}, failed 0" in report.body
-    assert "… and 20 more: the whole list is attached" in report.body
+    assert f"… and {ROOMS - LISTED} more: the whole list is attached" in report.body
     assert await stack.bot_rooms() == kept
     said = ada.messages(office, sender=stack.bot.user_id, after=run)
     (progress,) = [message for message in said if "Leaving and forgetting: " in message.body]

@@ -36,6 +36,8 @@ from .waiting import eventually
 
 RateLimits = Literal["lifted", "default"]
 
+BURST = 10
+"""Messages, state events and leaves that Synapse takes at once by default."""
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _VERSIONS = "/_matrix/client/versions"
@@ -83,16 +85,19 @@ class Synapse:
         server_name: str = "homeroom.test",
         port: int | None = None,
         rate_limits: RateLimits = "lifted",
+        messages_per_second: float | None = None,
         default_room_version: str | None = None,
         app_services: Sequence[Path] = (),
         keep_sync_responses: bool = True,
     ) -> None:
+        """`messages_per_second`: how fast one account may send after the usual burst."""
         self.server_name = server_name
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.log_file = directory / "homeserver.log"
         self._directory = directory
         self._rate_limits = rate_limits
+        self._messages_per_second = messages_per_second
         self._default_room_version = default_room_version
         self._app_services = app_services
         self._keep_sync_responses = keep_sync_responses
@@ -278,6 +283,11 @@ class Synapse:
             configuration["caches"] = {"sync_response_cache_duration": "0s"}
         if self._default_room_version is not None:
             configuration["default_room_version"] = self._default_room_version
+        if self._messages_per_second is not None:
+            configuration["rc_message"] = {
+                "per_second": self._messages_per_second,
+                "burst_count": BURST,
+            }
         if self._rate_limits == "lifted":
             configuration |= {
                 "rc_message": _UNLIMITED,
