@@ -7,6 +7,7 @@ server. `harness.py` puts the parts together for tests, `tests/bench/start.py` t
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -79,6 +80,15 @@ def make_client(
     return client
 
 
+@functools.cache
+def _base_config() -> RecursiveDict[CommentedMap]:
+    """What instances begin with; each is given a copy."""
+    base = RecursiveDict(read_settings((ROOT / "base-config.yaml").read_text()), CommentedMap)
+    base["texts.welcome"] = ""  # a test counts what is said in answer to something
+    write_settings(base._data)  # as maubot does, to show it
+    return base
+
+
 async def create_filter(client: MaubotMatrixClient) -> FilterID:
     """The filter that maubot creates once for each client."""
     return await client.create_filter(
@@ -107,16 +117,13 @@ def make_plugin(
         load: what `read_settings` makes of the saved text.
         save: given what `write_settings` makes a text of.
     """
-    base = RecursiveDict(read_settings((ROOT / "base-config.yaml").read_text()), CommentedMap)
-    base["texts.welcome"] = ""  # a test counts what is said in answer to something
-    write_settings(base._data)  # as maubot does, to show it
     return Homeroom(
         client=client,
         loop=asyncio.get_running_loop(),
         http=client.api.session,
         instance_id="homeroom",
         log=log,
-        config=Homeroom.get_config_class()(load, base.clone, save),
+        config=Homeroom.get_config_class()(load, _base_config().clone, save),
         database=database,
         webapp=webapp,
         webapp_url=None,
