@@ -9,9 +9,9 @@ Ids held by a row whose room could not be read are not given away: unknown is no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from mautrix.types import RoomID, UserID
 
@@ -42,7 +42,7 @@ class Numbering:
 
 
 def assign_ids(
-    chats: Iterable[Claim], *, held_back: Iterable[Chat], retired: Iterable[Chat]
+    chats: Sequence[Claim], *, held_back: Sequence[Chat], retired: Iterable[Chat]
 ) -> Numbering:
     """Give every chat its ids.
 
@@ -51,106 +51,134 @@ def assign_ids(
         held_back: rows that keep what they have, because nothing is known of their rooms.
         retired: rows that are not routed; their chat ids are not used again for new chats.
     """
-    registry = _Registry(held_back)
-    chats = list(chats)
-    for claim in chats:
-        registry.ask(claim, claim.marked)
-    for claim in chats:
-        registry.ask(claim, claim.stored)
-    registry.reserve(retired)
+    numbers = _first_come(
+        _asks_for_numbers(chats),
+        held=(
+            ((row.matrix_user_id, row.chat_id), row.room_id) for row in held_back if row.chat_id
+        ),
+    )
+    keys = _first_come(
+        _asks_for_keys(chats),
+        held=((row.platform_chat_id, row.room_id) for row in held_back if row.platform_chat_id),
+    )
+    refusals: list[_Ask[Any]] = [*numbers.refusals, *keys.refusals]
+    unchecked = {row.room_id for row in held_back}
     return Numbering(
-        of_room={claim.room.room_id: registry.ids(claim) for claim in chats},
-        contested=frozenset(registry.contested),
-        findings=tuple(registry.findings),
+        of_room=_with_new_ids(chats, numbers=numbers, keys=keys, retired=retired),
+        contested=frozenset(
+            ask.claim.room.room_id for ask in refusals if ask.is_marked and ask.holder in unchecked
+        ),
+        findings=(
+            *(
+                _duplicate(FindingKind.DUPLICATE_CHAT_ID, ask, ask.key[1])
+                for ask in numbers.refusals
+            ),
+            *(
+                _duplicate(FindingKind.DUPLICATE_PLATFORM_CHAT_ID, ask, ask.key)
+                for ask in keys.refusals
+            ),
+        ),
     )
 
 
-class _Ledger(Generic[Key]):
-    """Who holds which id: first come, first served, one id a room."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask(Generic[Key]):
+    """A chat asks for an id, because of its marker or because of its row."""
 
-    def __init__(self) -> None:
-        self.holders: dict[Key, RoomID] = {}
-        self.of_room: dict[RoomID, Key] = {}
-
-    def ask(self, key: Key, room_id: RoomID) -> RoomID | None:
-        """Give the id to the room unless it has one already; returns who else holds it."""
-        if room_id in self.of_room:
-            return None
-        holder = self.holders.setdefault(key, room_id)
-        if holder != room_id:
-            return holder
-        self.of_room[room_id] = key
-        return None
+    claim: Claim
+    key: Key
+    is_marked: bool
+    holder: RoomID | None = None
+    """Who has it already, where it was refused."""
 
 
-class _Registry:
-    """Collects what chats ask for, and gives out each id once."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given(Generic[Key]):
+    """Who holds which id: one id a room, one room an id."""
 
-    def __init__(self, held_back: Iterable[Chat]) -> None:
-        self.findings: list[Finding] = []
-        self.contested: set[RoomID] = set()
-        self._numbers: _Ledger[tuple[UserID, ChatID]] = _Ledger()
-        self._keys: _Ledger[PlatformChatID] = _Ledger()
-        self._used: dict[UserID, set[ChatID]] = {}
-        self._held_back = {row.room_id for row in held_back}
-        for row in held_back:
-            if row.chat_id:
-                self._numbers.ask((row.matrix_user_id, row.chat_id), row.room_id)
-            if row.platform_chat_id:
-                self._keys.ask(row.platform_chat_id, row.room_id)
+    holders: dict[Key, RoomID]
+    of_room: dict[RoomID, Key]
+    """Of the chats that asked."""
+    refusals: tuple[_Ask[Key], ...]
 
-    def ask(self, claim: Claim, requested: RequestedIds) -> None:
-        room_id = claim.room.room_id
-        if requested.chat_id and chat_number(requested.chat_id):
-            holder = self._numbers.ask((claim.owner, requested.chat_id), room_id)
-            self._note_loss(claim, FindingKind.DUPLICATE_CHAT_ID, requested.chat_id, holder)
-            self._note_contest(claim, requested, holder)
+
+def _asks_for_numbers(chats: Iterable[Claim]) -> Iterator[_Ask[tuple[UserID, ChatID]]]:
+    for claim, ids, is_marked in _sources(chats):
+        if ids.chat_id and chat_number(ids.chat_id):
+            yield _Ask(claim=claim, key=(claim.owner, ids.chat_id), is_marked=is_marked)
+
+
+def _asks_for_keys(chats: Iterable[Claim]) -> Iterator[_Ask[PlatformChatID]]:
+    for claim, ids, is_marked in _sources(chats):
         if (
-            requested.platform_chat_id
-            and is_platform_chat_id(requested.platform_chat_id)
-            and requested.conversation == claim.conversation
+            ids.platform_chat_id
+            and is_platform_chat_id(ids.platform_chat_id)
+            and ids.conversation == claim.conversation
         ):
-            holder = self._keys.ask(requested.platform_chat_id, room_id)
-            kind = FindingKind.DUPLICATE_PLATFORM_CHAT_ID
-            self._note_loss(claim, kind, requested.platform_chat_id, holder)
-            self._note_contest(claim, requested, holder)
+            yield _Ask(claim=claim, key=ids.platform_chat_id, is_marked=is_marked)
 
-    def reserve(self, retired: Iterable[Chat]) -> None:
-        """From here on new chat ids are given out, and none that was ever used."""
-        for owner, chat_id in self._numbers.holders:
-            self._used.setdefault(owner, set()).add(chat_id)
-        for row in retired:
-            if row.chat_id:
-                self._used.setdefault(row.matrix_user_id, set()).add(row.chat_id)
 
-    def ids(self, claim: Claim) -> Ids:
-        room_id = claim.room.room_id
-        if room_id not in self._numbers.of_room:
-            used = self._used.setdefault(claim.owner, set())
-            chat_id = next_chat_id(used)
-            used.add(chat_id)
-            self._numbers.ask((claim.owner, chat_id), room_id)
-        if room_id not in self._keys.of_room:
-            key = derive_platform_chat_id(
-                claim.origin, conversation=claim.conversation, taken=self._keys.holders
-            )
-            self._keys.ask(key, room_id)
-        return Ids(self._numbers.of_room[room_id][1], self._keys.of_room[room_id])
+def _sources(chats: Iterable[Claim]) -> Iterator[tuple[Claim, RequestedIds, bool]]:
+    """What all markers say, before what any row says."""
+    chats = list(chats)
+    yield from ((claim, claim.marked, True) for claim in chats)
+    yield from ((claim, claim.stored, False) for claim in chats)
 
-    def _note_contest(self, claim: Claim, requested: RequestedIds, holder: RoomID | None) -> None:
-        if requested is claim.marked and holder in self._held_back:
-            self.contested.add(claim.room.room_id)
 
-    def _note_loss(
-        self, claim: Claim, kind: FindingKind, requested: str, holder: RoomID | None
-    ) -> None:
-        if holder is None:
-            return
-        self.findings.append(
-            Finding(
-                kind=kind,
-                room_id=claim.room.room_id,
-                user_id=claim.owner,
-                detail=f"{requested} belongs to {holder}",
-            )
+def _first_come(asks: Iterable[_Ask[Key]], *, held: Iterable[tuple[Key, RoomID]]) -> _Given[Key]:
+    """Give each id to the room that asks first; who has one already asks for nothing."""
+    holders: dict[Key, RoomID] = {}
+    for key, room_id in held:
+        holders.setdefault(key, room_id)
+    of_room: dict[RoomID, Key] = {}
+    refusals: list[_Ask[Key]] = []
+    for ask in asks:
+        room_id = ask.claim.room.room_id
+        if room_id in of_room:
+            continue
+        holder = holders.setdefault(ask.key, room_id)
+        if holder == room_id:
+            of_room[room_id] = ask.key
+        else:
+            refusals.append(replace(ask, holder=holder))
+    return _Given(holders=holders, of_room=of_room, refusals=tuple(refusals))
+
+
+def _with_new_ids(
+    chats: Iterable[Claim],
+    *,
+    numbers: _Given[tuple[UserID, ChatID]],
+    keys: _Given[PlatformChatID],
+    retired: Iterable[Chat],
+) -> dict[RoomID, Ids]:
+    """The ids of every chat; whoever has got none gets one that was never used."""
+    used: dict[UserID, set[ChatID]] = {}
+    for owner, chat_id in numbers.holders:
+        used.setdefault(owner, set()).add(chat_id)
+    for row in retired:
+        if row.chat_id:
+            used.setdefault(row.matrix_user_id, set()).add(row.chat_id)
+    taken = set(keys.holders)
+    of_room: dict[RoomID, Ids] = {}
+    for claim in chats:
+        room_id, of_owner = claim.room.room_id, used.setdefault(claim.owner, set())
+        if room_id in numbers.of_room:
+            _, chat_id = numbers.of_room[room_id]
+        else:
+            chat_id = next_chat_id(of_owner)
+            of_owner.add(chat_id)
+        key = keys.of_room.get(room_id) or derive_platform_chat_id(
+            claim.origin, conversation=claim.conversation, taken=taken
         )
+        taken.add(key)
+        of_room[room_id] = Ids(chat_id, key)
+    return of_room
+
+
+def _duplicate(kind: FindingKind, refusal: _Ask[Any], wanted: str) -> Finding:
+    return Finding(
+        kind=kind,
+        room_id=refusal.claim.room.room_id,
+        user_id=refusal.claim.owner,
+        detail=f"{wanted} belongs to {refusal.holder}",
+    )

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .model import Chat, Records, RoomType, Status
-from .ownership import Claims, predecessors_of
+from .ownership import Claims
 from .topology import Topology
+from .upgrades import predecessors_of
 
 
 def left_chats(claims: Claims, topology: Topology, records: Records) -> Iterator[Chat]:

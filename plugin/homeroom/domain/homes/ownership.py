@@ -9,8 +9,10 @@ at each other); for rooms from before markers, the row, and the links that the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Final
 
 from mautrix.types import RoomID, UserID
 
@@ -18,6 +20,7 @@ from .marker import MAX_INITIAL_CHATS, Marker, is_chat_name
 from .model import Chat, ChatID, Conversation, Home, PlatformChatID, Records, RoomType, Status
 from .plan import Finding, FindingKind
 from .topology import Room, Topology
+from .upgrades import confirmed_replacement, predecessor_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +71,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predecessors:
-    """The rooms that a room replaced, the latest first."""
-
-    room_ids: tuple[RoomID, ...]
-    """Of the last one nothing but this may be known: the bot is not in it any more."""
-    are_all: bool
-    """False: there may be more, behind a room that could not be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """Every claim of one look, and what was found on the way."""
 
@@ -115,135 +108,127 @@ class Claims:
         )
 
 
-def confirmed_replacement(room: Room, topology: Topology) -> Room | None:
-    """The room that replaced this one, if both rooms say so and the new one could be read."""
-    successor = topology.room(room.replacement)
-    if (
-        room.is_tombstoned
-        and successor is not None
-        and successor.predecessor == room.room_id
-        and successor.is_space == room.is_space
-    ):
-        return successor
-    return None
-
-
-def predecessors_of(room: Room, topology: Topology) -> Predecessors:
-    """The rooms that this one replaced, as far as they say so, too."""
-    room_ids: dict[RoomID, None] = {}
-    successor = room
-    while (predecessor_id := successor.predecessor) is not None and predecessor_id not in room_ids:
-        if topology.is_unreadable(predecessor_id):
-            return Predecessors(room_ids=tuple(room_ids), are_all=False)
-        predecessor = topology.room(predecessor_id)
-        if (
-            predecessor is not None
-            and confirmed_replacement(predecessor, topology) is not successor
-        ):
-            break
-        room_ids[predecessor_id] = None
-        if predecessor is None:
-            break
-        successor = predecessor
-    return Predecessors(room_ids=tuple(room_ids), are_all=True)
-
-
 def make_claims(topology: Topology, records: Records, *, adopt_unmarked: bool) -> Claims:
     """Find out whose each observed room is. Spaces first: unmarked chats follow from them."""
-    register = _Register(topology, records, adopt_unmarked=adopt_unmarked)
     rooms = list(topology.read())
-    for room in rooms:
-        register.note_marker_problems(room)
-    for room in sorted(rooms, key=lambda room: not room.is_space):
-        register.claim(room)
+    findings = [finding for room in rooms for finding in _marker_problems(room)]
+    damaged = frozenset(f.room_id for f in findings if f.kind is FindingKind.MALFORMED_MARKER)
+    claims: dict[RoomID, Claim] = {}
+    unknown: set[RoomID] = set()
+    evidence = _Evidence(
+        topology=topology,
+        records=records,
+        adopt_unmarked=adopt_unmarked,
+        damaged=damaged,
+        claims=claims,
+        unknown=unknown,
+        homes_of_space=_homes_of_space(records),
+        links=_links_by_the_bot(topology),
+    )
+    for room in _in_order(rooms, topology):
+        verdict = evidence.judge(room)
+        findings += verdict.findings
+        if verdict.claim is not None:
+            claims[room.room_id] = verdict.claim
+        elif verdict.is_unknown:
+            unknown.add(room.room_id)
     return Claims(
-        of_room=register.claims,
-        damaged=frozenset(register.damaged),
-        unknown=frozenset(register.unknown),
-        findings=tuple(register.findings),
+        of_room=claims, damaged=damaged, unknown=frozenset(unknown), findings=tuple(findings)
     )
 
 
-class _Register:
-    """The working state of `make_claims`: claims are found once per room, predecessors first."""
-
-    def __init__(self, topology: Topology, records: Records, *, adopt_unmarked: bool) -> None:
-        self.topology = topology
-        self.records = records
-        self.adopt_unmarked = adopt_unmarked
-        self.claims: dict[RoomID, Claim] = {}
-        self.damaged: set[RoomID] = set()
-        self.unknown: set[RoomID] = set()
-        self.findings: list[Finding] = []
-        self._seen: set[RoomID] = set()
-        self._homes_of_space: dict[RoomID, list[Home]] = {}
-        for home in records.homes.values():
-            self._homes_of_space.setdefault(home.space_id, []).append(home)
-        self._links: dict[RoomID, list[RoomID]] = {}
-        for space in topology.read():
-            for child, link in space.children.items():
-                if space.creator == topology.bot == link.sender and link.linked:
-                    self._links.setdefault(child, []).append(space.room_id)
-
-    def note_marker_problems(self, room: Room) -> None:
-        for problem in room.marker_problems:
-            kind = FindingKind.MALFORMED_MARKER if problem.own else FindingKind.FOREIGN_MARKER
-            self.note(kind, room, detail=problem.reason)
-            if problem.own:
-                self.damaged.add(room.room_id)
-        if room.marker and (room.marker.room_type is RoomType.SPACE) != room.is_space:
-            says, is_a = room.marker.room_type.value, "Space" if room.is_space else "plain room"
-            self.note(
-                FindingKind.MALFORMED_MARKER, room, detail=f"it says {says}, the room is a {is_a}"
-            )
-            self.damaged.add(room.room_id)
-
-    def note(
-        self, kind: FindingKind, room: Room, *, user_id: UserID | None = None, detail: str = ""
-    ) -> None:
-        self.findings.append(
-            Finding(kind=kind, room_id=room.room_id, user_id=user_id, detail=detail)
+def _marker_problems(room: Room) -> Iterator[Finding]:
+    """Markers of other people, and a marker of the bot that says nothing about this room."""
+    for problem in room.marker_problems:
+        kind = FindingKind.MALFORMED_MARKER if problem.own else FindingKind.FOREIGN_MARKER
+        yield Finding(kind=kind, room_id=room.room_id, detail=problem.reason)
+    if room.marker and (room.marker.room_type is RoomType.SPACE) != room.is_space:
+        says, is_a = room.marker.room_type.value, "Space" if room.is_space else "plain room"
+        yield Finding(
+            kind=FindingKind.MALFORMED_MARKER,
+            room_id=room.room_id,
+            detail=f"it says {says}, the room is a {is_a}",
         )
 
-    def claim(self, room: Room) -> None:
-        """Claim this room, and before it those that it replaced.
 
-        A loop, no recursion: members can upgrade a room as often as they like.
-        """
+def _homes_of_space(records: Records) -> dict[RoomID, list[Home]]:
+    homes: dict[RoomID, list[Home]] = {}
+    for home in records.homes.values():
+        homes.setdefault(home.space_id, []).append(home)
+    return homes
+
+
+def _links_by_the_bot(topology: Topology) -> dict[RoomID, list[RoomID]]:
+    """The Spaces of the bot that each room is linked from by the bot itself."""
+    links: dict[RoomID, list[RoomID]] = {}
+    for space in topology.read():
+        for child, link in space.children.items():
+            if space.creator == topology.bot == link.sender and link.linked:
+                links.setdefault(child, []).append(space.room_id)
+    return links
+
+
+def _in_order(rooms: Iterable[Room], topology: Topology) -> Iterator[Room]:
+    """Every room once: Spaces first, and each room after those that it replaced.
+
+    A loop, no recursion: members can upgrade a room as often as they like, and in a circle.
+    """
+    seen: set[RoomID] = set()
+    for room in sorted(rooms, key=lambda room: not room.is_space):
         lineage: list[Room] = []
-        predecessor: Room | None = room
-        while (
-            predecessor is not None and predecessor.room_id not in self._seen
-        ):  # it may run in a circle
-            self._seen.add(predecessor.room_id)
-            lineage.append(predecessor)
-            predecessor = self._predecessor(predecessor)
-        for successor in reversed(lineage):
-            self._claim_one(successor)
+        earlier: Room | None = room
+        while earlier is not None and earlier.room_id not in seen:
+            seen.add(earlier.room_id)
+            lineage.append(earlier)
+            earlier = predecessor_of(earlier, topology)
+        yield from reversed(lineage)
 
-    def _claim_one(self, room: Room) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verdict:
+    """What a room is: somebody's (`claim`), not to be told today (`is_unknown`), or not ours."""
+
+    claim: Claim | None = None
+    is_unknown: bool = False
+    findings: tuple[Finding, ...] = ()
+
+
+_NOT_OURS: Final = _Verdict()
+_UNKNOWN: Final = _Verdict(is_unknown=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """What a verdict on a room goes by. Read only: `make_claims` adds each verdict."""
+
+    topology: Topology
+    records: Records
+    adopt_unmarked: bool
+    damaged: AbstractSet[RoomID]
+    claims: Mapping[RoomID, Claim]
+    """Those of the rooms that were judged before."""
+    unknown: AbstractSet[RoomID]
+    homes_of_space: Mapping[RoomID, Sequence[Home]]
+    links: Mapping[RoomID, Sequence[RoomID]]
+
+    def judge(self, room: Room) -> _Verdict:
+        """Say what the room is, once the rooms that it replaced and the Spaces are judged."""
         if room.room_id in self.damaged:
-            return
-        if room.marker is None and self._is_unknown(room.predecessor):
-            self.unknown.add(room.room_id)
-            return
-        predecessor = self._predecessor(room)
-        inherited = self.claims.get(predecessor.room_id) if predecessor else None
-        claim = (
-            self._from_marker(room, inherited)
-            or self._from_predecessor(room, inherited)
-            or (self._from_space_before_markers(room) if room.is_space else None)
-            or (self._from_chat_before_markers(room) if not room.is_space else None)
-        )
-        if claim is not None:
-            self.claims[room.room_id] = claim
+            return _NOT_OURS
+        if room.marker is not None:
+            return _Verdict(claim=self._from_marker(room, room.marker))
+        if self._is_unknown(room.predecessor):
+            return _UNKNOWN
+        if (inherited := self._inherited(room)) is not None:
+            return _Verdict(claim=self._from_predecessor(room, inherited))
+        if room.is_space:
+            return self._space_before_markers(room)
+        return self._chat_before_markers(room)
 
-    def _predecessor(self, room: Room) -> Room | None:
-        """The room that this one replaced, if both say so."""
-        predecessor = self.topology.room(room.predecessor)
-        if predecessor and confirmed_replacement(predecessor, self.topology) is room:
-            return predecessor
-        return None
+    def _inherited(self, room: Room) -> Claim | None:
+        """The claim of the room that this one replaced."""
+        predecessor = predecessor_of(room, self.topology)
+        return self.claims.get(predecessor.room_id) if predecessor else None
 
     def _is_unknown(self, room_id: RoomID | None) -> bool:
         return (
@@ -255,11 +240,8 @@ class _Register:
     def _row(self, room: Room) -> Chat | None:
         return self.records.chats.get(room.room_id)
 
-    def _from_marker(self, room: Room, inherited: Claim | None) -> Claim | None:
-        marker = room.marker
-        if marker is None:
-            return None
-        row = self._row(room)
+    def _from_marker(self, room: Room, marker: Marker) -> Claim:
+        row, inherited = self._row(room), self._inherited(room)
         return Claim(
             room=room,
             room_type=marker.room_type,
@@ -276,10 +258,8 @@ class _Register:
             marker=marker,
         )
 
-    def _from_predecessor(self, room: Room, inherited: Claim | None) -> Claim | None:
+    def _from_predecessor(self, room: Room, inherited: Claim) -> Claim:
         """The binding moves to the new room, with the ids that the old one had or would get."""
-        if inherited is None:
-            return None
         row = self._row(room)
         own, old = _requested_ids(row), inherited.stored
         telling = own if own.tells_conversation else old
@@ -301,31 +281,35 @@ class _Register:
             marker=inherited.marker,
         )
 
-    def _from_space_before_markers(self, room: Room) -> Claim | None:
+    def _space_before_markers(self, room: Room) -> _Verdict:
         if room.creator != self.topology.bot:
-            return None
+            return _NOT_OURS
         home = self._home_row(room)
         if home is None and not self.adopt_unmarked:
-            return None
-        owner = home.matrix_user_id if home else self._only_companion(room)
-        if owner is None:
-            if not room.is_tombstoned:
-                others = len(self._companions(room))
-                self.note(
-                    FindingKind.UNOWNED_SPACE,
-                    room,
-                    detail=f"{others} people could be its owner, expected one",
+            return _NOT_OURS
+        companions = self._companions(room)
+        if home is not None:
+            owner = home.matrix_user_id
+        elif len(companions) == 1:
+            owner = companions[0]
+        elif room.is_tombstoned:
+            return _NOT_OURS
+        else:
+            detail = f"{len(companions)} people could be its owner, expected one"
+            return _Verdict(
+                findings=(
+                    Finding(kind=FindingKind.UNOWNED_SPACE, room_id=room.room_id, detail=detail),
                 )
-            return None
-        return Claim(
+            )
+        promised = filter(is_chat_name, home.initial_chats if home else ())
+        claim = Claim(
             room=room,
             room_type=RoomType.SPACE,
             owner=owner,
             age=room.age_key,
-            initial_chats=tuple(filter(is_chat_name, home.initial_chats))[:MAX_INITIAL_CHATS]
-            if home
-            else (),
+            initial_chats=tuple(promised)[:MAX_INITIAL_CHATS],
         )
+        return _Verdict(claim=claim)
 
     def _home_row(self, room: Room) -> Home | None:
         """The row that calls this Space, or the one that replaced it, somebody's home.
@@ -339,7 +323,7 @@ class _Register:
             seen.add(successor.room_id)
             homes = [
                 home
-                for home in self._homes_of_space.get(successor.room_id, ())
+                for home in self.homes_of_space.get(successor.room_id, ())
                 if room.membership(home.matrix_user_id) is not None
             ]
             # A home that was given up is no evidence against one that is in use.
@@ -349,37 +333,42 @@ class _Register:
             successor = confirmed_replacement(successor, self.topology)
         return None
 
-    def _from_chat_before_markers(self, room: Room) -> Claim | None:
+    def _chat_before_markers(self, room: Room) -> _Verdict:
         row = self._row(room)
         if room.creator != self.topology.bot and not (row and self._was_moved_here(room, row)):
-            return None
+            return _NOT_OURS
         spaces = {*room.parents, row.space_id} if row else room.parents
         if any(self._is_unknown(space_id) for space_id in spaces):
-            self.unknown.add(room.room_id)  # its Space may say whose it is
-            return None
-        owner = self._owner_by_links(room)
-        if owner is None and row and room.membership(row.matrix_user_id) is not None:
+            return _UNKNOWN  # its Space may say whose it is
+        owners = self._owners_by_links(room)
+        findings: tuple[Finding, ...] = ()
+        if len(owners) > 1:
+            detail = f"linked from {len(owners)} homes"
+            findings = (
+                Finding(kind=FindingKind.AMBIGUOUS_OWNER, room_id=room.room_id, detail=detail),
+            )
+        if len(owners) == 1:
+            owner = owners[0]
+        elif row and room.membership(row.matrix_user_id) is not None:
             owner = row.matrix_user_id
-        if owner is None:
-            return None
-        return Claim(
+        else:
+            return _Verdict(findings=findings)
+        claim = Claim(
             room=room,
             room_type=RoomType.CHAT,
             owner=owner,
             age=room.age_key,
-            stored=_requested_ids(row) if row else RequestedIds(),
+            stored=_requested_ids(row),
             archived=row is not None and row.status is Status.ARCHIVED,
         )
+        return _Verdict(claim=claim, findings=findings)
 
-    def _owner_by_links(self, room: Room) -> UserID | None:
-        """The one owner among the bot's Spaces that the bot linked this room from."""
+    def _owners_by_links(self, room: Room) -> list[UserID]:
+        """The owners of the bot's Spaces that the bot linked this room from."""
         if not self.adopt_unmarked:
-            return None
-        spaces = [self.claims.get(space_id) for space_id in self._links.get(room.room_id, ())]
-        owners = sorted({space.owner for space in spaces if space is not None})
-        if len(owners) > 1:
-            self.note(FindingKind.AMBIGUOUS_OWNER, room, detail=f"linked from {len(owners)} homes")
-        return owners[0] if len(owners) == 1 else None
+            return []
+        spaces = (self.claims.get(space_id) for space_id in self.links.get(room.room_id, ()))
+        return sorted({space.owner for space in spaces if space is not None})
 
     def _was_moved_here(self, room: Room, row: Chat) -> bool:
         """Whether a binding moved here from a room that the bot has left since.
@@ -402,10 +391,6 @@ class _Register:
             for user_id, member in room.members.items()
             if user_id != self.topology.bot and member.membership in {"join", "invite"}
         )
-
-    def _only_companion(self, room: Room) -> UserID | None:
-        companions = self._companions(room)
-        return companions[0] if len(companions) == 1 else None
 
 
 def _requested_ids(row: Chat | None) -> RequestedIds:

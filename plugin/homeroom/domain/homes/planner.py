@@ -16,7 +16,7 @@ from .id_assignment import Ids, assign_ids
 from .ids import derive_platform_chat_id
 from .left_chats import left_chats
 from .model import ROUTED, Chat, Home, Records, RoomType, Status
-from .ownership import Claim, Claims, confirmed_replacement, make_claims, predecessors_of
+from .ownership import Claim, Claims, make_claims
 from .plan import (
     Change,
     Finding,
@@ -27,6 +27,7 @@ from .plan import (
 )
 from .repairs import find_repairs
 from .topology import Topology
+from .upgrades import confirmed_replacement, predecessors_of
 
 
 def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = True) -> Plan:

@@ -10,7 +10,7 @@ from mautrix.types import RoomID, UserID
 from .ids import child_order
 from .marker import Marker, chat_marker
 from .model import Chat, Home, RoomType
-from .ownership import Claim, Claims, predecessors_of
+from .ownership import Claim, Claims
 from .plan import (
     Finding,
     FindingKind,
@@ -23,6 +23,7 @@ from .plan import (
     UnlinkChild,
 )
 from .topology import ChildLink, Room, Topology
+from .upgrades import predecessors_of
 
 
 def find_repairs(
