@@ -70,7 +70,7 @@ class Homeroom(Plugin):
         self.store = Store(self.database, now=now)
         client = CurrentClient(self.client)
         self.settings = LiveSettings(
-            self.config,
+            config=self.config,
             no_encryption=client.why_not,
             last_good=LastGoodSettings(store=self.store, log=self.log),
             log=self.log,

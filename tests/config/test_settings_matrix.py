@@ -43,7 +43,7 @@ class Editor:
     def settings(self, kept: Kept) -> LiveSettings:
         """Those of a new life of the instance."""
         config = Config(self._load, self._base, lambda _: None)
-        return LiveSettings(config, no_encryption=lambda: None, last_good=kept, log=LOG)
+        return LiveSettings(config=config, no_encryption=lambda: None, last_good=kept, log=LOG)
 
     def _load(self) -> Any:
         text = StringIO()

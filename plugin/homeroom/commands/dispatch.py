@@ -224,7 +224,7 @@ class Commands:
         return here
 
     async def _reconcile(self, message: Message, *, dry_run: bool) -> str:
-        work = ProgressMessage(message, speaker=self.speaker, background=self.background)
+        work = ProgressMessage(message=message, speaker=self.speaker, background=self.background)
 
         def show(look: Progress) -> None:
             text = replies.looking(look.done, look.total, seconds_left=look.seconds_left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from mautrix.types import EventID
@@ -17,19 +18,19 @@ WITHIN: Final = 30.0
 """Seconds that one edit may take; it is out of date then."""
 
 
+@dataclass(slots=True, kw_only=True)
 class ProgressMessage:
     """What a person who gave a command sees of it while they wait.
 
     Decoration: it holds nothing up, and its failures are nobody's.
     """
 
-    def __init__(self, message: Message, *, speaker: Speaker, background: Background) -> None:
-        self._message = message
-        self._speaker = speaker
-        self._background = background
-        self._notice: EventID | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._count = 0
+    message: Message
+    speaker: Speaker
+    background: Background
+    _notice: EventID | None = field(default=None, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
+    _count: int = field(default=0, init=False)
 
     async def begin(self, text: str) -> None:
         """Say this before the work begins.
@@ -37,14 +38,14 @@ class ProgressMessage:
         Raises:
             HomeserverError: it could not be said; the one failure that is somebody's.
         """
-        self._notice = await self._speaker.notice(
-            self._message.room_id, text, about=self._about, thread_root=self._message.thread_root
+        self._notice = await self.speaker.notice(
+            self.message.room_id, text, about=self._about, thread_root=self.message.thread_root
         )
 
     def show(self, text: str) -> None:
         """Say this instead of what was said before, unless that is still on its way."""
         if self._task is None or self._task.done():
-            self._task = self._background.start(self._say(text), name="showing progress")
+            self._task = self.background.start(self._say(text), name="showing progress")
 
     async def end(self, text: str) -> None:
         """Say the last of it, if anything was said at all."""
@@ -55,7 +56,7 @@ class ProgressMessage:
 
     @property
     def _about(self) -> str:
-        return f"work {self._message.event_id}"
+        return f"work {self.message.event_id}"
 
     async def _say(self, text: str) -> None:
         with suppress(HomeserverError, asyncio.TimeoutError):
@@ -63,7 +64,7 @@ class ProgressMessage:
                 await self.begin(text)
                 return
             self._count += 1
-            edit = self._speaker.edit(
-                self._message.room_id, self._notice, text, about=f"{self._about} {self._count}"
+            edit = self.speaker.edit(
+                self.message.room_id, self._notice, text, about=f"{self._about} {self._count}"
             )
             await asyncio.wait_for(edit, WITHIN)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 from mautrix.types import EventID, RoomID
@@ -55,35 +56,22 @@ Attempt = tuple[Target, Failure | None, Failure | None]
 """What leaving and forgetting a room failed with."""
 
 
+@dataclass(slots=True, kw_only=True)
 class Resetter:
     """Carries out `!reset`: shows the plan, asks for its code, does it, and reports."""
 
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        observer: Observer,
-        store: Store,
-        reconciler: Reconciler,
-        remote_checkpoint: RemoteCheckpoint,
-        room_creation: RoomCreation,
-        speaker: Speaker,
-        background: Background,
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._observer = observer
-        self._store = store
-        self._reconciler = reconciler
-        self._remote_checkpoint = remote_checkpoint
-        self._room_creation = room_creation
-        self._speaker = speaker
-        self._background = background
-        self._settings = settings
-        self._log = log
-        self._one_at_a_time = asyncio.Lock()
-        self._taken: set[EventID] = set()
+    homeserver: Homeserver
+    observer: Observer
+    store: Store
+    reconciler: Reconciler
+    remote_checkpoint: RemoteCheckpoint
+    room_creation: RoomCreation
+    speaker: Speaker
+    background: Background
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _taken: set[EventID] = field(default_factory=set, init=False)
 
     async def run(self, command: ResetCommand, message: Message) -> Reconciled | None:
         """Carry out a command of somebody who may be an administrator or not.
@@ -94,21 +82,21 @@ class Resetter:
         Raises:
             HomeserverError, StoreError: it could not begin, or could not reply.
         """
-        if message.sender not in self._settings().admins:
-            self._log.info("Ignored !reset of %s in %s", message.sender, message.room_id)
+        if message.sender not in self.settings().admins:
+            self.log.info("Ignored !reset of %s in %s", message.sender, message.room_id)
             return None
         if message.event_id in self._taken:
             return None  # it was answered, or failed and said so: trying again is a new command
         self._taken.add(message.event_id)
         refusal = self._refusal(message)
         if refusal is not None:
-            await self._speaker.reply(message, refusal)
+            await self.speaker.reply(message, refusal)
             return None
         match command:
             case ResetHelp():
-                await self._speaker.reply(message, replies.RESET_HELP)
+                await self.speaker.reply(message, replies.RESET_HELP)
             case ResetMisused(reason=reason):
-                await self._speaker.reply(message, replies.reset_misused(reason))
+                await self.speaker.reply(message, replies.reset_misused(reason))
             case ResetLocal(dry_run=dry_run):
                 async with self._one_at_a_time:
                     await self._local(message, dry_run=dry_run)
@@ -120,7 +108,7 @@ class Resetter:
         return None
 
     def _refusal(self, message: Message) -> str | None:
-        if not self._settings().dev_reset:
+        if not self.settings().dev_reset:
             return replies.RESET_OFF
         if not message.is_live:
             return replies.RESET_NOT_LIVE
@@ -129,21 +117,21 @@ class Resetter:
         return None
 
     def _audit(self, message: Message, what: str, *args: object) -> None:
-        self._log.info(
-            "Reset by %s in %s (%s): " + what,
+        self.log.info(
+            "Reset by %s in %s (%s): %s",
             message.sender,
             message.room_id,
             message.event_id,
-            *args,
+            what % args,
         )
 
     # local
 
     async def _local(self, message: Message, *, dry_run: bool) -> None:
         if dry_run:
-            plan = plan_local(await self._store.counts(), checkpoint=await self._parts())
+            plan = plan_local(await self.store.counts(), checkpoint=await self._parts())
         else:
-            await self._store.mark_handled(message.event_id, room_id=message.room_id)
+            await self.store.mark_handled(message.event_id, room_id=message.room_id)
             plan = await self._delete_rows(message)
         self._audit(
             message,
@@ -152,27 +140,27 @@ class Resetter:
             sum(plan.tables.values()),
             len(plan.tables),
         )
-        await self._speaker.reply(message, replies.local_report(plan, dry_run=dry_run))
+        await self.speaker.reply(message, replies.local_report(plan, dry_run=dry_run))
 
     async def _delete_rows(self, message: Message) -> LocalPlan:
-        async with self._reconciler.paused():
+        async with self.reconciler.paused():
             checkpoint = await self._erase()
-            tables = await self._store.clear()
+            tables = await self.store.clear()
             # First of all the new memory has to know that this command is done.
-            await self._store.mark_handled(message.event_id, room_id=message.room_id)
+            await self.store.mark_handled(message.event_id, room_id=message.room_id)
         return plan_local(tables, checkpoint=checkpoint)
 
     async def _parts(self) -> RemoteParts:
         """How much of a checkpoint there is in the account data."""
         try:
-            return RemoteParts(number=await self._remote_checkpoint.parts())
+            return RemoteParts(number=await self.remote_checkpoint.parts())
         except HomeserverError as e:
             return RemoteParts(number=0, failure=str(e))
 
     async def _erase(self) -> RemoteParts:
         """Empty the checkpoint in the account data; it is no reason to fail."""
         try:
-            return RemoteParts(number=await self._remote_checkpoint.erase())
+            return RemoteParts(number=await self.remote_checkpoint.erase())
         except HomeserverError as e:
             return RemoteParts(number=0, failure=str(e))
 
@@ -184,7 +172,7 @@ class Resetter:
             await self._show_plan(message, command, plan)
             return None
         # Recorded before the first leave: whatever happens, this event never runs again.
-        await self._store.mark_handled(message.event_id, room_id=message.room_id)
+        await self.store.mark_handled(message.event_id, room_id=message.room_id)
         self._audit(
             message,
             "leave-forget, scope %s, begins, %d rooms",
@@ -194,9 +182,9 @@ class Resetter:
         # The room of the command comes last, when everything is said.
         last = next((t for t in plan.targets if t.room_id == message.room_id and t.joined), None)
         targets = [target for target in plan.targets if target is not last]
-        work = ProgressMessage(message, speaker=self._speaker, background=self._background)
+        work = ProgressMessage(message=message, speaker=self.speaker, background=self.background)
         await work.begin(replies.progress(0, len(targets), seconds_left=None))
-        async with self._reconciler.paused():
+        async with self.reconciler.paused():
             checkpoint = await self._erase()  # nothing is routed or provisioned from here on
         outcomes, checked = await self._judge(
             await self._leave_each(targets, work, says_goodbye=command.says_goodbye)
@@ -209,20 +197,20 @@ class Resetter:
             outcomes.append(await self._leave_last(message, last, told=told))
         self._audit_end(message, plan, outcomes)
         try:
-            return await self._reconciler.run()  # rows say what the homeserver says; no pause
+            return await self.reconciler.run()  # rows say what the homeserver says; no pause
         except (HomeserverError, StoreError) as e:
-            self._log.warning("Paused until !reconcile or a restart: %s", e)
+            self.log.warning("Paused until !reconcile or a restart: %s", e)
             return None
 
     async def _plan(self, scope: Scope, command_room: RoomID) -> LeavePlan:
-        topology = await self._observer.scan_gently()
+        topology = await self.observer.scan_gently()
         return plan_leave(
             topology,
-            await self._store.snapshot(),
+            await self.store.snapshot(),
             scope=scope,
-            left=await self._homeserver.left_rooms(),
+            left=await self.homeserver.left_rooms(),
             command_room=command_room,
-            adopt_unmarked=self._settings().adopt_unmarked,
+            adopt_unmarked=self.settings().adopt_unmarked,
         )
 
     async def _show_plan(self, message: Message, command: ResetLeave, plan: LeavePlan) -> None:
@@ -235,7 +223,7 @@ class Resetter:
             len(plan.targets),
             len(plan.skipped),
         )
-        await self._speaker.reply(
+        await self.speaker.reply(
             message,
             replies.leave_plan(
                 plan, checkpoint=await self._parts(), stale=stale, dry_run=command.dry_run
@@ -282,27 +270,27 @@ class Resetter:
         with suppress(HomeserverError):
             if target.kind is Kind.SPACE:
                 content = {"name": replies.old_name(target.name)}
-                await self._homeserver.put_state(target.room_id, "m.room.name", content)
+                await self.homeserver.put_state(target.room_id, "m.room.name", content)
             elif target.kind is Kind.CHAT and says_goodbye:
                 about = f"goodbye {target.room_id}"
-                await self._speaker.notice(target.room_id, replies.GOODBYE, about=about)
+                await self.speaker.notice(target.room_id, replies.GOODBYE, about=about)
 
     async def _leave_room(self, target: Target) -> Failure | None:
         """Leave one room; nothing that goes wrong with it stops the others."""
         if not target.joined:
             return None
         if target.kind is not Kind.OTHER:
-            await self._room_creation.release(target.room_id)
-        return await _failure(self._homeserver.leave(target.room_id, reason="!reset leave-forget"))
+            await self.room_creation.release(target.room_id)
+        return await _failure(self.homeserver.leave(target.room_id, reason="!reset leave-forget"))
 
     async def _forget_room(self, target: Target, *, was_left: bool) -> Failure | None:
         """Forget one room. That the bot is still in it is, after it has left, an old story."""
         for seconds in SETTLE:
-            failure = await _failure(self._homeserver.forget(target.room_id))
+            failure = await _failure(self.homeserver.forget(target.room_id))
             if failure is None or not (was_left and failure.refused):
                 return failure
             await asyncio.sleep(seconds)
-        return await _failure(self._homeserver.forget(target.room_id))
+        return await _failure(self.homeserver.forget(target.room_id))
 
     async def _judge(self, attempts: Iterable[Attempt]) -> tuple[list[Outcome], bool]:
         """Hold what the homeserver answered against a second look; False: there was none."""
@@ -312,7 +300,7 @@ class Resetter:
                 {target.room_id for target, leave, _ in attempts if target.joined and not leave}
             )
         except HomeserverError as e:
-            self._log.warning("No second look at the joined rooms: %s", e)
+            self.log.warning("No second look at the joined rooms: %s", e)
             joined = None
         outcomes = [
             outcome_of(
@@ -324,17 +312,17 @@ class Resetter:
             for target, leave, forget in attempts
         ]
         for outcome in outcomes:
-            self._log.info("%s: %s", outcome.target.room_id, replies.outcome_text(outcome))
+            self.log.info("%s: %s", outcome.target.room_id, replies.outcome_text(outcome))
         return outcomes, joined is not None
 
     async def _list_without(self, left: set[RoomID]) -> frozenset[RoomID]:
         """The homeserver's list of joined rooms; again, while it has those that were left."""
         for seconds in SETTLE:
-            listed = await self._homeserver.listed_rooms()
+            listed = await self.homeserver.listed_rooms()
             if left.isdisjoint(listed):
                 return listed
             await asyncio.sleep(seconds)
-        return await self._homeserver.listed_rooms()
+        return await self.homeserver.listed_rooms()
 
     async def _tell(
         self,
@@ -348,7 +336,7 @@ class Resetter:
     ) -> bool:
         """Give the final report; whether it is in the room."""
         try:
-            await self._speaker.reply(
+            await self.speaker.reply(
                 message,
                 replies.leave_report(
                     plan, outcomes, checkpoint=checkpoint, last=last, checked=checked
@@ -356,7 +344,7 @@ class Resetter:
             )
             await self._attach(message, "report", replies.outcome_lines(outcomes))
         except HomeserverError as e:
-            self._log.error("The report of !reset is not in %s: %s", message.room_id, e)
+            self.log.error("The report of !reset is not in %s: %s", message.room_id, e)
             return False
         return True
 
@@ -370,7 +358,7 @@ class Resetter:
         (outcome,), _ = await self._judge([attempt])
         if outcome.left is Left.FAILED:
             with suppress(HomeserverError):
-                await self._speaker.notice(
+                await self.speaker.notice(
                     message.room_id, replies.stayed(outcome), about=f"stayed {message.event_id}"
                 )
         return outcome
@@ -392,12 +380,12 @@ class Resetter:
             return
         about = f"{name} {message.event_id}"
         try:
-            await self._speaker.attach(
+            await self.speaker.attach(
                 message.room_id, f"homeroom-reset-{name}.txt", text, about=about
             )
         except Refused as e:
-            self._log.warning("The whole list could not be attached: %s:\n%s", e, text)
-            await self._speaker.notice(
+            self.log.warning("The whole list could not be attached: %s:\n%s", e, text)
+            await self.speaker.notice(
                 message.room_id, replies.not_attached(str(e)), about=f"no {about}"
             )
 

@@ -7,6 +7,7 @@ the plugin's database. Without any, there is nothing to run with, and the proble
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mautrix.types import UserID
@@ -26,6 +27,7 @@ class LastGood(Protocol):
     async def write(self, text: str) -> None: ...
 
 
+@dataclass(slots=True, kw_only=True)
 class LiveSettings:
     """Call it for the settings that are in force.
 
@@ -33,23 +35,15 @@ class LiveSettings:
         no_encryption: why the bot cannot encrypt; None if it can.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        no_encryption: Callable[[], str | None],
-        last_good: LastGood,
-        log: TraceLogger,
-    ) -> None:
-        self._config = config
-        self._no_encryption = no_encryption
-        self._last_good = last_good
-        self._log = log
-        self._current: Settings | None = None
-        self._started_with: Settings | None = None
-        self._problems: tuple[Problem, ...] = ()
-        self._unknown: tuple[UnknownKey, ...] = ()
-        self._kept: str | None = None
+    config: Config
+    no_encryption: Callable[[], str | None]
+    last_good: LastGood
+    log: TraceLogger
+    _current: Settings | None = field(default=None, init=False)
+    _started_with: Settings | None = field(default=None, init=False)
+    _problems: tuple[Problem, ...] = field(default=(), init=False)
+    _unknown: tuple[UnknownKey, ...] = field(default=(), init=False)
+    _kept: str | None = field(default=None, init=False)
 
     def __call__(self) -> Settings:
         assert self._current is not None, "asked before there were any settings"
@@ -76,25 +70,25 @@ class LiveSettings:
     def status_token(self) -> str:
         """The status page's token, even from settings that cannot be used; empty: none."""
         if self._current is None:
-            return read_status_token(self._config.values)
+            return read_status_token(self.config.values)
         return self._current.status_token
 
     @property
     def admins(self) -> frozenset[UserID]:
         """The administrators, even from settings that cannot be used."""
-        return read_admins(self._config.values) if self._current is None else self._current.admins
+        return read_admins(self.config.values) if self._current is None else self._current.admins
 
     async def read(self) -> bool:
         """Take over what was saved if it can be used; whether it can."""
         try:
-            self._config.load()
-            settings = read_settings(self._config.values, no_encryption=self._no_encryption())
-            self._config.update()
+            self.config.load()
+            settings = read_settings(self.config.values, no_encryption=self.no_encryption())
+            self.config.update()
         except ConfigError as e:
             self._problems, self._unknown = e.problems, ()
             if self._current is None:
                 self._current = await self._recall()
-            self._log.error(
+            self.log.error(
                 "The settings cannot be used, so Homeroom %s:%s",
                 "goes on with the last good settings"
                 if self.are_usable
@@ -103,25 +97,25 @@ class LiveSettings:
             )
             return False
         self._current, self._problems = settings, ()
-        self._unknown = tuple(self._config.unknown_keys())
+        self._unknown = tuple(self.config.unknown_keys())
         for unknown in self._unknown:
-            self._log.warning("Settings: %s", unknown)
-        text = self._config.write()
+            self.log.warning("Settings: %s", unknown)
+        text = self.config.write()
         if text != self._kept:
-            await self._last_good.write(text)
+            await self.last_good.write(text)
             self._kept = text
         return True
 
     async def _recall(self) -> Settings | None:
         """The last good settings of an earlier life; None: there are none that can be used."""
-        text = await self._last_good.read()
+        text = await self.last_good.read()
         if text is None:
             return None
         try:
             # Whether the bot can encrypt now is not asked: chats that would be encrypted stay so.
             return read_settings(read_text(text))
         except ConfigError as e:
-            self._log.error("The last good settings cannot be used any more: %s", e)
+            self.log.error("The last good settings cannot be used any more: %s", e)
             return None
 
     def note_start(self) -> None:

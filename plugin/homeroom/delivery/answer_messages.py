@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mautrix.types import EventID
@@ -32,17 +33,23 @@ class AnswerMessages:
     again first, under the same transaction ID. Else a late edit would undo the one after it.
 
     Args:
-        open_: those that were left unfinished; kept up to date here.
+        left_open: those that an earlier attempt left unfinished.
     """
 
     def __init__(
-        self, question: Question, *, speaker: Speaker, store: Store, open_: list[OpenAnswer]
+        self,
+        question: Question,
+        *,
+        speaker: Speaker,
+        store: Store,
+        left_open: Sequence[OpenAnswer],
     ) -> None:
         self.question = question
-        self.open = open_
+        self.open = list(left_open)
+        """Those that are not finished."""
         self._speaker = speaker
         self._store = store
-        self._messages = [_Message(answer.answer_id) for answer in open_]
+        self._messages = [_Message(answer.answer_id) for answer in left_open]
         self._unknown: Edit | None = None
         """An edit that may have arrived, or may still."""
 

@@ -142,7 +142,7 @@ class Streamer:
             question,
             speaker=self.speaker,
             store=self.store,
-            open_=self._open.get(event_id, []),
+            left_open=self._open.get(event_id, ()),
         )
         self._messages[event_id], self._open[event_id] = messages, messages.open
         try:

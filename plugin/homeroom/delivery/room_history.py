@@ -10,7 +10,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mautrix.types import RoomID, UserID
@@ -38,6 +38,7 @@ Decrypt = Callable[[RoomID, dict[str, Any]], Awaitable[Opened]]
 """`Encryption.decrypt`."""
 
 
+@dataclass(slots=True, kw_only=True)
 class RoomHistory:
     """The `History` of every chat.
 
@@ -46,26 +47,15 @@ class RoomHistory:
         on_lost_keys: told of rooms in which the bot cannot read what it said itself.
     """
 
-    def __init__(
-        self,
-        *,
-        homeserver: Homeserver,
-        memory: HistoryMemory,
-        routes: Routes,
-        decrypt: Decrypt,
-        on_lost_keys: Callable[[RoomID], object],
-        settings: Callable[[], Settings],
-        log: TraceLogger,
-    ) -> None:
-        self._homeserver = homeserver
-        self._memory = memory
-        self._routes = routes
-        self._decrypt = decrypt
-        self._on_lost_keys = on_lost_keys
-        self._unreadable: OrderedDict[Any, float] = OrderedDict()
-        """Event IDs, and when it was tried to open them."""
-        self._settings = settings
-        self._log = log
+    homeserver: Homeserver
+    memory: HistoryMemory
+    routes: Routes
+    decrypt: Decrypt
+    on_lost_keys: Callable[[RoomID], object]
+    settings: Callable[[], Settings]
+    log: TraceLogger
+    _unreadable: OrderedDict[Any, float] = field(default_factory=OrderedDict, init=False)
+    """Event IDs, and when it was tried to open them."""
 
     # What a platform asks
 
@@ -75,17 +65,17 @@ class RoomHistory:
         Raises:
             Unavailable: the room, or a key of it, cannot be read now.
         """
-        chat = self._routes.chat(turn.room_id)
+        chat = self.routes.chat(turn.room_id)
         scope = self._scope(chat) if chat else None
         if scope is None or not scope.messages or not scope.characters:
             return []
-        memory = self._memory.find(
+        memory = self.memory.find(
             turn.room_id, scope=scope, asked=turn.event_id, text=turn.text
         ) or await self._read(turn, scope)
         return self._told(list(memory.lines.values()), scope, turn)[0]
 
     def _scope(self, chat: Chat) -> Scope:
-        settings = self._settings()
+        settings = self.settings()
         return Scope(
             owner=chat.matrix_user_id,
             members=settings.answer_members,
@@ -99,7 +89,7 @@ class RoomHistory:
     ) -> tuple[list[Utterance], bool]:
         said = conversation(
             lines,
-            bot=self._homeserver.bot,
+            bot=self.homeserver.bot,
             owner=scope.owner,
             before=turn.event_id,
             since=scope.since,
@@ -110,13 +100,13 @@ class RoomHistory:
 
     async def _read(self, turn: Turn, scope: Scope) -> Memory:
         """Read the room; what is heard and said meanwhile is added to what was read."""
-        meanwhile = self._memory.begin(turn.room_id, scope=scope)
+        meanwhile = self.memory.begin(turn.room_id, scope=scope)
         try:
             lines = await self._read_back(turn, scope)
         except BaseException:
-            self._memory.forget_if(turn.room_id, meanwhile)
+            self.memory.forget_if(turn.room_id, meanwhile)
             raise
-        return self._memory.complete(turn.room_id, meanwhile, lines)
+        return self.memory.complete(turn.room_id, meanwhile, lines)
 
     async def _read_back(self, turn: Turn, scope: Scope) -> list[Line]:
         """Read until there is enough, back through the rooms that this one replaced."""
@@ -134,12 +124,12 @@ class RoomHistory:
                 if predecessor is None:
                     return lines
                 room_id, begin = predecessor, len(events)
-        self._log.info("Read %d events of %s, and no further", len(events), turn.room_id)
+        self.log.info("Read %d events of %s, and no further", len(events), turn.room_id)
         return lines
 
     def _lines(self, room_id: RoomID, events: Sequence[Any], scope: Scope) -> list[Line]:
         """The lines of these events, the latest of which comes first."""
-        bot = self._homeserver.bot
+        bot = self.homeserver.bot
         return [
             line if scope.hears(line.sender, bot=bot) else replace(line, text=None)
             for line in read_lines(room_id, reversed(events), bot=bot)
@@ -149,11 +139,11 @@ class RoomHistory:
         self, room_id: RoomID, token: str | None, *, is_needed: bool
     ) -> tuple[list[Any], str | None]:
         try:
-            return await self._homeserver.messages_before(room_id, token, until=None)
+            return await self.homeserver.messages_before(room_id, token, until=None)
         except Refused as e:
             if is_needed:
                 raise Unavailable(f"the history of {room_id}: {e}") from e
-            self._log.info("The history of %s is not to be had any further: %s", room_id, e)
+            self.log.info("The history of %s is not to be had any further: %s", room_id, e)
             return [], None
 
     async def _open_all(self, room_id: RoomID, page: Sequence[Any], scope: Scope) -> list[Any]:
@@ -165,31 +155,31 @@ class RoomHistory:
         """The event in the clear; without content if it cannot be read, or is not heard."""
         if not isinstance(event, dict) or event.get("type") != "m.room.encrypted":
             return event
-        event_id, sender, bot = event.get("event_id"), event.get("sender"), self._homeserver.bot
+        event_id, sender, bot = event.get("event_id"), event.get("sender"), self.homeserver.bot
         closed = {**event, "content": {}}
         if not isinstance(sender, str) or not scope.hears(UserID(sender), bot=bot):
             return closed
         if time.monotonic() - self._unreadable.get(event_id, -math.inf) < TRY_AGAIN_AFTER:
             return closed
         try:
-            return (await self._decrypt(room_id, event)).event
+            return (await self.decrypt(room_id, event)).event
         except Unreadable as e:
             self._unreadable[event_id] = time.monotonic()
             if len(self._unreadable) > UNREADABLE_AT_MOST:
                 self._unreadable.popitem(last=False)
             if sender == bot and e.cause.is_missing:
-                self._on_lost_keys(room_id)
+                self.on_lost_keys(room_id)
             return closed
         except StoreError as e:
             raise Unavailable(str(e)) from e
 
     def _predecessor(self, room_id: RoomID, events: Sequence[Any]) -> RoomID | None:
         """The room that this one replaced, if that was the same owner's chat."""
-        owner = self._routes.owner_of(room_id)
+        owner = self.routes.owner_of(room_id)
         for event in events:
             if isinstance(event, dict) and event.get("type") == "m.room.create":
                 content = event.get("content")
                 predecessor = read_predecessor(content if isinstance(content, dict) else {})
-                if predecessor is not None and self._routes.owner_of(predecessor) == owner:
+                if predecessor is not None and self.routes.owner_of(predecessor) == owner:
                     return predecessor
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from mautrix.types import RoomID
 
@@ -18,6 +19,7 @@ from ..domain.homes.plan import Plan
 from .routes import Routes
 
 
+@dataclass(slots=True, kw_only=True)
 class CheckpointState:
     """Whether the rows in the database are the whole truth at this moment.
 
@@ -25,22 +27,21 @@ class CheckpointState:
         origin: what a proof depends on besides the rows; asked each time, because settings change.
     """
 
-    def __init__(self, *, routes: Routes, origin: Callable[[], Origin]) -> None:
-        self._routes = routes
-        self._origin = origin
-        self.digest: Digest | None = None
-        """Of the rows; None: there may be something that they do not know."""
-        self._due: frozenset[RoomID] = frozenset()
-        self._refused: set[RoomID] = set()
-        self._made: set[RoomID] = set()
+    routes: Routes
+    origin: Callable[[], Origin]
+    digest: Digest | None = field(default=None, init=False)
+    """Of the rows; None: there may be something that they do not know."""
+    _due: frozenset[RoomID] = field(default=frozenset(), init=False)
+    _refused: set[RoomID] = field(default_factory=set, init=False)
+    _made: set[RoomID] = field(default_factory=set, init=False)
 
     @property
     def checkpoint(self) -> str | None:
         """What the rows prove: that they are the truth. None: they may not be."""
-        self._made = {room for room in self._made if self._routes.owner_of(room) is None}
-        if self.digest is None or self.has_repairs or self._routes.unreadable or self._made:
+        self._made = {room for room in self._made if self.routes.owner_of(room) is None}
+        if self.digest is None or self.has_repairs or self.routes.unreadable or self._made:
             return None
-        return make_checkpoint(self._origin(), self.digest)
+        return make_checkpoint(self.origin(), self.digest)
 
     @property
     def has_repairs(self) -> bool:

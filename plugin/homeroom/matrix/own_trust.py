@@ -10,7 +10,7 @@ with other keys is dead for whoever knows the old ones, and nothing else tells.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -116,39 +116,31 @@ def _key(keys: object) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
+@dataclass(slots=True, kw_only=True)
 class TrustCheck:
     """Asks, remembers, and tells the log what has changed."""
 
-    def __init__(
-        self,
-        *,
-        client: CurrentClient,
-        homeserver: Homeserver,
-        is_needed: Callable[[], bool],
-        explain: Callable[[OwnTrust], str],
-        log: TraceLogger,
-    ) -> None:
-        self._client = client
-        self._homeserver = homeserver
-        self._is_needed = is_needed
-        self._explain = explain
-        self._log = log
-        self._trust = Trust.UNKNOWN
-        self._device_id = ""
-        self._told: OwnTrust | None = None
+    client: CurrentClient
+    homeserver: Homeserver
+    is_needed: Callable[[], bool]
+    explain: Callable[[OwnTrust], str]
+    log: TraceLogger
+    _trust: Trust = field(default=Trust.UNKNOWN, init=False)
+    _device_id: str = field(default="", init=False)
+    _told: OwnTrust | None = field(default=None, init=False)
 
     @property
     def now(self) -> OwnTrust:
         """What was found last, with what can be seen without asking."""
         trust = self._trust
-        if not self._client.can_encrypt:
-            trust = Trust.GONE if self._client.had_encryption else Trust.NONE
+        if not self.client.can_encrypt:
+            trust = Trust.GONE if self.client.had_encryption else Trust.NONE
         return OwnTrust(
             trust=trust,
             device_id=self._device_id,
-            is_replaced=self._client.is_replaced,
-            detail=self._client.why_not() or "",
-            is_needed=self._is_needed(),
+            is_replaced=self.client.is_replaced,
+            detail=self.client.why_not() or "",
+            is_needed=self.is_needed(),
         )
 
     async def check(self, *, again: bool = False) -> OwnTrust:
@@ -161,10 +153,10 @@ class TrustCheck:
             HomeserverError: it is not known (any better) now.
         """
         devices = await self._remembered()
-        if self._client.had_encryption is None:
-            self._client.had_encryption = bool(devices)
+        if self.client.had_encryption is None:
+            self.client.had_encryption = bool(devices)
         try:
-            machine = self._client.machine()
+            machine = self.client.machine()
         except EncryptionGone:
             machine = None
         if machine is not None:
@@ -175,7 +167,7 @@ class TrustCheck:
     async def _ask(self, machine: Any, devices: dict[str, Any]) -> None:
         from mautrix.crypto.signature import verify_signature_json  # noqa: PLC0415 (needs olm)
 
-        client = self._client()
+        client = self.client()
         device = Device(
             user_id=client.mxid,
             device_id=client.device_id,
@@ -188,7 +180,7 @@ class TrustCheck:
                 verify_signature_json(signed, user, name, key)  # type: ignore[arg-type]
             )
 
-        answer = await self._homeserver.query_keys(client.mxid)
+        answer = await self.homeserver.query_keys(client.mxid)
         before = as_dict(devices.get(device.device_id))
         self._trust, master = judge(answer, device, remembered=before, verify=verify)
         self._device_id = device.device_id
@@ -199,12 +191,12 @@ class TrustCheck:
         if seen != before:
             others = {key: value for key, value in devices.items() if key != device.device_id}
             kept = dict([*others.items()][-(DEVICES_AT_MOST - 1) :])
-            await self._homeserver.account_data.set(
+            await self.homeserver.account_data.set(
                 REMEMBERED, {"devices": {**kept, device.device_id: seen}}
             )
 
     async def _remembered(self) -> dict[str, Any]:
-        content = await self._homeserver.account_data.get(REMEMBERED)
+        content = await self.homeserver.account_data.get(REMEMBERED)
         return as_dict(as_dict(content).get("devices"))
 
     def _tell(self, *, again: bool) -> None:
@@ -214,6 +206,6 @@ class TrustCheck:
         self._told = now
         if now.is_worth_telling:
             is_error = now.is_needed or now.trust is Trust.GONE
-            (self._log.error if is_error else self._log.warning)("%s", self._explain(now))
+            (self.log.error if is_error else self.log.warning)("%s", self.explain(now))
         elif before is not None and before.is_worth_telling:
-            self._log.info("The bot's device %s is trusted again", now.device_id)
+            self.log.info("The bot's device %s is trusted again", now.device_id)

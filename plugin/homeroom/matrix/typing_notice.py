@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from mautrix.types import RoomID
@@ -22,12 +23,12 @@ TYPING_AFTER: Final = 1.0
 """Seconds."""
 
 
+@dataclass(slots=True, kw_only=True)
 class TypingNotice:
     """Shows the bot as typing while an answer is being made."""
 
-    def __init__(self, *, homeserver: Homeserver, background: Background) -> None:
-        self._homeserver = homeserver
-        self._background = background
+    homeserver: Homeserver
+    background: Background
 
     @asynccontextmanager
     async def shown(self, room_id: RoomID) -> AsyncIterator[None]:
@@ -40,7 +41,7 @@ class TypingNotice:
                 await asyncio.sleep(TYPING_AFTER)
                 is_shown = True
                 while True:
-                    await self._homeserver.set_typing(room_id, milliseconds=TYPING_MS)
+                    await self.homeserver.set_typing(room_id, milliseconds=TYPING_MS)
                     await asyncio.sleep(TYPING_MS / 1000 * 0.8)
 
         task = asyncio.create_task(keep_typing())
@@ -49,8 +50,8 @@ class TypingNotice:
         finally:
             task.cancel()
             if is_shown:
-                self._background.start(self._end(room_id), name="typing no more")
+                self.background.start(self._end(room_id), name="typing no more")
 
     async def _end(self, room_id: RoomID) -> None:
         with suppress(HomeserverError):
-            await self._homeserver.set_typing(room_id, milliseconds=0)
+            await self.homeserver.set_typing(room_id, milliseconds=0)
