@@ -204,7 +204,10 @@ async def test_an_invite_that_is_taken_back_is_no_home(hs: FakeHomeserver, tmp_p
 ONLY_ANNA = "access: {allow: ['@anna:fake.test']}"
 
 
-async def test_strangers_wait_in_a_queue_of_their_own(hs: FakeHomeserver, tmp_path: Path) -> None:
+async def test_strangers_wait_in_a_queue_of_their_own(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "PER_SECOND", 1000.0)  # rejections wait for a whole budget
     anna, eve = hs.user("anna"), hs.user("eve")
     async with running(hs, tmp_path, config=ONLY_ANNA) as bot:
         await bot.settled()

@@ -39,6 +39,32 @@ async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
         assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["with its row", "and its row is lost"])
+@pytest.mark.parametrize("running_then", [True, False], ids=["while it runs", "while it is down"])
+async def test_a_chat_that_was_just_made_and_left_stays_left_after_a_restart(
+    hs: FakeHomeserver, tmp_path: Path, running_then: bool, is_lost: bool
+) -> None:
+    """That it was made counts against lists that are late, not against what was told since."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config="rooms: {initial_chats: [One, Two]}") as bot:
+        await bot.onboard(anna)
+        one, two = bot.chats_of(anna)
+        if not running_then:
+            await bot.stop()
+        bot.me.leave(two)
+        if running_then:
+            await bot.settled()
+            await bot.stop()
+        if is_lost:
+            bot.alter("DELETE FROM chats")
+        for _ in range(2):
+            await bot.start()
+            await bot.settled()
+            rows = {row["room_id"]: row["status"] for row in bot.tables()["chats"]}
+            assert rows == {one: "active", two: "left"}
+            await bot.stop()
+
+
 def force_out(bot: Bot, room_id: str, membership: str, *, by: str) -> None:
     """Only an administrator of the homeserver can remove the creator of a room."""
     content = {"membership": membership, "reason": "out of line,\nreally"}
@@ -86,7 +112,7 @@ async def test_an_owner_who_leaves_is_not_asked_back(hs: FakeHomeserver, tmp_pat
         assert bot.tables() == before
 
 
-async def test_a_chat_that_its_owner_left_is_not_pressed_on_them(
+async def test_a_chat_that_its_owner_left_is_offered_again_only_when_they_come(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
     anna = hs.user("anna")
@@ -94,10 +120,14 @@ async def test_a_chat_that_its_owner_left_is_not_pressed_on_them(
         await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
         anna.leave(chat_id)
+        await bot.settled()
+        await bot.restart()
+        await bot.settled()
+        assert hs.invited(anna.user_id) == set()
         asked = anna.create_room(invite=[bot.me])
         await bot.hear(asked, 1)
         await bot.settled()
-        assert hs.invited(anna.user_id) == set()
+        assert hs.invited(anna.user_id) == {chat_id}
 
 
 async def test_an_owner_who_comes_back_is_asked_into_their_home(

@@ -70,6 +70,14 @@ class Decryption:
             return original  # what was said in secret is not replaced in the clear
         return edited(original, edit, event)
 
+    async def peek(self, message: Encrypted) -> Message | None:
+        """What a message says before its turn, if that can be read; nobody is told if not."""
+        try:
+            opened = await self.encryption.read(message)
+        except (HomeserverError, StoreError, Unreadable):
+            return None
+        return read_message(message.room_id, opened.event, bot=self.bot)
+
     async def _original(self, message: Message | Encrypted) -> Message | None:
         if isinstance(message, Message):
             if await self._is_out_of_place(message):

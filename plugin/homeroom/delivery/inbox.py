@@ -22,7 +22,6 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any, Final, Protocol, TypeVar
@@ -84,6 +83,7 @@ class Inbox:
         turn_away: the same for a message that is one too many in its room.
         decrypt: says what is in it, as its newest edit has it; None: nothing to do anything
             about. It may take its time over that: only the room waits. Raises what `handle` does.
+        peek: says what is in an encrypted one before its turn, if that can be told.
         interrupt: is told of a message that is redacted, or stopped, before it is done.
         may_redact: whether somebody may redact somebody else's message in a room.
         may_stop: whether somebody may stop the answers to everybody in a room.
@@ -96,6 +96,7 @@ class Inbox:
     handle: Handle
     turn_away: Handle
     decrypt: Decrypt
+    peek: Callable[[Encrypted], Awaitable[Message | None]]
     interrupt: Interrupt
     question_of: Callable[[EventID], EventID | None]
     may_stop: Callable[[RoomID, UserID], bool]
@@ -212,7 +213,8 @@ class Inbox:
         `/sync` for two minutes, so an event may come with its content after its redaction.
         """
         _remember(self._redacted, redaction.redacts, redaction)
-        for message in self._waiting.get(redaction.room_id, ()):
+        room_id = redaction.room_id
+        for message in (*self._waiting.get(room_id, ()), *self._beside.get(room_id, ())):
             if self._redacts(redaction, message):
                 self.interrupt(message.event_id, is_redacted=True, because_of=redaction.redacts)
 
@@ -276,11 +278,10 @@ class Inbox:
 
     async def _look_for_stop(self, message: Encrypted) -> None:
         """A command to stop must not wait for its turn only because it is encrypted."""
-        with suppress(Unavailable, StoreError):
-            in_the_clear = await self.decrypt(message, None)
-            if in_the_clear is not None and self.has(message.event_id):
-                self._carry_out_stop(in_the_clear)
-                self._carry_out_stop_elsewhere(in_the_clear)
+        in_the_clear = await self.peek(message)
+        if in_the_clear is not None and self.has(message.event_id):
+            self._carry_out_stop(in_the_clear)
+            self._carry_out_stop_elsewhere(in_the_clear)
 
     def revise(self, edit: Edited) -> None:
         """An event is edited: the newest version counts that is known as its turn begins."""

@@ -35,6 +35,7 @@ from ..domain.sync.timeline import (
     is_initial,
     joined_in,
     next_batch,
+    redacted_in,
     slices,
     timeline_gaps,
     timeline_of,
@@ -382,6 +383,7 @@ class SyncFeed:
     def deliver(self, part: Part, older: list[Any]) -> None:
         """Take in a part that has waited in a lane, and the older events before it."""
         events = [*older, *part.events]
+        self.homeserver.told.redacted(part.room_id, redacted_in(older))
         terms = Terms(
             is_live=part.is_live and not older,
             not_before=part.not_before,

@@ -29,6 +29,7 @@ from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.homes.marker import MARKER_TYPE
+from ..domain.homes.model import Records, Status
 from ..domain.homes.provisioning import ALIAS_PREFIX, alias_name, with_alias
 from ..domain.homes.told_state import TRUSTED_FOR
 from ..matrix.errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
@@ -163,21 +164,36 @@ class RoomCreation:
             return _Holder.SOMEBODY_ELSE
         return _Holder.NOBODY
 
-    async def resolve(self) -> frozenset[RoomID]:
-        """After a start: the rooms that were created lately, whatever the homeserver lists.
+    async def resolve(self, *, proved: Records) -> frozenset[RoomID]:
+        """After a start, before any news: the rooms that were created lately, whatever is listed.
+
+        Args:
+            proved: rows of which it is known that they were the truth, and of which the news since
+                are to come. Other rooms are asked whether the bot has left them since.
 
         Raises:
             HomeserverError, StoreError: what became of a request is not to be had.
         """
         created: set[RoomID] = set()
         for noted in await self.store.room_requests(since=now() - TRUSTED_FOR):
-            room_id: RoomID | _Holder | None = noted.room_id
-            if room_id is None:
-                room_id = await self._holder(noted)
+            if noted.room_id is not None and await self._was_left(noted.room_id, proved):
+                continue
+            room_id = noted.room_id or await self._holder(noted)
             if not isinstance(room_id, _Holder):
                 self.homeserver.told.created(room_id, now=noted.asked_at)
                 created.add(room_id)
         return frozenset(created)
+
+    async def _was_left(self, room_id: RoomID, proved: Records) -> bool:
+        """Whether the bot has certainly left a room that it created lately."""
+        if room_id in proved.chats:
+            return proved.chats[room_id].status is Status.LEFT
+        bot = self.homeserver.bot
+        try:
+            member = await self.homeserver.state_content(room_id, "m.room.member", state_key=bot)
+        except Refused:
+            return False  # maybe the worker has not heard of the room
+        return member is not None and member.get("membership") in ("leave", "ban")
 
     async def release(self, room_id: RoomID) -> None:
         """Take away the aliases of a room that the bot is about to leave.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
@@ -104,13 +105,18 @@ class Homeserver:
         )
         self.aliases = Aliases(reading=self._reading, writing=self._writing)
         self._client = client
+        talks = asyncio.Semaphore(retry_budgets.TALKS_AT_ONCE)
         self._sender = Sender(
             mxid=first.mxid,
             device_id=first.device_id,
-            api=api(retry_budgets.WRITING, asyncio.Semaphore(retry_budgets.TALKS_AT_ONCE)),
+            api=api(retry_budgets.WRITING, talks),
             state_store=first.state_store,
         )
-        self._encrypted_rooms = EncryptedRooms(first.state_store, read=self.state_content)
+        # A message waits for that, so it does not wait for other reads.
+        self._encrypted_rooms = EncryptedRooms(
+            first.state_store,
+            read=partial(self._state_content, api(retry_budgets.READING, talks), state_key=""),
+        )
         self._versions: dict[str, Any] | None = None
         self._capabilities: dict[str, Any] | None = None
         self._avatar: str | None = None
@@ -194,14 +200,22 @@ class Homeserver:
         self, room_id: RoomID, event_type: str, *, state_key: str = ""
     ) -> dict[str, Any] | None:
         """The content of one state event; None: the homeserver says that there is none."""
+        return await self._state_content(self._reading, room_id, event_type, state_key=state_key)
+
+    async def _state_content(
+        self, api: PatientAPI, room_id: RoomID, event_type: str, *, state_key: str
+    ) -> dict[str, Any] | None:
         path = Path.v3.rooms[room_id].state[event_type][state_key]
         told = self.told.event(room_id, (event_type, state_key), now=now())
-        return checked(told["content"]) if told else await self._find(path)
+        return checked(told["content"]) if told else await self._find(path, api=api)
 
-    async def _find(self, path: Any, query: dict[str, str] | None = None) -> dict[str, Any] | None:
+    async def _find(
+        self, path: Any, query: dict[str, str] | None = None, *, api: PatientAPI | None = None
+    ) -> dict[str, Any] | None:
         """What a request finds; None: the homeserver says that there is nothing."""
+        api = api or self._reading
         try:
-            return checked(await self._reading.request(Method.GET, path, query_params=query or {}))
+            return checked(await api.request(Method.GET, path, query_params=query or {}))
         except Refused as e:
             if e.errcode == "M_NOT_FOUND":
                 return None

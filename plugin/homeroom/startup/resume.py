@@ -108,9 +108,10 @@ class Resumption:
             return None
         ours = basis.records.room_ids
         bot = self.homeserver.bot
+        created = await self.room_creation.resolve(proved=basis.records)
         self.homeserver.told.synced(basis.response, is_ours=ours.__contains__, now=now())
         changed = rooms_to_rescan(basis.response, bot=bot, is_ours=ours.__contains__)
-        changed |= basis.in_doubt | (await self.room_creation.resolve() - ours)
+        changed |= basis.in_doubt | (created - ours)
         if len(changed) > max(MANY, TOO_MANY * len(basis.records.chats)):
             self.log.info("%d rooms have changed: looking at everything", len(changed))
             return None

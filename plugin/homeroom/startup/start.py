@@ -26,6 +26,7 @@ from ..delivery.lanes import Lanes
 from ..delivery.parking import Parking
 from ..delivery.sync_feed import SyncFeed
 from ..delivery.sync_handlers import EarlyResponses, SyncHandlers
+from ..domain.homes.model import Records
 from ..domain.sync.timeline import is_first, next_batch
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.room_creation import RoomCreation
@@ -162,7 +163,7 @@ class Startup:
         position = early.newest_position or await self.maubots_position()
         if not position:
             position = await early.first_position(within=FIRST_SYNC_WITHIN)
-        await self.room_creation.resolve()
+        await self.room_creation.resolve(proved=Records())
         done = await self.reconciler.run()
         # Who was in these rooms when the bot went away need not be in them now.
         await self.encryption.forget_sessions(done.topology.rooms)

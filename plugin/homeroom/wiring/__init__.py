@@ -272,6 +272,7 @@ def build_delivery(
         handle=handler.handle,
         turn_away=handler.turn_away,
         decrypt=decryption.decrypt,
+        peek=decryption.peek,
         interrupt=handler.interrupt,
         question_of=streamer.question_of,
         may_stop=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,

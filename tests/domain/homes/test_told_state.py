@@ -239,3 +239,21 @@ def test_what_is_kept_is_bounded(state: ToldState) -> None:
     links = [event(f"${n}", "", key=("m.space.child", f"!{n}:x")) for n in range(MAX_EVENTS + 10)]
     hear(state, told("join", WORK, *links))
     assert len(read(state)) == MAX_EVENTS
+
+
+@pytest.mark.parametrize("told_by", ["a request", "sync"])
+@pytest.mark.parametrize("version", ["before 11", "11"])
+def test_what_is_redacted_is_only_known_from_reads(
+    state: ToldState, told_by: str, version: str
+) -> None:
+    if told_by == "sync":
+        hear(state, told("join", WORK, event("$1", "Holidays")))
+    else:
+        write(state, "$1", "Holidays")
+    assert state.event(WORK, NAME, now=NOW)
+    where = {"redacts": "$1"}
+    redaction = {"type": "m.room.redaction", "sender": ANNA, "event_id": "$2", "content": {}}
+    redaction |= {"content": where} if version == "11" else where
+    hear(state, told("join", WORK, redaction))
+    assert state.event(WORK, NAME, now=NOW) is None
+    assert read(state, event("$1", "")) == [event("$1", "")]

@@ -14,13 +14,14 @@ Kept: the bot's own memberships, and of Homeroom's rooms the state that a scan l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
-from ..json_shapes import as_dict, as_list
+from ..json_shapes import as_dict
+from ..sync.timeline import events_in, redacted_in
 from .room_state import STATE_TYPES
 
 TRUSTED_FOR: Final = 10 * 60 * 1000
@@ -114,6 +115,7 @@ class ToldState:
             room_id = RoomID(key)
             events = _state_events(entry)
             self._synced_join(room_id, events, now=now)
+            self.redacted(room_id, redacted_in(events_in(entry)))
             if events and is_ours(room_id):
                 self._synced_state(room_id, events, entry, now=now)
         for key, entry in as_dict(rooms.get("leave")).items():
@@ -135,7 +137,7 @@ class ToldState:
         """Not if it is from before the bot joined by a request."""
         known = self._memberships.get(room_id)
         is_older = known is not None and known.by_request and known.joined
-        if not is_older or any(_is_join(event, self._bot) for event in _events_in(entry)):
+        if not is_older or any(_is_join(event, self._bot) for event in events_in(entry)):
             self._put(room_id, joined=False, now=now, by_request=False)
 
     def _synced_state(
@@ -151,7 +153,7 @@ class ToldState:
         Unless the timeline has a gap: that one may have been replaced within it.
         """
         has_gap = as_dict(as_dict(entry).get("timeline")).get("limited") is True
-        told_ids = {event.get("event_id") for event in _events_in(entry)}
+        told_ids = {event.get("event_id") for event in events_in(entry)}
         waiting = {
             key
             for key, known in self._rooms.get(room_id, {}).items()
@@ -166,6 +168,14 @@ class ToldState:
             if key not in waiting
         }
         self._update(room_id, news, now=now)
+
+    def redacted(self, room_id: RoomID, event_ids: Iterable[EventID]) -> None:
+        """Forget what these events said: what they say now, only a read tells."""
+        gone = frozenset(event_ids)
+        if gone and (known := self._rooms.get(room_id)):
+            self._rooms[room_id] = {
+                key: told for key, told in known.items() if told.event.get("event_id") not in gone
+            }
 
     # What lies over reads
 
@@ -249,7 +259,7 @@ def _is_recent(told_at: int, now: int) -> bool:
 def _state_events(entry: object) -> dict[StateKey, dict[str, Any]]:
     """The newest event that a response tells of each piece of a room's state."""
     events: dict[StateKey, dict[str, Any]] = {}
-    for event in _events_in(entry):
+    for event in events_in(entry):
         key = _key(event)
         if (
             key[0] in STATE_TYPES
@@ -259,11 +269,6 @@ def _state_events(entry: object) -> dict[StateKey, dict[str, Any]]:
         ):
             events[key] = event
     return events
-
-
-def _events_in(entry: object) -> Iterator[dict[str, Any]]:
-    for part in ("state", "timeline"):
-        yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
 
 
 def _key(event: object) -> StateKey:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from mautrix.types import RoomID
+from mautrix.types import EventID, RoomID
 
 from ..json_shapes import as_dict, as_list
 
@@ -22,6 +22,18 @@ def events_in(entry: object) -> Iterator[dict[str, Any]]:
     """Every event that a response tells of one room: its state first, then its timeline."""
     for part in ("state", "timeline"):
         yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
+
+
+def redacted_in(events: Iterable[object]) -> Iterator[EventID]:
+    """The IDs of the events that redactions among these are about.
+
+    In the content from room version 11 on: https://spec.matrix.org/latest/rooms/v11/
+    """
+    for event in map(as_dict, events):
+        if event.get("type") == "m.room.redaction":
+            redacts = as_dict(event.get("content")).get("redacts", event.get("redacts"))
+            if isinstance(redacts, str):
+                yield EventID(redacts)
 
 
 def joined_in(response: object) -> dict[RoomID, dict[str, Any]]:
