@@ -13,8 +13,8 @@ from homeroom.domain.homes.topology import Invite, Room, Unreadable
 from homeroom.homes.observation import Observer, Progress, progress
 from homeroom.homes.observation import by_sliding_sync as sliding
 from homeroom.homes.observation import observer as observers
+from homeroom.matrix import homeserver as homeserver_module
 from homeroom.matrix import retry_budgets
-from homeroom.matrix import retrying_api as http
 from homeroom.matrix.errors import HomeserverError
 from homeroom.matrix.homeserver import Homeserver
 from homeroom.matrix.retrying_api import RetryBudget
@@ -438,7 +438,7 @@ async def test_what_state_will_not_tell_is_asked_of_sync(
     populate(hs)
     honest = await observer.scan()
     without_sliding_sync(hs)
-    monkeypatch.setattr(http, "MAX_ANSWER", 40_000)
+    monkeypatch.setattr(homeserver_module, "STATE_AT_MOST", 40_000)
     fault = hs.fail(Match(when=lambda r: r.route.endswith("/state")), answer, times=None)
     seen = await observer.scan()
     assert len(fault.hits) == len(honest.rooms)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from homeroom.matrix.errors import (
     OutcomeUnknown,
     RateLimited,
     Refused,
+    TooLarge,
     Unavailable,
 )
 from homeroom.matrix.homeserver import Homeserver
@@ -263,6 +265,41 @@ async def test_a_large_answer_is_read_aside(
     monkeypatch.setattr(large_json, "LARGE", 10)
     room_id = hs.user("bot").create_room()
     assert await connect().joined_rooms() == {room_id}
+
+
+async def test_of_large_answers_one_is_in_pieces_at_a_time(
+    hs: FakeHomeserver, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsed, one takes several times its size: memory has to bear that of one, not of ten."""
+    monkeypatch.setattr(large_json, "LARGE", 10)
+    at_once, most, parse = [0], [0], http._parse_now
+
+    def slowly(*args: Any) -> Any:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.01)
+        at_once[0] -= 1
+        return parse(*args)
+
+    monkeypatch.setattr(http, "_parse_now", slowly)
+    user, server = hs.user("bot"), connect()
+    rooms = [user.create_room() for _ in range(5)]
+    states = await asyncio.gather(*map(server.room_state, rooms))
+    assert all(states)
+    assert most == [1]
+
+
+async def test_of_a_room_so_much_state_is_read(
+    hs: FakeHomeserver, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(homeserver, "STATE_AT_MOST", 20_000)
+    user, server = hs.user("bot"), connect()
+    room_id = user.create_room()
+    assert await server.room_state(room_id)
+    user.set_state(room_id, "junk", {"x": "y" * 20_000})
+    with pytest.raises(TooLarge, match="larger than 20000 bytes"):
+        await server.room_state(room_id)
+    assert await server.joined_rooms() == {room_id}
 
 
 # What is sent twice, and what is not

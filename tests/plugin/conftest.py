@@ -55,12 +55,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         (sync_feed, "READ_AGAIN"),
         (inbox, "ANSWER_AGAIN"),
         (handled, "WRITE_AGAIN"),
+        (refresher, "RESCAN_AGAIN"),
     ):
         monkeypatch.setattr(module, name, replace(getattr(module, name), pauses=soon))
     for module, name in (
         (starting, "TRY_AGAIN_AFTER"),
         (lanes, "PAUSES"),
-        (refresher, "RESCAN_AFTER"),
         (maintenance, "REREAD_AFTER"),
         (maintenance, "VERIFY_AFTER"),
         (maintenance, "LIST_AGAIN_AFTER"),

@@ -14,11 +14,12 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..domain.homes.topology import Invite
 from ..domain.sync.news import Arrival
-from ..matrix.errors import HomeserverError, Refused
+from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..matrix.outgoing import Priority
 from ..runtime.clock import now
+from ..runtime.hourly import Hourly
 from ..storage import Store, StoreError
 from .provisioner import Denied, Ensured, Provisioner
 from .reconciler import Reconciler
@@ -43,6 +44,8 @@ class Onboarding:
     reconciler: Reconciler
     repairer: Repairer
     routes: Routes
+    scans: Hourly
+    """How often each person may have something scanned."""
     store: Store
     speaker: Speaker
     log: TraceLogger
@@ -137,6 +140,9 @@ class Onboarding:
 
         Only in a room with nobody else in it: a person without a home, or with one that a crash
         left incomplete, gets it; everybody else is told where theirs is, once a day at most.
+
+        Raises:
+            HomeserverError, StoreError: it is not done.
         """
         if not self.provisioner.allows(sender) or self.routes.owner_of(room_id) is not None:
             return
@@ -146,6 +152,10 @@ class Onboarding:
             return
         home = self.routes.home(sender)
         if home is None or self.provisioner.is_incomplete(sender):
+            if (seconds := self.scans.take(sender)) > 0:
+                raise Unavailable(
+                    f"{sender} had many looks within an hour; more in {seconds:.0f} s"
+                )
             await self._welcome(sender, room_id=room_id, silent=False)
             return
         text = await self._way_back(sender, room_id=room_id)
@@ -158,7 +168,9 @@ class Onboarding:
 
     async def finish(self, owner: UserID) -> None:
         """Finish what a crash left out of a home."""
-        if self.routes.home(owner) is not None and self.provisioner.is_incomplete(owner):
+        if self.routes.home(owner) is None or not self.provisioner.is_incomplete(owner):
+            return
+        if self.scans.take(owner) == 0:
             try:
                 await self.provisioner.ensure_home(owner)
             except (HomeserverError, StoreError, Denied) as e:

@@ -18,6 +18,7 @@ afterwards, while the bot works.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +32,7 @@ from ..domain.homes.checkpoint import Digest
 from ..domain.homes.model import Records
 from ..domain.homes.plan import Change, Finding, Plan, SetHome
 from ..domain.homes.planner import make_plan
-from ..domain.homes.topology import Topology
+from ..domain.homes.topology import Topology, Unreadable
 from ..matrix.errors import HomeserverError, Unavailable
 from ..runtime.clock import now
 from ..runtime.gc_tuning import large_garbage, many_objects
@@ -48,6 +49,8 @@ TOLD_AT_ONCE: Final = 5
 """Changes that are told one by one."""
 LINES_AT_ONCE: Final = 100
 """More lines of log than that are written in a thread."""
+UPGRADES_AT_MOST: Final = 20
+"""Upgrades in a row that a look at some rooms follows; chats that have rows do not count."""
 RESTS: Final = 1.0
 """Seconds of rest for each second of asking, of a look that nobody waits for."""
 OnProgress = Callable[[Progress], None]
@@ -372,15 +375,22 @@ class Reconciler:
         """A look, and one at all other rooms of everybody whom it is about; and who that is."""
         topology = await look()
         rescanned = room_ids | topology.rooms.keys()
-        while True:
+        for step in itertools.count(1):
             owners = also | self.routes.owners(rescanned) | _owners_in(topology)
-            missing = (self.routes.rooms_of(owners) | _upgrades_in(topology)) - rescanned
-            if not missing:
+            own = self.routes.rooms_of(owners) - rescanned
+            upgrades = _upgrades_in(topology) - rescanned - own
+            if not own and not upgrades:
                 return topology, owners
             expected = self.routes.records_of(owners).joined
-            more = await self.observer.scan_rooms(missing, expected=expected)
-            topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more.rooms})
-            rescanned |= missing
+            more = (await self.observer.scan_rooms(own | upgrades, expected=expected)).rooms
+            if step > UPGRADES_AT_MOST:
+                more = {
+                    room_id: _too_far(room_id) if room_id in upgrades else room
+                    for room_id, room in more.items()
+                }
+            topology = Topology(bot=topology.bot, rooms={**topology.rooms, **more})
+            rescanned |= own | upgrades
+        raise AssertionError("count() does not end")
 
     async def _plan(self, topology: Topology, records: Records) -> Plan:
         """Decide, in a thread: other plugins live in this event loop."""
@@ -437,6 +447,13 @@ def _owners_in(topology: Topology) -> frozenset[UserID]:
         if room.marker is None and room.is_space and room.creator == topology.bot
     )
     return frozenset(marked).union(*(users for users in companions if len(users) == 1))
+
+
+def _too_far(room_id: RoomID) -> Unreadable:
+    """A room that is left for a look of its own: somebody may have made a very long chain."""
+    return Unreadable(
+        room_id=room_id, reason=f"{UPGRADES_AT_MOST} upgrades away from what is known"
+    )
 
 
 def _upgrades_in(topology: Topology) -> frozenset[RoomID]:

@@ -1,29 +1,53 @@
 """Rescans of rooms that something was said of, until they work.
 
-An event never edits a row: it names the rooms to scan again. Rooms that are named while a rescan
-is under way are scanned together afterwards.
+An event never edits a row: it names the rooms to scan again. What is named while a rescan is under
+way is scanned together afterwards. Each person's rooms are scanned so many times an hour at most:
+who changes something all the time waits for it longer, and nobody else does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from mautrix.types import RoomID
+from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..matrix.errors import HomeserverError
-from ..runtime.backoff import waits
+from ..runtime.hourly import Hourly
+from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
 from ..storage import StoreError
-from .reconciler import Reconciler
+from .reconciler import Reconciled, Reconciler
 from .repairer import Repairer
 from .routes import Routes
 
-RESCAN_AFTER: Final = (2, 5, 15, 60, 300)
-"""Seconds between attempts to scan what has changed; the last one repeats."""
+RESCAN_AGAIN: Final = RetryPolicy(pauses=(2, 5, 15, 60, 300))
+SCANS_AN_HOUR: Final = 50
+"""Of one person's rooms, half of them at once."""
+
+
+def scans_of_people() -> Hourly:
+    """How often each person may have their rooms scanned."""
+    return Hourly(at_most=SCANS_AN_HOUR, at_once=SCANS_AN_HOUR // 2)
+
+
+@dataclass(slots=True)
+class _Request:
+    when_done: Callable[[], None]
+    people: int
+    """Whose rooms are still to be scanned for it."""
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What is to be scanned of one person's, and for which requests."""
+
+    room_ids: set[RoomID] = field(default_factory=set)
+    requests: list[_Request] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,10 +57,13 @@ class Refresher:
     reconciler: Reconciler
     repairer: Repairer
     routes: Routes
+    scans: Hourly
     background: Background
     log: TraceLogger
-    _room_ids: set[RoomID] = field(init=False, default_factory=set)
-    _when_done: list[Callable[[], None]] = field(init=False, default_factory=list)
+    _wanted: dict[UserID | RoomID, _Wanted] = field(init=False, default_factory=dict)
+    """By person; a room that is nobody's by itself."""
+    _is_running: bool = field(init=False, default=False)
+    _news: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
     def request(self, room_ids: Iterable[RoomID], *, when_done: Callable[[], None]) -> None:
         """Ask for a rescan; never waits.
@@ -46,30 +73,70 @@ class Refresher:
                 which must not hold up the position for ever: then the rows prove nothing, and the
                 next start scans everything. Not called if the plugin stops before.
         """
-        if not self._room_ids:
+        by_person: dict[UserID | RoomID, set[RoomID]] = {}
+        for room_id in room_ids:
+            by_person.setdefault(self.routes.owner_of(room_id) or room_id, set()).add(room_id)
+        request = _Request(when_done, len(by_person))
+        for person, rooms in by_person.items():
+            wanted = self._wanted.setdefault(person, _Wanted())
+            wanted.room_ids |= rooms
+            wanted.requests.append(request)
+        self._news.set()
+        if not self._is_running:
+            self._is_running = True
             self.background.start(self._run(), name="looking again")
-        self._room_ids.update(room_ids)
-        self._when_done.append(when_done)
 
     async def _run(self) -> None:
-        room_ids, when_done = frozenset(self._room_ids), self._when_done
-        self._room_ids, self._when_done = set(), []
+        """Rescan what is due, until nothing is wanted any more."""
         try:
-            await self._rescan_until_it_works(room_ids)
+            while self._wanted:
+                seconds = {person: self.scans.take(person) for person in self._wanted}
+                due = [self._wanted.pop(person) for person, left in seconds.items() if left == 0]
+                if due:
+                    await self._rescan(due)
+                    continue
+                self._news.clear()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), min(seconds.values()))
+        finally:
+            self._is_running = False
+
+    async def _rescan(self, due: Iterable[_Wanted]) -> None:
+        room_ids = frozenset(room_id for wanted in due for room_id in wanted.room_ids)
+        requests = [request for wanted in due for request in wanted.requests]
+        try:
+            done = await self._rescan_until_it_works(room_ids)
         except Exception:
             self.log.exception("Error while scanning %s again", ", ".join(sorted(room_ids)))
-        for done in when_done:
-            done()
+            done = None
+        if done is None:
+            _finish(requests)
+        else:
+            self.background.start(self._repair(done, requests), name="repairing what is new")
 
-    async def _rescan_until_it_works(self, room_ids: frozenset[RoomID]) -> None:
-        for seconds in waits(RESCAN_AFTER):
-            try:
-                done = await self.reconciler.rescan(room_ids)
-            except (HomeserverError, StoreError) as e:
-                self.log.warning("Could not look again at %s: %s", ", ".join(room_ids), e)
-            else:
-                await self.repairer.run(done.plan.repairs)
-                return
+    async def _rescan_until_it_works(self, room_ids: frozenset[RoomID]) -> Reconciled | None:
+        async def once() -> Reconciled | None:
             if self.routes.is_paused:
-                return  # `!reconcile` looks at everything
-            await asyncio.sleep(seconds)
+                return None  # `!reconcile` looks at everything
+            return await self.reconciler.rescan(room_ids)
+
+        def failed(error: Exception, _: float) -> None:
+            self.log.warning("Could not look again at %s: %s", ", ".join(room_ids), error)
+
+        return await retry(
+            once, policy=RESCAN_AGAIN, on=(HomeserverError, StoreError), failed=failed
+        )
+
+    async def _repair(self, done: Reconciled, requests: list[_Request]) -> None:
+        """Nobody else's rescan waits for repairs, which have the lowest priority."""
+        try:
+            await self.repairer.run(done.plan.repairs)
+        finally:
+            _finish(requests)
+
+
+def _finish(requests: Iterable[_Request]) -> None:
+    for request in requests:
+        request.people -= 1
+        if request.people == 0:
+            request.when_done()

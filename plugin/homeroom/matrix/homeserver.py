@@ -43,6 +43,8 @@ SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/syn
 SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
 
 NOT_IN_THE_CLEAR: Final = "the room is encrypted, and this bot cannot encrypt"
+STATE_AT_MOST: Final = 8 * 1024 * 1024
+"""Bytes of one room's whole state; of what is larger, only what matters is asked for."""
 PAGE: Final = 100
 """Events of a page of `/messages`."""
 EVENTS_OF_EACH_ROOM: Final = (100, 10, 1)
@@ -80,7 +82,7 @@ class Homeserver:
         self.clock = ServerClock(log=log)
         self._outgoing = Outgoing(sleep=sleep)
         self._on_sent = on_sent
-        slots = asyncio.Semaphore(concurrency)
+        slots, parsing = asyncio.Semaphore(concurrency), asyncio.Lock()
 
         def api(budget: RetryBudget, slots: asyncio.Semaphore = slots) -> PatientAPI:
             return PatientAPI(
@@ -91,6 +93,7 @@ class Homeserver:
                 health=self.health,
                 clock=self.clock,
                 outgoing=self._outgoing,
+                parsing=parsing,
                 sleep=sleep,
             )
 
@@ -179,8 +182,12 @@ class Homeserver:
         """The current state of a room, as raw events.
 
         If the bot has left the room this is the state at that moment.
+
+        Raises:
+            TooLarge: there is so much that it is better asked for in another way.
         """
-        answer = await self._reading_rooms.request(Method.GET, Path.v3.rooms[room_id].state)
+        path = Path.v3.rooms[room_id].state
+        answer = await self._reading_rooms.request(Method.GET, path, at_most=STATE_AT_MOST)
         if not isinstance(answer, list):
             raise Unavailable(f"state of {room_id}: the answer is not a list")
         return self.told.over_state(room_id, answer, types=STATE_TYPES, now=now())

@@ -58,6 +58,7 @@ class RetryBudget:
 
 _PATIENCE: ContextVar[RetryBudget] = ContextVar("patience")
 _READ: ContextVar[Callable[[Any], Any] | None] = ContextVar("read")
+_AT_MOST: ContextVar[int | None] = ContextVar("at_most")
 _PRIORITY: ContextVar[Priority | None] = ContextVar("priority")
 """Those of the request under way, which mautrix knows nothing of."""
 
@@ -107,6 +108,7 @@ class PatientAPI(HTTPAPI):
         health: is told of every attempt.
         clock: is told what time the homeserver says it is.
         outgoing: where requests with a priority wait for their turn.
+        parsing: held while a large answer is parsed, which takes several times its size.
         sleep: `asyncio.sleep`, or a clock of the tests'.
     """
 
@@ -120,6 +122,7 @@ class PatientAPI(HTTPAPI):
         health: Health | None = None,
         clock: ServerClock | None = None,
         outgoing: Outgoing | None = None,
+        parsing: asyncio.Lock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         now = shared()
@@ -130,6 +133,7 @@ class PatientAPI(HTTPAPI):
         self._health = health or Health()
         self._clock = clock or ServerClock(log=log)
         self._outgoing = outgoing or Outgoing(sleep=sleep)
+        self._parsing = parsing or asyncio.Lock()
         self._sleep = sleep
 
     async def request(
@@ -140,6 +144,7 @@ class PatientAPI(HTTPAPI):
         budget: RetryBudget | None = None,
         priority: Priority | None = None,
         read: Callable[[Any], Any] | None = None,
+        at_most: int | None = None,
         **kwargs: Any,
     ) -> Any:
         """Make a request.
@@ -149,6 +154,7 @@ class PatientAPI(HTTPAPI):
             priority: of a request that counts against what an account may send.
             read: makes what is returned of the JSON of a good answer, in the thread where that is
                 parsed, so that neither holds anybody up and a large answer is soon gone.
+            at_most: bytes of an answer that are read; None: `MAX_ANSWER`.
         """
         shared = self._shared()
         self.base_url, self.token, self.session = shared.base_url, shared.token, shared.session
@@ -156,11 +162,13 @@ class PatientAPI(HTTPAPI):
         kwargs["sensitive"] = method != Method.GET
         patience_before = _PATIENCE.set(budget or self._patience)
         read_before = _READ.set(read)
+        at_most_before = _AT_MOST.set(at_most)
         priority_before = _PRIORITY.set(priority)
         try:
             return await super().request(method, path, *args, **kwargs)
         finally:
             _PRIORITY.reset(priority_before)
+            _AT_MOST.reset(at_most_before)
             _READ.reset(read_before)
             _PATIENCE.reset(patience_before)
 
@@ -239,12 +247,27 @@ class PatientAPI(HTTPAPI):
                 body = await _read(response)
                 self._clock.note(response.headers.get("Date"))
                 if not 200 <= response.status < 300:
-                    raise _judge(response, await _parse(body))
-                return await _parse(body, is_object=method != Method.GET), response
+                    raise _judge(response, await self._parse(body))
+                return await self._parse(body, is_object=method != Method.GET), response
         except ClientConnectorError as e:
             raise _TransientError(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
         except (ClientError, OSError, asyncio.TimeoutError) as e:
             raise _TransientError(_reason(e), may_have_happened=True) from e
+
+    async def _parse(self, body: bytes, *, is_object: bool | None = None) -> Any:
+        """Parse an answer, and read what is good for something.
+
+        Args:
+            is_object: whether it has to be a JSON object; None: it is an error, which may be
+                anything.
+        """
+        read = None if is_object is None else _READ.get()
+        if len(body) > large_json.LARGE:
+            async with self._parsing:
+                return await asyncio.to_thread(_parse_now, body, is_object, read)
+        if read is not None:
+            return await asyncio.to_thread(_parse_now, body, is_object, read)
+        return _parse_now(body, is_object, read)
 
 
 class _Attempts:
@@ -310,25 +333,13 @@ class _TransientError(Exception):
 
 
 async def _read(response: ClientResponse) -> bytes:
-    chunks, size = [], 0
+    chunks, size, at_most = [], 0, _AT_MOST.get() or MAX_ANSWER
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > MAX_ANSWER:
-            raise TooLarge(f"the answer is larger than {MAX_ANSWER} bytes")
+        if size > at_most:
+            raise TooLarge(f"the answer is larger than {at_most} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-async def _parse(body: bytes, *, is_object: bool | None = None) -> Any:
-    """Parse an answer, and read what is good for something.
-
-    Args:
-        is_object: whether it has to be a JSON object; None: it is an error, which may be anything.
-    """
-    read = None if is_object is None else _READ.get()
-    if len(body) > large_json.LARGE or read is not None:
-        return await asyncio.to_thread(_parse_now, body, is_object, read)
-    return _parse_now(body, is_object, read)
 
 
 def _parse_now(body: bytes, is_object: bool | None, read: Callable[[Any], Any] | None) -> Any:

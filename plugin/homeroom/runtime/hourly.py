@@ -17,9 +17,11 @@ class Hourly:
 
     Args:
         at_most: times in any hour.
+        at_once: so many of them without a pause, the others evenly; None: all of them.
     """
 
     at_most: int
+    at_once: int | None = None
     clock: Callable[[], float] = time.monotonic
     _times: dict[Hashable, deque[float]] = field(default_factory=dict, init=False)
 
@@ -29,11 +31,19 @@ class Hourly:
         times = self._times.setdefault(key, deque())
         while times and times[0] <= at - HOUR:
             times.popleft()
-        if len(times) >= self.at_most:
-            return times[0] + HOUR - at
+        if (due := self._due(times)) > at:
+            return due - at
         times.append(at)
         if len(self._times) > 1000:
             self._forget(at)
+        return 0.0
+
+    def _due(self, times: deque[float]) -> float:
+        """When the next one is."""
+        if len(times) >= self.at_most:
+            return times[0] + HOUR
+        if self.at_once is not None and len(times) >= self.at_once:
+            return times[-1] + HOUR / (self.at_most - self.at_once)
         return 0.0
 
     def _forget(self, at: float) -> None:

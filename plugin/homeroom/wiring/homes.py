@@ -15,7 +15,7 @@ from ..homes.onboarding import Onboarding
 from ..homes.owner_locks import OwnerLocks
 from ..homes.provisioner import Provisioner
 from ..homes.reconciler import Reconciler
-from ..homes.refresher import Refresher
+from ..homes.refresher import Refresher, scans_of_people
 from ..homes.remote_checkpoint import RemoteCheckpoint
 from ..homes.repairer import Repairer
 from ..homes.room_creation import RoomCreation
@@ -78,7 +78,7 @@ def build_base(instance: Instance) -> Base:
 
 def build_homes(instance: Instance, *, base: Base) -> Homes:
     """Build what knows, repairs and makes homes."""
-    routes, locks = Routes(), OwnerLocks()
+    routes, locks, scans = Routes(), OwnerLocks(), scans_of_people()
     checkpoint_state = CheckpointState(routes=routes, origin=instance.origin)
     remote_checkpoint = RemoteCheckpoint(
         homeserver=base.homeserver,
@@ -126,6 +126,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         reconciler=reconciler,
         repairer=repairer,
         routes=routes,
+        scans=scans,
         store=base.store,
         speaker=base.speaker,
         log=instance.log,
@@ -144,6 +145,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         reconciler=reconciler,
         repairer=repairer,
         routes=routes,
+        scans=scans,
         background=instance.background,
         log=instance.log,
     )

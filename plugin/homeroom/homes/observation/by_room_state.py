@@ -18,6 +18,9 @@ from .partial_topology import Found
 AT_ONCE: Final = 100
 """Rooms that wait for their turn; how many requests are under way is the adapter's to bound."""
 
+MANY_EVENTS: Final = 1000
+"""Of one room's state, from which on they are read in a thread."""
+
 
 class RoomByRoom:
     """One look.
@@ -40,13 +43,18 @@ class RoomByRoom:
             self._found.add(rooms, rescanned=len(batch))
 
     async def _read(self, room_id: RoomID) -> Room | Unreadable | None:
-        bot = self._homeserver.bot
         try:
             events = await self._homeserver.room_state(room_id)
         except HomeserverError as e:
             if isinstance(e, TooLarge) or (isinstance(e, Refused) and e.is_no_such_request):
                 self.not_this_way.add(room_id)
             return Unreadable(room_id=room_id, reason=str(e))
+        if len(events) > MANY_EVENTS:
+            return await asyncio.to_thread(self._read_events, room_id, events)
+        return self._read_events(room_id, events)
+
+    def _read_events(self, room_id: RoomID, events: list[Any]) -> Room | Unreadable | None:
+        bot = self._homeserver.bot
         if has_left(events, bot=bot):
             return None
         return read_room(room_id, events, bot=bot, interner=self._found.interner)
