@@ -75,7 +75,9 @@ class Homeroom(Plugin):
             last_good=LastGoodSettings(store=self.store, log=self.log),
             log=self.log,
         )
-        self.encryption = Encryption(client, only_signed=self._only_signed, log=self.log)
+        self.encryption = Encryption(
+            client, only_signed=self._only_signed, store=self.store, log=self.log
+        )
         self._listen_for_keys()
         await self.settings.read()
         await self._show_status()
@@ -88,7 +90,7 @@ class Homeroom(Plugin):
         """Even while the settings cannot be used: keys that are missed do not come again."""
         early = take_early_keys(self.client)
         self.register_handler_class(self.encryption)
-        self.background.start(self.encryption.hand_on(early), name="taking in keys")
+        self.background.start(self.encryption.begin(early), name="taking in keys")
 
     def _only_signed(self) -> bool:
         return self.settings.are_usable and self.settings().only_signed_devices

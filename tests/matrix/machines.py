@@ -89,14 +89,18 @@ def sealed(event: Any) -> EncryptedEvent:
 
 
 @asynccontextmanager
-async def machine_in(path: Path, *devices: Device) -> AsyncIterator[Any]:
-    """A machine that knows these devices."""
-    database = Database.create(
-        f"sqlite:{path / 'crypto.db'}", upgrade_table=PgCryptoStore.upgrade_table
-    )
+async def machine_in(
+    path: Path, *devices: Device, postgres: str | None = None
+) -> AsyncIterator[Any]:
+    """A machine that knows these devices; with its store in SQLite, or in a PostgreSQL database.
+
+    A database is used again and again, so the store is an account of its own in it.
+    """
+    url = postgres or f"sqlite:{path / 'crypto.db'}"
+    database = Database.create(url, upgrade_table=PgCryptoStore.upgrade_table)
     await database.start()
     try:
-        store = PgCryptoStore(BOT, "key", database)
+        store = PgCryptoStore(f"{BOT} {path}", "key", database)
         client: Any = SimpleNamespace(
             mxid=BOT, device_id=DeviceID("BOT"), add_event_handler=lambda *_, **__: None
         )

@@ -19,7 +19,9 @@ from homeroom.domain.sync.news import Encrypted
 from homeroom.matrix import encryption as module
 from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.encryption import Cause, Encryption, Unreadable
+from homeroom.storage import Store
 from tests.plugin.harness import until
+from tests.storage.databases import Clock, SqliteBackend
 
 from .machines import BOT, LOG, ROOM, Device, give, machine_in
 
@@ -33,11 +35,16 @@ ANNA = UserID("@anna:test")
 class Setting:
     """A bot that knows Anna's phone."""
 
-    def __init__(self, machine: Any, anna: Device) -> None:
+    def __init__(self, machine: Any, anna: Device, store: Store) -> None:
         self.machine, self.anna, self.only_signed = machine, anna, False
-        client: Any = SimpleNamespace(mxid=BOT, device_id="BOT", crypto=machine)
-        self.encryption = Encryption(
-            CurrentClient(client), only_signed=lambda: self.only_signed, log=LOG
+        self.store = store
+        self.encryption = self.made()
+
+    def made(self) -> Encryption:
+        """What a start makes."""
+        client: Any = SimpleNamespace(mxid=BOT, device_id="BOT", crypto=self.machine)
+        return Encryption(
+            CurrentClient(client), only_signed=lambda: self.only_signed, store=self.store, log=LOG
         )
 
     async def text(self, event: Any) -> Any:
@@ -80,8 +87,11 @@ class Setting:
 @pytest.fixture
 async def bot(tmp_path: Path) -> AsyncIterator[Setting]:
     anna = Device(ANNA)
-    async with machine_in(tmp_path, anna) as machine:
-        yield Setting(machine, anna)
+    async with (
+        machine_in(tmp_path, anna) as machine,
+        SqliteBackend(tmp_path / "instance.db").opened() as database,
+    ):
+        yield Setting(machine, anna, Store(database, now=Clock()))
 
 
 async def test_a_message_is_read_and_it_is_known_whether_its_device_is_signed(
@@ -152,6 +162,28 @@ async def test_a_refusal_ends_the_waiting_for_a_key(
     await bot.encryption.on_withheld(bot.withhold("m.unverified"))
     with pytest.raises(Unreadable, match="does not trust this bot's device"):
         await asyncio.wait_for(reading, 30)
+
+
+async def test_why_a_key_was_withheld_is_known_after_a_restart(bot: Setting) -> None:
+    """Nobody says it twice."""
+    event = bot.anna.say("$1")
+    await bot.encryption.on_withheld(bot.withhold("m.unverified"))
+    await bot.encryption.on_withheld(bot.withhold("m.blacklisted", sender=UserID("@eve:test")))
+    bot.encryption.close()
+    bot.encryption = bot.made()
+    await bot.encryption.on_withheld(bot.withhold("m.no_olm", session_id=None))
+    await bot.encryption.begin({})
+    assert await bot.cause(event) is Cause.UNVERIFIED
+    assert await bot.cause({**event, "sender": "@eve:test"}) is Cause.BLOCKED
+
+
+async def test_refusals_without_end_are_not_kept_without_end(
+    bot: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_AT_MOST", 10)
+    for number in range(30):
+        await bot.encryption.on_withheld(bot.withhold("m.blacklisted", session_id=f"s{number}"))
+    assert len(await bot.store.withheld_keys()) <= 10
 
 
 async def test_a_session_may_be_refused_by_its_device_key(bot: Setting) -> None:

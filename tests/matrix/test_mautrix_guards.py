@@ -57,10 +57,13 @@ class Setting:
         self.guard.close()
 
 
-@pytest.fixture
-async def bot(tmp_path: Path) -> AsyncIterator[Setting]:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def bot(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setting]:
+    """With mautrix's store in the databases that maubot may have."""
+    on_postgres = request.param == "postgres"
+    url = request.getfixturevalue("postgres_url") if on_postgres else None
     anna, eve = Device(ANNA), Device(EVE)
-    async with machine_in(tmp_path, anna, eve) as machine:
+    async with machine_in(tmp_path, anna, eve, postgres=url) as machine:
         with Setting(machine, anna, eve) as setting:
             await give(machine, anna)
             yield setting

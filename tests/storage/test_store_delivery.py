@@ -37,6 +37,21 @@ async def test_the_first_time_counts(store: Store, database: Database, clock: Cl
     assert row == {"event_id": "$1", "room_id": ROOM, "handled_at": 1_000_000}
 
 
+async def test_who_withholds_a_key_is_known_for_as_long_as_what_was_said(
+    store: Store, clock: Clock
+) -> None:
+    await store.note_withheld_key("@anna:test", "s1", code="m.unverified")
+    await store.note_withheld_key("@eve:test", "s1", code="m.blacklisted")
+    clock.time += 10
+    await store.note_withheld_key("@anna:test", "s1", code="m.blacklisted")
+    assert list((await store.withheld_keys()).items()) == [
+        (("@eve:test", "s1"), "m.blacklisted"),
+        (("@anna:test", "s1"), "m.blacklisted"),
+    ]
+    await store.prune(older_than=5, keep=10)
+    assert await store.withheld_keys() == {("@anna:test", "s1"): "m.blacklisted"}
+
+
 async def test_many_at_once_each_have_their_own_answer(store: Store, database: Database) -> None:
     old, new = events(*range(150)), events(*range(150, 300))
     await asyncio.gather(*(store.mark_handled(event_id, room_id=ROOM) for event_id in old * 2))

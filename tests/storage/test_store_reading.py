@@ -199,6 +199,7 @@ async def test_counts_names_every_table(store: Store) -> None:
         "room_requests": 0,
         "places": 0,
         "open_answers": 0,
+        "withheld_keys": 0,
     }
 
 

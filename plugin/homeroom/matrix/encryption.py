@@ -43,6 +43,7 @@ from mautrix.util.logging import TraceLogger
 from ..domain.json_shapes import as_dict
 from ..domain.sync.news import Encrypted
 from ..runtime.batches import batches
+from ..storage import Store, StoreError
 from ..storage.errors import attempt
 from .current_client import CurrentClient, EncryptionGone
 from .early_keys import Keys, take_keys
@@ -117,9 +118,15 @@ class Encryption:
     """
 
     def __init__(
-        self, client: CurrentClient, *, only_signed: Callable[[], bool], log: TraceLogger
+        self,
+        client: CurrentClient,
+        *,
+        only_signed: Callable[[], bool],
+        store: Store,
+        log: TraceLogger,
     ) -> None:
         self.client = client
+        self._store = store
         self._only_signed = only_signed
         self._log = log
         self._guard: SessionGuard | None = None
@@ -138,6 +145,16 @@ class Encryption:
             self._guard.close()
             self._guard = None
 
+    async def begin(self, early: Keys) -> None:
+        """Remember what was refused before, and take in what came before the start."""
+        try:
+            known = await self._store.withheld_keys()
+        except StoreError as e:
+            self._log.warning("Which keys were withheld is not known: %s", e)
+        else:
+            self._withheld = OrderedDict({**known, **self._withheld})
+        await self.hand_on(early)
+
     # What the sync loop brings
 
     @event.on(InternalEventType.SYNC_SUCCESSFUL)  # type: ignore[arg-type,untyped-decorator]
@@ -154,9 +171,20 @@ class Encryption:
         code = content.get("code")
         if isinstance(session, str) and isinstance(code, str):
             key = (told.sender, session)
+            is_new = self._withheld.get(key) != code
             _remember(self._withheld, key, code)
             if waiting := self._waiting.get(key):
                 waiting.set()
+            if is_new and len(self._withheld) < REMEMBERED_AT_MOST:
+                await self._keep(key, code)
+
+    async def _keep(self, key: tuple[str, str], code: str) -> None:
+        """For the next start: nobody says twice why they withhold a key."""
+        sender, session = key
+        try:
+            await self._store.note_withheld_key(sender, session, code=code)
+        except StoreError as e:
+            self._log.warning("That a key of %s is withheld was not noted: %s", sender, e)
 
     async def hand_on(self, keys: Keys) -> None:
         """Do with what maubot throws away as its sync loop would have done."""

@@ -181,6 +181,18 @@ _PLACES: Final = (
     """,
 )
 
+_WITHHELD_KEYS: Final = (
+    """
+    CREATE TABLE withheld_keys (
+        sender TEXT NOT NULL,
+        session TEXT NOT NULL,
+        code TEXT NOT NULL,
+        told_at BIGINT NOT NULL,
+        PRIMARY KEY (sender, session)
+    )
+    """,
+)
+
 
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
@@ -206,6 +218,10 @@ async def _to_version_6(connection: Connection) -> None:
     await _run(connection, _PLACES)
 
 
+async def _to_version_7(connection: Connection) -> None:
+    await _run(connection, _WITHHELD_KEYS)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -217,3 +233,4 @@ UPGRADES.register(_to_version_3, description="conversations, past reconciles, op
 UPGRADES.register(_to_version_4, description="rooms that were asked for")
 UPGRADES.register(_to_version_5, description="the last good settings")
 UPGRADES.register(_to_version_6, description="places of parked rooms")
+UPGRADES.register(_to_version_7, description="keys that were withheld")

@@ -29,6 +29,7 @@ from .tables import (
     ROOM_REQUESTS,
     SAVED_SETTINGS,
     SYNC_STATE,
+    WITHHELD_KEYS,
 )
 
 # The base class, because SQLAlchemy 2.1's default dialect writes `$1::VARCHAR`.
@@ -244,3 +245,9 @@ DELETE_RECONCILES_BEFORE: Final = _compile(
 READ_PLACES: Final = _compile(PLACES.select().order_by(PLACES.c.parked_at))
 WRITE_PLACE: Final = _upsert(PLACES)
 DELETE_PLACE: Final = _compile(PLACES.delete().where(PLACES.c.room_id == bindparam("room_id")))
+
+READ_WITHHELD: Final = _compile(WITHHELD_KEYS.select().order_by(WITHHELD_KEYS.c.told_at))
+WRITE_WITHHELD: Final = _upsert(WITHHELD_KEYS)
+DELETE_WITHHELD_BEFORE: Final = _compile(
+    WITHHELD_KEYS.delete().where(WITHHELD_KEYS.c.told_at < bindparam("before"))
+)

@@ -181,7 +181,8 @@ class Store:
         """Forget handled events, return how many.
 
         Forgotten are those that were handled more than `older_than` milliseconds ago, and the
-        oldest of those that are more than `keep`. Notices of that age are forgotten, too.
+        oldest of those that are more than `keep`. Notices and refusals of that age are forgotten,
+        too.
         """
         with attempt("prune handled events"):
             async with transaction(self._database) as writing:
@@ -199,9 +200,9 @@ class Store:
                             )
                         )
                     )
-                await writing.execute(
-                    *statements.DELETE_NOTICES_BEFORE(before=self._now() - older_than)
-                )
+                before = self._now() - older_than
+                await writing.execute(*statements.DELETE_NOTICES_BEFORE(before=before))
+                await writing.execute(*statements.DELETE_WITHHELD_BEFORE(before=before))
                 return forgotten
 
     async def position(self) -> Position | None:
@@ -375,6 +376,20 @@ class Store:
         with attempt(f"unpark {room_id}"):
             async with connection(self._database) as writing:
                 await writing.execute(*statements.DELETE_PLACE(room_id=room_id))
+
+    async def withheld_keys(self) -> dict[tuple[str, str], str]:
+        """Read who would not give which key, and the code that they gave; the oldest first."""
+        with attempt("read withheld keys"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(*statements.READ_WITHHELD())
+        return {(row["sender"], row["session"]): row["code"] for row in rows}
+
+    async def note_withheld_key(self, sender: str, session: str, *, code: str) -> None:
+        """Remember that somebody will not give a key; nobody says so twice."""
+        values = {"sender": sender, "session": session, "code": code, "told_at": self._now()}
+        with attempt("note a withheld key"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.WRITE_WITHHELD(**values))
 
     async def counts(self) -> dict[str, int]:
         """Count the rows of every table, at one moment."""

@@ -135,3 +135,12 @@ PLACES: Final = Table(
     Column("why", Text, nullable=False),
     Column("parked_at", BigInteger, nullable=False),
 )
+
+WITHHELD_KEYS: Final = Table(
+    "withheld_keys",
+    METADATA,
+    Column("sender", Text, primary_key=True),
+    Column("session", Text, primary_key=True),  # or the device's key, where none is named
+    Column("code", Text, nullable=False),
+    Column("told_at", BigInteger, nullable=False),
+)
