@@ -74,7 +74,9 @@ def connect(client: MaubotMatrixClient, naps: Naps) -> Callable[..., Homeserver]
     """The adapter with this many requests at once."""
 
     def make(concurrency: int = 10) -> Homeserver:
-        return Homeserver(CurrentClient(client), log=LOG, concurrency=concurrency, sleep=naps)
+        return Homeserver(
+            CurrentClient(client), log=LOG, concurrency=lambda: concurrency, sleep=naps
+        )
 
     return make
 

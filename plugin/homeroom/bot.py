@@ -187,7 +187,7 @@ class Homeroom(Plugin):
 
     def _stay_idle(self) -> None:
         """Say that there are no settings, until there are some."""
-        homeserver = Homeserver(self.encryption.client, log=self.log, concurrency=1)
+        homeserver = Homeserver(self.encryption.client, log=self.log, concurrency=lambda: 1)
         idle = WithoutSettings(
             homeserver=homeserver,
             speaker=Speaker(homeserver),

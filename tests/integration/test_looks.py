@@ -98,7 +98,10 @@ async def observer(place: Place) -> AsyncIterator[tuple[Observer, FaultProxy]]:
             client_session=session,
             log=LOG,
         )
-        yield Observer(Homeserver(CurrentClient(client), log=LOG, concurrency=10), log=LOG), proxy
+        yield (
+            Observer(Homeserver(CurrentClient(client), log=LOG, concurrency=lambda: 10), log=LOG),
+            proxy,
+        )
 
 
 @pytest.fixture

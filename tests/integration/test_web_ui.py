@@ -105,13 +105,13 @@ async def test_an_administrator_needs_nothing_but_the_web_ui(
     assert await alice.space_children(home.space) == [home.chat]
 
     # What needs a restart is named, until it was given one.
-    await ui.replace("concurrency: 10", "concurrency: 9")
+    await ui.replace("start_timeout: 10", "start_timeout: 9")
     assert await ui.save() == 200
-    waiting = "restart the instance to apply: homeserver.concurrency"
+    waiting = "restart the instance to apply: reconcile.start_timeout"
     assert await logged(ui, waiting, level="info") == f"Saved; {waiting}"
     report = await ask(stack, alice, home.chat, "!reconcile")
     assert report.body.endswith(
-        "waiting for a restart of the instance**: `homeserver.concurrency`"
+        "waiting for a restart of the instance**: `reconcile.start_timeout`"
     )
     for _ in range(2):
         await ui.page.locator("#Running").click()

@@ -38,7 +38,7 @@ async def test_what_was_encrypted_once_waits_for_its_encryption(
     room_id = encrypted_room(hs)
     client.crypto = KEYS
     current = CurrentClient(client)
-    homeserver = Homeserver(current, log=LOG, concurrency=1)
+    homeserver = Homeserver(current, log=LOG, concurrency=lambda: 1)
     client._crypto = None  # as maubot does it (client.py:510)
     with pytest.raises(EncryptionGone, match="has no device ID"):
         await homeserver.send(room_id, HELLO, txn_id="1", fixed_words=fixed_words)
@@ -51,7 +51,7 @@ async def test_a_bot_that_never_could_encrypt_says_fixed_words_only(
 ) -> None:
     room_id = encrypted_room(hs)
     current = CurrentClient(client)
-    homeserver = Homeserver(current, log=LOG, concurrency=1)
+    homeserver = Homeserver(current, log=LOG, concurrency=lambda: 1)
     with pytest.raises(EncryptionGone):  # nobody knows yet
         await homeserver.send(room_id, HELLO, txn_id="1", fixed_words=True)
     current.had_encryption = False
@@ -69,7 +69,7 @@ async def test_a_client_that_maubot_has_put_in_its_place_is_used(
     room_id = encrypted_room(hs)
     client.crypto = KEYS
     current = CurrentClient(client)
-    homeserver = Homeserver(current, log=LOG, concurrency=1)
+    homeserver = Homeserver(current, log=LOG, concurrency=lambda: 1)
     new = MaubotMatrixClient(
         mxid=client.mxid,
         device_id=DeviceID("NEW"),

@@ -58,12 +58,16 @@ class Setting:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-async def bot(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setting]:
-    """With mautrix's store in the databases that maubot may have."""
-    on_postgres = request.param == "postgres"
-    url = request.getfixturevalue("postgres_url") if on_postgres else None
+def postgres(request: pytest.FixtureRequest) -> str | None:
+    """Run the test with mautrix's store in each of the databases that maubot may have."""
+    is_on_it = request.param == "postgres"
+    return request.getfixturevalue("postgres_url") if is_on_it else None
+
+
+@pytest.fixture
+async def bot(postgres: str | None, tmp_path: Path) -> AsyncIterator[Setting]:
     anna, eve = Device(ANNA), Device(EVE)
-    async with machine_in(tmp_path, anna, eve, postgres=url) as machine:
+    async with machine_in(tmp_path, anna, eve, postgres=postgres) as machine:
         with Setting(machine, anna, eve) as setting:
             await give(machine, anna)
             yield setting

@@ -31,6 +31,7 @@ from homeroom.matrix.homeserver import Homeserver
 from homeroom.matrix.outgoing import Priority
 from homeroom.matrix.retrying_api import PatientAPI, RetryBudget
 from homeroom.runtime import sliced_json as large_json
+from homeroom.runtime.fair_turns import FairTurns
 from tests.fake import (
     DropAfter,
     DropBefore,
@@ -217,7 +218,7 @@ async def test_what_goes_on_failing_is_given_up(
     hs.fail("joined_rooms", Respond(500, text="no"), times=None)
     api = PatientAPI(
         lambda: client.api,
-        slots=asyncio.Semaphore(1),
+        slots=FairTurns(lambda: 1),
         budget=RetryBudget(call=60, failing=1, attempt=60),
         log=LOG,
         sleep=naps,
@@ -232,7 +233,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
     hs.fail("joined_rooms", Hang(), times=None)
     api = PatientAPI(
         lambda: client.api,
-        slots=asyncio.Semaphore(1),
+        slots=FairTurns(lambda: 1),
         budget=RetryBudget(call=0.2, failing=0.2, attempt=0.1),
         log=LOG,
         sleep=naps,
@@ -348,7 +349,9 @@ async def test_a_room_is_asked_for_again_when_nobody_was_there_to_hear(
         if len(sleeps) == 2:
             await hs.start()
 
-    adapter = Homeserver(CurrentClient(client), log=LOG, concurrency=1, sleep=back_after_two)
+    adapter = Homeserver(
+        CurrentClient(client), log=LOG, concurrency=lambda: 1, sleep=back_after_two
+    )
     room_id = await adapter.create_room({})
     assert set(hs.rooms) == {room_id}
     assert len(sleeps) == 2
@@ -457,7 +460,7 @@ async def test_who_waits_for_a_rate_limit_is_in_nobodys_way(
         waiting.set()
         await go_on.wait()
 
-    adapter = Homeserver(CurrentClient(client), log=LOG, concurrency=1, sleep=sleep)
+    adapter = Homeserver(CurrentClient(client), log=LOG, concurrency=lambda: 1, sleep=sleep)
     hs.fail("createRoom", RateLimit(retry_after_ms=60_000))
     making = asyncio.ensure_future(adapter.create_room({}))
     await waiting.wait()

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from homeroom import replies
 from homeroom.config import RESTART_KEYS
-from tests.fake import FakeHomeserver
-from tests.plugin.harness import running
+from tests.fake import FakeHomeserver, Hang, Match
+from tests.plugin.harness import running, until
 from tests.plugin.miniature import ROOT
 
 ALL_WRONG = """
@@ -288,7 +288,7 @@ async def test_what_needs_a_restart_is_named(
     caplog.set_level("INFO")
     admin = hs.user("admin")
     admins = "admins: ['@admin:fake.test']"
-    two = f"{admins}\nhomeserver: {{concurrency: 3}}\nreconcile: {{start_timeout: 9}}"
+    two = f"{admins}\nreconcile: {{start_timeout: 9}}"
     async with running(hs, tmp_path, config=admins) as bot:
         room_id = admin.create_room(invite=[bot.me])
         await bot.hear(room_id, 1)
@@ -305,8 +305,8 @@ async def test_what_needs_a_restart_is_named(
         in_report = "**Saved, but waiting for a restart of the instance**: "
         for text in (two, f"{two}\naccess: {{answer: members}}"):
             assert await save(text) == (
-                f"{in_log}reconcile.start_timeout, homeserver.concurrency",
-                f"{in_report}`reconcile.start_timeout`, `homeserver.concurrency`",
+                f"{in_log}reconcile.start_timeout",
+                f"{in_report}`reconcile.start_timeout`",
             )
         assert await save(f"{admins}\nreconcile: {{start_timeout: 11}}") == (
             f"{in_log}reconcile.start_timeout",
@@ -317,6 +317,22 @@ async def test_what_needs_a_restart_is_named(
         await bot.restart()
         report = await bot.ask(admin, room_id, "!reconcile --dry-run")
         assert report.endswith("Rows: no changes.")
+
+
+async def test_more_requests_at_once_are_made_as_soon_as_it_is_saved(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config="homeserver: {concurrency: 1}") as bot:
+        await bot.onboard(anna)
+        (chat,) = bot.chats_of(anna)
+        looking = hs.fail(Match(method="GET", path="joined_rooms"), Hang())
+        anna.set_state(chat, "m.room.name", {"name": "Another"})
+        await looking.reached()
+        anna.send(chat, "!chat new Second")
+        await bot.configure("homeserver: {concurrency: 2}")
+        await until("another chat, beside the look", lambda: len(bot.chats_of(anna)) == 2)
+        looking.release()
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ async def take_all(stack: Stack, plugin: Path, browser: Browser, agent: AgentSer
         await status_page(browser, stack)
     with step("A value that cannot be used"):
         await ui.open_instance(stack.instance)
-        await ui.replace("concurrency: 10", "concurrency: 5")
+        await ui.replace("start_timeout: 10", "start_timeout: 5")
         await ui.save()
         await ui.replace("answer: owner", "answer: everybody")
         await ui.save()

@@ -92,10 +92,7 @@ class Settings:
 
 DEFAULTS: Final = Settings()
 
-RESTART_KEYS: Final = {
-    "start_timeout": "reconcile.start_timeout",
-    "concurrency": "homeserver.concurrency",
-}
+RESTART_KEYS: Final = {"start_timeout": "reconcile.start_timeout"}
 """Settings that are only read at the start of the instance, by their fields."""
 
 

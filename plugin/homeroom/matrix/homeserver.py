@@ -26,6 +26,7 @@ from mautrix.util.logging import TraceLogger
 from ..domain.homes.room_state import STATE_TYPES
 from ..domain.homes.told_state import ToldState
 from ..runtime.clock import ServerClock, now
+from ..runtime.fair_turns import FairTurns
 from ..storage.errors import StoreError
 from . import retry_budgets
 from .account_data import AccountData
@@ -61,7 +62,8 @@ class Homeserver:
 
     Args:
         client: maubot's; address, token, keys and state store are its own.
-        concurrency: how many requests may be under way at once, besides joins and messages.
+        concurrency: how many requests may be under way at once, besides joins and messages; asked
+            each time, because it may change.
         on_sent: told of every message; None: nobody wants to know.
     """
 
@@ -70,7 +72,7 @@ class Homeserver:
         client: CurrentClient,
         *,
         log: TraceLogger,
-        concurrency: int,
+        concurrency: Callable[[], int],
         on_sent: OnSent | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -82,9 +84,11 @@ class Homeserver:
         self.clock = ServerClock(log=log)
         self._outgoing = Outgoing(sleep=sleep)
         self._on_sent = on_sent
-        slots, parsing = asyncio.Semaphore(concurrency), asyncio.Lock()
+        usual = FairTurns(concurrency)
+        talks = FairTurns(lambda: retry_budgets.TALKS_AT_ONCE)
+        parsing = asyncio.Lock()
 
-        def api(budget: RetryBudget, slots: asyncio.Semaphore = slots) -> PatientAPI:
+        def api(budget: RetryBudget, slots: FairTurns = usual) -> PatientAPI:
             return PatientAPI(
                 lambda: client().api,
                 slots=slots,
@@ -100,15 +104,16 @@ class Homeserver:
         self._reading, self._scanning = api(retry_budgets.READING), api(retry_budgets.SCANNING)
         self._writing, self._leaving = api(retry_budgets.WRITING), api(retry_budgets.LEAVING)
         self._reading_rooms = api(retry_budgets.READING_ROOMS)
-        self._joining = api(retry_budgets.JOINING, asyncio.Semaphore(retry_budgets.JOINS_AT_ONCE))
+        self._joining = api(
+            retry_budgets.JOINING, FairTurns(lambda: retry_budgets.JOINS_AT_ONCE)
+        )
         self.account_data = AccountData(
             bot=self.bot,
             reading=api(retry_budgets.ACCOUNT_DATA),
-            writing=api(retry_budgets.ACCOUNT_DATA, asyncio.Semaphore(1)),
+            writing=api(retry_budgets.ACCOUNT_DATA, FairTurns(lambda: 1)),
         )
         self.aliases = Aliases(reading=self._reading, writing=self._writing)
         self._client = client
-        talks = asyncio.Semaphore(retry_budgets.TALKS_AT_ONCE)
         self._sender = Sender(
             mxid=first.mxid,
             device_id=first.device_id,

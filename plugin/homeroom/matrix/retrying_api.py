@@ -24,6 +24,7 @@ from yarl import URL
 
 from ..runtime import sliced_json as large_json
 from ..runtime.clock import ServerClock, now
+from ..runtime.fair_turns import FairTurns
 from ..runtime.gc_tuning import large_garbage
 from ..runtime.http import backoff, retry_after
 from .errors import (
@@ -56,6 +57,8 @@ class RetryBudget:
     """For one attempt."""
 
 
+_EVERYBODY: Final = "everybody"
+"""Requests take turns as they come."""
 _PATIENCE: ContextVar[RetryBudget] = ContextVar("patience")
 _READ: ContextVar[Callable[[Any], Any] | None] = ContextVar("read")
 _AT_MOST: ContextVar[int | None] = ContextVar("at_most")
@@ -116,7 +119,7 @@ class PatientAPI(HTTPAPI):
         self,
         shared: Callable[[], HTTPAPI],
         *,
-        slots: asyncio.Semaphore,
+        slots: FairTurns,
         budget: RetryBudget,
         log: TraceLogger,
         health: Health | None = None,
@@ -187,7 +190,7 @@ class PatientAPI(HTTPAPI):
             if priority is not None:
                 await self._wait_for_turn(priority, attempts)
             try:
-                async with self._slots:
+                async with self._slots.turn(_EVERYBODY):
                     answer = await self._attempt(method, url, content, query_params, headers)
                 self._health.note_answer(
                     is_signed_in=_shows_service(method, url.path, errcode=self._health.signed_out)

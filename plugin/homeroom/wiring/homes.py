@@ -58,7 +58,7 @@ def build_base(instance: Instance) -> Base:
     homeserver = Homeserver(
         instance.encryption.client,
         log=instance.log,
-        concurrency=instance.settings().concurrency,
+        concurrency=lambda: instance.settings().concurrency,
         on_sent=history.on_sent,
     )
     return Base(
