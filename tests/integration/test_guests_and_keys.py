@@ -167,9 +167,9 @@ async def test_guests_do_no_harm_with_keys_and_ciphertext(
     for room_id in (home.chat, hers.chat):
         await send_sealed(mallory, room_id, ciphertext=sealed, session_id=of)
     await start(stack)
-    await alice.wait_for_message(home.chat, sender=bot, after=third, body="Third\n\n(")
+    await alice.wait_for_message(home.chat, sender=bot, after=third, body="Third")
     await say_and_hear(stack, alice, home.chat, "Fourth")
     own = [m["content"] for m in agent.requests[-1].messages if m["role"] == "user"]
     assert own == ["First", "Second", "Third", "Fourth"]
-    answers = [body.split("\n")[0] for body in said_by_bot(stack, alice, home.chat)]
+    answers = said_by_bot(stack, alice, home.chat)
     assert [a for a in answers if a in own] == own

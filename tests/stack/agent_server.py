@@ -136,7 +136,7 @@ Action = Say | Fail | Raw | Drop | Hold
 
 def echo(request: AgentRequest) -> Action:
     """Say what the echo platform says."""
-    return Say(pieces=[f"{request.text}\n\n", f"({request.conversation})"])
+    return Say(pieces=[request.text])
 
 
 class AgentServer:
