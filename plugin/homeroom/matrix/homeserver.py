@@ -104,9 +104,7 @@ class Homeserver:
         self._reading, self._scanning = api(retry_budgets.READING), api(retry_budgets.SCANNING)
         self._writing, self._leaving = api(retry_budgets.WRITING), api(retry_budgets.LEAVING)
         self._reading_rooms = api(retry_budgets.READING_ROOMS)
-        self._joining = api(
-            retry_budgets.JOINING, FairTurns(lambda: retry_budgets.JOINS_AT_ONCE)
-        )
+        self._joining = api(retry_budgets.JOINING, FairTurns(lambda: retry_budgets.JOINS_AT_ONCE))
         self.account_data = AccountData(
             bot=self.bot,
             reading=api(retry_budgets.ACCOUNT_DATA),
