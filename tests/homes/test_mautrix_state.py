@@ -86,10 +86,10 @@ class Subject:
 
     def __init__(self, connect: Connect, store: StateStore | None) -> None:
         self._observer = Observer(connect(), log=LOG)
-        self._mirror = MautrixState(store, log=LOG)
+        self._state = MautrixState(store, log=LOG)
 
     async def heal(self) -> int:
-        return await self._mirror.heal(await self._observer.scan())
+        return await self._state.heal(await self._observer.scan())
 
 
 async def test_who_came_and_went_is_known(

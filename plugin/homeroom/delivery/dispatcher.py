@@ -145,7 +145,7 @@ class EventDispatcher:
     def _happened(
         self, news: Edited | Redaction | Invite | MemberChange | RoomChange
     ) -> set[RoomID]:
-        """Take note of what nobody has to answer; returns the rooms to look at."""
+        """Take note of what nobody has to answer; returns the rooms to scan."""
         match news:
             case Edited() | Redaction():
                 self._revised(news)
@@ -188,7 +188,7 @@ class EventDispatcher:
             self.inbox.revise(news)
 
     def _member_changed(self, change: MemberChange) -> set[RoomID]:
-        """Take note; returns what is to be looked at."""
+        """Take note; returns what is to be scanned."""
         self.onboarding.members_changed(change.room_id)
         owner = self.routes.owner_of(change.room_id)
         if owner is None or change.user_id not in (self.bot, owner):

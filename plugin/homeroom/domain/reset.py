@@ -97,7 +97,7 @@ def plan_leave(
     """Decide which rooms are left and forgotten.
 
     Args:
-        topology: a look at every joined room.
+        topology: a scan of every joined room.
         records: the rows.
         left: rooms that the bot has left, or was removed from, and has not forgotten.
         command_room: where the command was given; it comes last, and the code is for it alone.

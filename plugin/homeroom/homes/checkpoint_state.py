@@ -1,8 +1,8 @@
 """Whether the next start may resume from the rows without a full scan, and why not.
 
 The reconciler says what it has made the rows say, and what it has seen that is still to be
-repaired; whoever saves the sync position asks for the proof (`domain/proof.py`) that goes with it.
-In doubt there is none, and the next start looks at everything.
+repaired; whoever saves the sync position asks for the checkpoint that goes with it. In doubt
+there is none, and the next start scans everything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class CheckpointState:
     """Whether the rows in the database are the whole truth at this moment.
 
     Args:
-        origin: what a proof depends on besides the rows; asked each time, because settings change.
+        origin: what a checkpoint depends on besides the rows; asked each time, because settings
+            change.
     """
 
     routes: Routes
@@ -37,7 +38,7 @@ class CheckpointState:
 
     @property
     def checkpoint(self) -> str | None:
-        """What the rows prove: that they are the truth. None: they may not be."""
+        """The checkpoint of the rows as they are; None: they may not be the whole truth."""
         self._made = {room for room in self._made if self.routes.owner_of(room) is None}
         if self.digest is None or self.has_repairs or self.routes.unreadable or self._made:
             return None
@@ -45,7 +46,7 @@ class CheckpointState:
 
     @property
     def has_repairs(self) -> bool:
-        """Whether something is left to repair that can be, as far as the last looks go."""
+        """Whether something is left to repair that can be, as far as the last scans go."""
         return not self._due <= self._refused
 
     def invalidate(self) -> Digest | None:
@@ -72,7 +73,7 @@ class CheckpointState:
         self._due = left.union(repair.room_id for repair in plan.repairs)
 
     def note_refused(self, room_id: RoomID) -> None:
-        """The homeserver does not let us repair it: no reason to look at everything again."""
+        """The homeserver does not let us repair it: no reason to scan everything again."""
         self._refused.add(room_id)
 
     def note_made(self, room_ids: Iterable[RoomID]) -> None:

@@ -1,8 +1,8 @@
 """Provisioning: from nothing, or half a home, to a complete home.
 
-`ensure_home` is the whole of it: look, decide the next step, do it, look again, until nothing is
+`ensure_home` is the whole of it: scan, decide the next step, do it, scan again, until nothing is
 missing. One at a time per owner. Only a definite "has no home" creates one; a request whose
-outcome is unknown is followed by looks, never by a second request.
+outcome is unknown is followed by scans, never by a second request.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class Provisioner:
             self.log.warning("Was a room made for %s? Looking: %s", owner, e)
             for seconds in SETTLE if isinstance(e, OutcomeUnknown) else (0.0,):
                 await self.sleep(seconds)
-                with suppress(Unavailable):  # the next look may see more
+                with suppress(Unavailable):  # the next scan may see more
                     await self.reconciler.scan_for_new(owner)
                 if self.routes.rooms_of(frozenset({owner})) - before:
                     return None

@@ -42,7 +42,7 @@ from .reconciler import Reconciler
 from .routes import Routes
 
 LOOKS_AT_ONCE: Final = 100
-"""Repaired rooms that are looked at together."""
+"""Repaired rooms that are scanned together."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Repairer:
     async def run(self, repairs: Iterable[Repair]) -> None:
         """Carry out the repairs, one after the other, each under its owner's lock.
 
-        Then look at the rooms, so that it is known whether anything is left to do.
+        Then scan the rooms, so that it is known whether anything is left to do.
         """
         repaired: set[RoomID] = set()
         for repair in repairs:

@@ -1,7 +1,7 @@
 """Where a message goes: room ID -> chat, owner -> home, in memory.
 
 The routes are the rows as the last reconcile made them, nothing else: `load` takes over a whole
-store, `apply` the changes of a plan. `known` are the rooms that were looked at, Homeroom's or
+store, `apply` the changes of a plan. `known` are the rooms that were scanned, Homeroom's or
 not, so that a room that was never seen can be told from one that is somebody else's.
 """
 
@@ -44,7 +44,7 @@ class Routes:
             self._set_chat(chat)
 
     def resume(self, records: Records) -> None:
-        """Take over rows that are proved to be true: their rooms need no look."""
+        """Take over rows that a checkpoint says are true: their rooms need no scan."""
         self.load(records)
         self._read = set(records.room_ids)
 
@@ -60,7 +60,7 @@ class Routes:
                     assert_never(change)
 
     def note_look(self, topology: Topology, *, whole: bool) -> None:
-        """Remember which rooms were looked at; `whole`: there are no others."""
+        """Remember which rooms were scanned; `whole`: there are no others."""
         if whole:
             self._forget_looks()
         for room_id, room in topology.rooms.items():
@@ -128,7 +128,7 @@ class Routes:
 
     @property
     def unreadable(self) -> frozenset[RoomID]:
-        """Rooms that the bot is in and that could not be read at the last look."""
+        """Rooms that the bot is in and that could not be read at the last scan."""
         return frozenset(self._unreadable)
 
     @property

@@ -15,7 +15,7 @@ JOINS_AT_ONCE: Final = 25
 """Besides the other requests: a join through a server that is gone takes its minute, which must
 not be everybody's."""
 TALKS_AT_ONCE: Final = 50
-"""Messages, besides the other requests: a look at thousands of rooms must hold up no answer. And
+"""Messages, besides the other requests: a scan of thousands of rooms must hold up no answer. And
 what Synapse is sent together it tells people together, which is less work than one by one.
 maubot's session has 100 connections for all of this, and its sync needs one."""
 LEAVING: Final = RetryBudget(call=900, failing=20, attempt=30)

@@ -40,7 +40,7 @@ from .errors import (
 from .outgoing import Outgoing, Priority
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
-"""Bytes. The largest answer that is read; one window of a full look is some ten megabytes."""
+"""Bytes. The largest answer that is read; one window of a full scan is some ten megabytes."""
 MAX_ERROR_TEXT: Final = 200
 MAX_WAIT_MS: Final = 2**53
 

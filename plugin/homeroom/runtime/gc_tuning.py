@@ -2,7 +2,7 @@
 
 A full collection walks every object of the process and stops all of it meanwhile: with thousands
 of rooms that is a tenth of a second, and every quarter more of objects brings another one. What a
-look makes has no cycles in it, and most of it is gone by itself a moment later.
+scan makes has no cycles in it, and most of it is gone by itself a moment later.
 """
 
 from __future__ import annotations

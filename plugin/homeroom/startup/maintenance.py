@@ -77,7 +77,7 @@ class Maintenance:
             start(self.verify(since=started.position), name="verifying")
 
     async def reread(self) -> None:
-        """Look again at rooms that could not be read, for ever, whichever look it was."""
+        """Rescan rooms that could not be read, for ever, whichever scan it was."""
         pauses = waits(REREAD_AFTER)
         while True:
             await asyncio.sleep(next(pauses))
@@ -118,7 +118,7 @@ class Maintenance:
             await asyncio.sleep(seconds)
 
     async def verify(self, *, since: str) -> None:
-        """Look at everything once, in no hurry; again until there is nothing left to repair.
+        """Scan everything once, in no hurry; again until there is nothing left to repair.
 
         Args:
             since: the position up to which the start took the rows on trust.
@@ -126,7 +126,7 @@ class Maintenance:
         for seconds in waits(VERIFY_AFTER):
             await asyncio.sleep(seconds)
             if self.routes.is_paused:
-                return  # `!reconcile` looks at everything
+                return  # `!reconcile` scans everything
             try:
                 done = await self.reconciler.verify(partial(self.feed.changed_since, since))
             except (HomeserverError, StoreError) as e:

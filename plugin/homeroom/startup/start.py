@@ -1,11 +1,11 @@
 """Starting: from nothing known to handling events.
 
-    resume      if what is stored, here or in the bot's account data, can prove itself, ask only
+    resume      if there is a checkpoint, here or in the bot's account data, that holds, ask only
                 for what has happened since
-    reconcile   else look at everything, as often as it takes
+    reconcile   else scan everything, as often as it takes
     deliver     what was said meanwhile
 
-Until a look has gone through nothing is routed and nothing is created. What may pass (an outage, a
+Until a scan has gone through nothing is routed and nothing is created. What may pass (an outage, a
 database that is busy) is waited out.
 """
 
@@ -51,9 +51,9 @@ class Started:
 
     done: Reconciled
     is_resumed: bool
-    """Whether the rows were taken on trust."""
+    """Whether it went on from a checkpoint, without a full scan."""
     position: str
-    """Up to which they were, or from before the look."""
+    """Up to which they were, or from before the scan."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +145,7 @@ class Startup:
         raise AssertionError("waits() does not end")
 
     async def _resume(self) -> Resumed | None:
-        """Once: whatever is in the way, to look at everything is the way around it."""
+        """Once: whatever is in the way, a scan of everything is the way around it."""
         try:
             return await self.resumption.run()
         except (HomeserverError, StoreError) as e:
@@ -199,7 +199,7 @@ class Startup:
         begin = observed
         if first is not None:
             await self.feed.take_first(first)
-            # Not from the look that worked: others may have failed, for hours, before it.
+            # Not from the scan that worked: others may have failed, for hours, before it.
             begin = next_batch(first) or observed
         if not await self.feed.since(begin, since_at=None):
             await self.feed.since(observed, since_at=None)

@@ -51,7 +51,7 @@ class RoomRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastReconcile:
-    """What is remembered of a reconcile that looked at everything; counts as in `Plan`."""
+    """What is remembered of a reconcile that scanned everything; counts as in `Plan`."""
 
     finished_at: int
     """Milliseconds since 1970."""

@@ -1,4 +1,4 @@
-"""What proves that the rows are the whole truth at the stored sync position.
+"""The checkpoint: says that the rows are the whole truth at the stored sync position.
 
 With the rows a text is stored, in the same transaction: whose rows they are, which build decided
 about them, and a digest of all of them. If it is the same at the next start, nothing but what the
@@ -23,7 +23,7 @@ from .model import Chat, Home, Records
 from .plan import Change
 
 RULES: Final = 3
-"""To be raised when a plan decides otherwise than before, or other news ask for another look."""
+"""To be raised when a plan decides otherwise than before, or other news ask for another scan."""
 _SIZE: Final = 16
 _MODULUS: Final = 1 << (8 * _SIZE)
 _OF_HOME: Final = attrgetter(*(field.name for field in fields(Home)))

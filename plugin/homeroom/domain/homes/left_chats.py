@@ -18,7 +18,7 @@ from .upgrades import predecessors_of
 def left_chats(claims: Claims, topology: Topology, records: Records) -> Iterator[Chat]:
     """Their rows: what a link tells, which is whose they were and which number they had.
 
-    A look at a few rooms finds none: a room that it does not have may be one that it did not ask
+    A scan of a few rooms finds none: a room that it does not have may be one that it did not ask
     for.
     """
     if not topology.is_whole:

@@ -72,7 +72,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """Every claim of one look, and what was found on the way."""
+    """Every claim of one scan, and what was found on the way."""
 
     of_room: Mapping[RoomID, Claim]
     damaged: frozenset[RoomID]

@@ -126,7 +126,7 @@ class Plan:
     """The difference between what was observed and what is stored."""
 
     rooms: int = 0
-    """How many rooms were looked at, Homeroom's or not."""
+    """How many rooms were scanned, Homeroom's or not."""
     changes: tuple[Change, ...] = ()
     repairs: tuple[Repair, ...] = ()
     findings: tuple[Finding, ...] = ()

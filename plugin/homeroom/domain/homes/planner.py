@@ -34,8 +34,8 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
     """Decide what has to change so that the store agrees with what was observed.
 
     Args:
-        topology: the look. A room of a row that is not in it counts as not joined, so a look at
-            a few rooms must have looked at every room of the `records` it is compared with.
+        topology: the scan. A room of a row that is not in it counts as not joined, so a scan of
+            a few rooms must have every room of the `records` that it is compared with.
         records: the rows.
         adopt_unmarked: whether Spaces and chats from before markers are taken in (DESIGN.md §2).
     """
@@ -254,7 +254,7 @@ def _home_row(claim: Claim) -> Home:
 
 
 def _is_unknown(room_id: RoomID, claims: Claims, topology: Topology) -> bool:
-    """Nothing can be said about the room: it, or the room it was upgraded to, is a riddle."""
+    """Nothing can be said about the room: it, or the room it was upgraded to, is undetermined."""
     if topology.is_unreadable(room_id) or claims.is_undetermined(room_id):
         return True
     claim = claims.of_room.get(room_id)

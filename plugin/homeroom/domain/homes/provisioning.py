@@ -1,6 +1,6 @@
 """What a home still lacks, and the requests that make its rooms.
 
-Provisioning is a loop of look, `next_step`, do it: every run begins with what exists, so a run
+Provisioning is a loop of scan, `next_step`, do it: every run begins with what exists, so a run
 that died anywhere is finished by the next one. Rooms are born marked, private, and with their
 final name; the chat's link from the Space and its full marker are repairs that the reconcile
 asks for, the same after a crash as after a birth.

@@ -1,8 +1,8 @@
-"""The rows to go on with, where the database cannot prove its own and a checkpoint has others.
+"""The rows to go on with, where only the account data has a valid checkpoint.
 
 The checkpoint's rows are the truth at its position. What the database still has was written by
 somebody, perhaps later: it is kept, and where the two differ nobody knows until the rooms are
-looked at.
+scanned.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def restore(checkpoint: Records, *, stored: Records) -> Restored:
 
 def _in_doubt(checkpoint: Records, stored: Records) -> Iterator[RoomID]:
     for owner, home in stored.homes.items():
-        proved = checkpoint.homes.get(owner)
-        if home != proved:
+        known = checkpoint.homes.get(owner)
+        if home != known:
             yield home.space_id
-            if proved is not None:
-                yield proved.space_id
+            if known is not None:
+                yield known.space_id
     for room_id, chat in stored.chats.items():
         if chat != checkpoint.chats.get(room_id):
             yield room_id

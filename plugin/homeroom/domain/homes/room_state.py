@@ -59,7 +59,7 @@ _OF_A_STATE_EVENT: Final = (
 class Interner:
     """Values that many rooms have, kept once: names, people, links, sets of rooms.
 
-    One for each look; a thousand homes have a few hundred different ones.
+    One for each scan; a thousand homes have a few hundred different ones.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What was observed on the homeserver in one look: frozen, complete, and honest about gaps.
+"""What was observed on the homeserver in one scan: frozen, complete, and honest about gaps.
 
 A room is present in three ways: as a `Room` (read), as `Unreadable` (the bot is in it, but its
 state could not be had: unknown, which is not absent), or not at all (the homeserver said that
@@ -66,7 +66,7 @@ class Room:
     """A room that the bot is joined to, reduced to what the planner needs.
 
     For a room that cannot be Homeroom's (neither made by the bot, nor marked, nor the successor
-    of another room) `members`, `children`, `mirror` and the like are left out.
+    of another room) `members`, `children`, `cached_state` and the like are left out.
     """
 
     room_id: RoomID
@@ -131,7 +131,7 @@ class Invite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """One look at the homeserver."""
+    """One scan of the homeserver."""
 
     bot: UserID
     rooms: Mapping[RoomID, Room | Unreadable] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which rooms have to be looked at again, after all that a sync response says.
+"""Which rooms have to be scanned again, after all that a sync response says.
 
 More than the news that are acted on while the bot runs (`news.py`): here everything counts that
 a plan or mautrix's state store may depend on, whoever did it, the bot itself included, because it
@@ -21,7 +21,7 @@ from .timeline import events_in, sent_at
 def rooms_to_rescan(
     response: object, *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> frozenset[RoomID]:
-    """The rooms of which a response says something that a look may see.
+    """The rooms of which a response says something that a scan may see.
 
     Of rooms that are not ours by any row only what could make them ours: that the bot came into
     them, marked them, or linked them.
@@ -68,7 +68,7 @@ def is_initial(response: object, *, ours: Collection[RoomID]) -> bool:
 def rooms_made_by_the_bot(response: object, *, bot: UserID) -> frozenset[RoomID]:
     """Rooms that, by this response, the bot made, marked or linked: they should have rows soon.
 
-    Those that have none were made by something else in the bot's name; only a whole look tells
+    Those that have none were made by something else in the bot's name; only a whole scan tells
     what they are.
     """
     joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))

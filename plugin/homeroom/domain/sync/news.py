@@ -1,7 +1,7 @@
 """What a sync response says, in Homeroom's words.
 
 `read_response` turns the raw answer of `/sync` into what there is to do: messages to take in,
-invites to answer, rooms to look at again. Raw, because the answer that maubot throws away after
+invites to answer, rooms to scan again. Raw, because the answer that maubot throws away after
 every start comes in the same form as every other one, and because events are partly written by
 hostile members: what is not a well-formed, new message of somebody else is passed over.
 """

@@ -2,7 +2,7 @@
 
 maubot throws the first sync response after every start away, so what happened while it was down
 never reaches the state store: members who came or went, new power levels, encryption. For the
-rooms that are Homeroom's the look has all of it; what differs is written. The store belongs to
+rooms that are Homeroom's the scan has all of it; what differs is written. The store belongs to
 all plugins of the client: rooms of others are not touched, and nothing is ever deleted from it
 but members that the homeserver does not have.
 

@@ -1,4 +1,4 @@
-"""The fast way to look: simplified sliding sync (MSC4186).
+"""The fast way to scan: simplified sliding sync (MSC4186).
 
 Spaces and invites come as lists. Every other joined room is asked for by its name: those that the
 bot's Spaces link, and those that a row calls a chat, at once with their members, because a second
@@ -88,7 +88,7 @@ class SlidingSyncResult(NamedTuple):
 
 
 class SlidingScan:
-    """One look.
+    """One scan.
 
     Args:
         found: what is told is added to it as it comes.
@@ -104,7 +104,7 @@ class SlidingScan:
         """How many rooms to ask for at once."""
 
     async def everywhere(self, *, likely: Iterable[RoomID]) -> list[Invite]:
-        """Look at everything; returns the pending invites.
+        """Scan everything; returns the pending invites.
 
         Raises:
             HomeserverError: the server does not do its part. What it told by then is in `found`.
@@ -121,7 +121,7 @@ class SlidingScan:
         return invites
 
     async def invites(self) -> list[Invite]:
-        """Look at the pending invites only.
+        """Scan the pending invites only.
 
         Raises:
             HomeserverError: the server does not do its part.
@@ -130,13 +130,13 @@ class SlidingScan:
         return [invite async for result in self._answers(lists.next) for invite in result.invites]
 
     async def at(self, room_ids: Iterable[RoomID]) -> None:
-        """Look at rooms that most likely are Homeroom's, members and all."""
+        """Scan rooms that most likely are Homeroom's, members and all."""
         names = _Names(self, REQUIRED_STATE + MEMBERS, room_ids)
         async for result in self._answers(names.next):
             self._take(result)
 
     async def read_unclassified(self, room_ids: Iterable[RoomID]) -> None:
-        """Look at rooms that may be anybody's: members are asked for where they matter."""
+        """Scan rooms that may be anybody's: members are asked for where they matter."""
         incomplete: dict[RoomID, Room] = {}
         strange = _Names(self, REQUIRED_STATE, room_ids)
         ours = _Names(self, MEMBERS, reader=partial(self._read_members, incomplete))
@@ -241,8 +241,8 @@ class SlidingScan:
 class _Windows:
     """Lists, window after window; the last answer tells how long they are."""
 
-    def __init__(self, look: SlidingScan, lists: Lists) -> None:
-        self._look = look
+    def __init__(self, scan: SlidingScan, lists: Lists) -> None:
+        self._scan = scan
         self._lists = lists
         self._connection = f"homeroom-{uuid4()}"
         self._pos: str | None = None
@@ -254,7 +254,7 @@ class _Windows:
         if self._is_under_way or self._start >= self._length:
             return None
         self._is_under_way = True
-        return self._ask(self._start + self._look.at_once)
+        return self._ask(self._start + self._scan.at_once)
 
     async def _ask(self, end: int) -> SlidingSyncResult:
         lists = {
@@ -266,7 +266,7 @@ class _Windows:
             }
             for name, (state, filters) in self._lists.items()
         }
-        result = await self._look.ask({"conn_id": self._connection, "lists": lists}, pos=self._pos)
+        result = await self._scan.ask({"conn_id": self._connection, "lists": lists}, pos=self._pos)
         counts = [result.lengths.get(name) for name in self._lists]
         if None in counts:
             raise Unavailable("sliding sync: the answer has no count of rooms")
@@ -283,13 +283,13 @@ class _Names:
 
     def __init__(
         self,
-        look: SlidingScan,
+        scan: SlidingScan,
         state: list[list[str]],
         room_ids: Iterable[RoomID] = (),
         *,
         reader: Reader | None = None,
     ) -> None:
-        self._look = look
+        self._scan = scan
         self._subscription = {"required_state": state, "timeline_limit": 0}
         self._reader = reader
         self._waiting: deque[RoomID] = deque()
@@ -306,14 +306,14 @@ class _Names:
         """The question for as many of them as fit into one; None: nobody is left."""
         if not self._waiting:
             return None
-        count = min(self._look.at_once, len(self._waiting))
+        count = min(self._scan.at_once, len(self._waiting))
         body = {
             "conn_id": f"homeroom-{uuid4()}",
             "room_subscriptions": {
                 self._waiting.popleft(): self._subscription for _ in range(count)
             },
         }
-        return self._look.ask(body, reader=self._reader)
+        return self._scan.ask(body, reader=self._reader)
 
 
 def _lengths(answer: Answer) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The eyes of the reconciler: which way to look, and that nothing is left out. Reads only."""
+"""Scans the homeserver: chooses the way, and sees that nothing is left out. Reads only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .partial_topology import Found
 from .progress import OnProgress
 
 MANY: Final = 20
-"""Rooms from which on sliding sync is the faster way to look at some, too."""
+"""Rooms from which on sliding sync is the faster way to scan some, too."""
 
 SECOND_LIST_AFTER: Final = 1.0
 """Seconds between two lists of joined rooms."""
@@ -43,11 +43,11 @@ class Observer:
         rest: float = 0.0,
         on_progress: OnProgress | None = None,
     ) -> Topology:
-        """Look at everything: every joined room, every pending invite.
+        """Scan everything: every joined room, every pending invite.
 
         Args:
             expected: rooms that the bot is in and that are Homeroom's, as far as is known.
-            rest: seconds of rest for each second of asking, for a look that is in no hurry.
+            rest: seconds of rest for each second of asking, for a scan that is in no hurry.
             on_progress: is told every few seconds how far it is.
 
         Raises:
@@ -74,7 +74,7 @@ class Observer:
         )
 
     async def scan_invites(self) -> list[Invite]:
-        """Look at the pending invites only.
+        """Scan the pending invites only.
 
         Raises:
             HomeserverError: they are not to be had.
@@ -87,13 +87,13 @@ class Observer:
         return await by_sync.pending_invites(self._homeserver)
 
     async def scan_gently(self) -> Topology:
-        """Look at every joined room with GET requests only, room by room; no invites."""
+        """Scan every joined room with GET requests only, room by room; no invites."""
         return await self._scan_some(await self._homeserver.joined_rooms())
 
     async def scan_rooms(
         self, room_ids: Iterable[RoomID], *, expected: Iterable[RoomID] = ()
     ) -> Topology:
-        """Look at these rooms only, and whether the bot is in them.
+        """Scan these rooms only, and whether the bot is in them.
 
         Args:
             expected: those that the bot is in, as far as is known.
@@ -105,7 +105,7 @@ class Observer:
     async def scan_beyond(
         self, known: frozenset[RoomID], *, expected: Iterable[RoomID] = ()
     ) -> Topology:
-        """Look at the joined rooms that are not among the known ones."""
+        """Scan the joined rooms that are not among the known ones."""
         wanted = await self._joined_rooms(frozenset(expected)) - known
         return await self._scan_some(wanted, first=SlidingScan.read_unclassified)
 
@@ -123,7 +123,7 @@ class Observer:
         return joined
 
     async def _scan_some(self, wanted: frozenset[RoomID], *, first: Way | None = None) -> Topology:
-        """Look at rooms that are joined; if they are many, first in the fast way."""
+        """Scan rooms that are joined; if they are many, first in the fast way."""
         found = Found.nothing(wanted)
         if first is not None and len(wanted) >= MANY:
             try:

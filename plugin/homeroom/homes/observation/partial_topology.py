@@ -1,4 +1,4 @@
-"""What one look has found so far, in whichever ways."""
+"""What one scan has found so far, in whichever ways."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Found:
     def nothing(
         cls, joined: frozenset[RoomID] = frozenset(), *, on_progress: OnProgress | None = None
     ) -> Found:
-        """Where every look at these rooms begins."""
+        """Where every scan of these rooms begins."""
         return cls(joined, Counting(total=len(joined), report=on_progress))
 
     @property
@@ -39,6 +39,6 @@ class Found:
         return room_id in self.joined and room_id not in self.rooms
 
     def add(self, rooms: Mapping[RoomID, Room | Unreadable], *, rescanned: int) -> None:
-        """These rooms were found by looking at so many."""
+        """These rooms were found by scanning so many."""
         self.rooms.update(rooms)
         self.counting.add(rescanned)

@@ -1,4 +1,4 @@
-"""How far a look is, for those who wait for it."""
+"""How far a scan is, for those who wait for it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 EVERY: Final = 3.0
-"""Seconds between two reports; a look that takes less reports nothing."""
+"""Seconds between two reports; a scan that takes less reports nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Rooms that were looked at, of all that there are."""
+    """Rooms that were scanned, of all that there are."""
 
     done: int
     total: int
     seconds: float
-    """Since the look began."""
+    """Since the scan began."""
 
     @property
     def per_second(self) -> float:
