@@ -27,12 +27,13 @@ from .faults import Action, Fault, Faults, Match, Recorded
 from .http import Door
 from .lag import KINDS, Lag
 from .polling import SLIDING_SYNC
+from .record import Backup
 from .rooms import Room
 from .sliding import Connections
 from .switches import Switches
 from .transactions import Transactions
 from .user import User
-from .world import Backup, World
+from .world import World
 
 LOOPBACK = "127.0.0.1"
 
