@@ -10,7 +10,7 @@ import pytest
 
 from homeroom.commands import reset
 from homeroom.config import reading
-from homeroom.delivery import handled, inbox, lanes, sync_feed, welcomes
+from homeroom.delivery import handled, inbox, lanes, state_writes, sync_feed, welcomes
 from homeroom.homes import invites, provisioner, refresher, room_creation
 from homeroom.homes.observation import observer
 from homeroom.matrix import retry_budgets
@@ -56,6 +56,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         (inbox, "ANSWER_AGAIN"),
         (handled, "WRITE_AGAIN"),
         (refresher, "RESCAN_AGAIN"),
+        (state_writes, "WRITE_AGAIN"),
     ):
         monkeypatch.setattr(module, name, replace(getattr(module, name), pauses=soon))
     for module, name in (

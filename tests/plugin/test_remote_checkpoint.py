@@ -571,6 +571,7 @@ LAW = settings(
 )
 
 
+@pytest.mark.timeout(900)  # of many lives; a busy machine takes its time over them
 @LAW
 @given(data=st.data())
 async def test_whatever_happened_restored_rows_are_what_a_scan_says(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -455,5 +456,6 @@ class Life(RuleBasedStateMachine):
         return self.people[chat.owner]
 
 
+@pytest.mark.timeout(900)  # of many lives; a busy machine takes its time over them
 def test_a_life_in_random_order() -> None:
     run_state_machine_as_test(Life, settings=SETTINGS)

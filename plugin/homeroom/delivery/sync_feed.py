@@ -55,6 +55,7 @@ from .handled import HandledMarks
 from .inbox import Inbox
 from .lanes import Lanes, Part
 from .recent_timelines import recent_timelines
+from .state_writes import StateWrites
 
 T = TypeVar("T")
 
@@ -118,6 +119,7 @@ class SyncFeed:
     encryption: Encryption
     routes: Routes
     checkpoint_state: CheckpointState
+    state_writes: StateWrites
     take_in: TakeIn
     found: Callable[[tuple[OpenAnswer, ...], frozenset[EventID]], None]
     inbox: Inbox
@@ -308,6 +310,7 @@ class SyncFeed:
         rescanned: frozenset[RoomID],
     ) -> None:
         self.homeserver.told.synced(response, is_ours=self._is_ours, now=now())
+        self.state_writes.take_in(response, is_ours=self._is_ours, work=work)
         self.checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self.homeserver.bot))
         self.homeserver.forget_plain(rooms_newly_encrypted(response))
         rooms = joined_in(response)

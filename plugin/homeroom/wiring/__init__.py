@@ -30,6 +30,7 @@ from ..delivery.lanes import Lanes
 from ..delivery.message_handler import MessageHandler
 from ..delivery.parking import Parking
 from ..delivery.room_history import RoomHistory
+from ..delivery.state_writes import StateWrites
 from ..delivery.sync_feed import SyncFeed
 from ..delivery.welcomes import Welcomes
 from ..matrix.typing_notice import TypingNotice
@@ -321,6 +322,13 @@ def build_delivery(
         encryption=instance.encryption,
         routes=homes.routes,
         checkpoint_state=homes.checkpoint_state,
+        state_writes=StateWrites(
+            mautrix_state=homes.mautrix_state,
+            inbox=inbox,
+            checkpoint_state=homes.checkpoint_state,
+            background=instance.background,
+            log=instance.log,
+        ),
         take_in=dispatcher.take_in,
         found=streamer.note_found,
         inbox=inbox,

@@ -41,6 +41,7 @@ class Homes:
     routes: Routes
     checkpoint_state: CheckpointState
     remote_checkpoint: RemoteCheckpoint
+    mautrix_state: MautrixState
     observer: Observer
     reconciler: Reconciler
     repairer: Repairer
@@ -88,10 +89,11 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         log=instance.log,
     )
     observer = Observer(base.homeserver, log=instance.log)
+    mautrix_state = MautrixState(instance.client.state_store, log=instance.log)
     reconciler = Reconciler(
         observer=observer,
         store=base.store,
-        mautrix_state=MautrixState(instance.client.state_store, log=instance.log),
+        mautrix_state=mautrix_state,
         routes=routes,
         checkpoint_state=checkpoint_state,
         adopt_unmarked=lambda: instance.settings().adopt_unmarked,
@@ -153,6 +155,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         routes=routes,
         checkpoint_state=checkpoint_state,
         remote_checkpoint=remote_checkpoint,
+        mautrix_state=mautrix_state,
         observer=observer,
         reconciler=reconciler,
         repairer=repairer,

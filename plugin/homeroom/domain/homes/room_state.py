@@ -233,11 +233,12 @@ def _members(state: Events, *, interner: Interner) -> dict[UserID, Member]:
     return {
         interner(UserID(key)): interner(member)
         for key, event in state["m.room.member"].items()
-        if is_user_id(key) and (member := _read_member(event, user_id=key))
+        if is_user_id(key) and (member := read_member(event, user_id=key))
     }
 
 
-def _read_member(event: dict[str, Any], *, user_id: str) -> Member | None:
+def read_member(event: dict[str, Any], *, user_id: str) -> Member | None:
+    """What a member event says of a user; None: nothing that can be."""
     content = event["content"]
     membership = content.get("membership")
     if membership not in ("join", "invite", "leave", "ban", "knock"):  # it may be unhashable

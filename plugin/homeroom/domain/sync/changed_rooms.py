@@ -107,6 +107,23 @@ def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
     )
 
 
+def cached_state_in(
+    response: object, *, is_ours: Callable[[RoomID], bool]
+) -> list[tuple[RoomID, dict[str, Any]]]:
+    """Memberships and power levels of Homeroom's rooms, as a response tells them, in its order."""
+    rooms = as_dict(as_dict(response).get("rooms"))
+    return [
+        (RoomID(key), event)
+        for section in ("join", "leave")
+        for key, entry in as_dict(rooms.get(section)).items()
+        if is_ours(RoomID(key))
+        for event in events_in(entry)
+        if event.get("type") in ("m.room.member", "m.room.power_levels")
+        and isinstance(event.get("state_key"), str)
+        and isinstance(event.get("content"), dict)
+    ]
+
+
 def _in_room(
     room_id: RoomID, entry: dict[str, Any], *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> Iterator[RoomID]:

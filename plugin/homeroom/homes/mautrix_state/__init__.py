@@ -12,7 +12,8 @@ but members that the homeserver does not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from mautrix.client.state_store import StateStore
 from mautrix.client.state_store.asyncpg import PgStateStore
@@ -24,7 +25,7 @@ from ...runtime.batches import batches
 from . import bulk_sql as tables
 from . import via_interface as one_by_one
 
-__all__ = ["StateMirror"]
+__all__ = ["MautrixState"]
 
 
 class MautrixState:
@@ -57,6 +58,18 @@ class MautrixState:
         if healed:
             self._log.debug("The state store was out of date for %d rooms", healed)
         return healed
+
+    async def note(self, events: Iterable[tuple[RoomID, dict[str, Any]]]) -> None:
+        """Write what was told of members and power levels, in this order.
+
+        mautrix does the same, and nobody can wait for it.
+
+        Raises:
+            StoreError: the database of the state store failed; writing all of it again is right.
+        """
+        if self._store is not None:
+            for room_id, event in events:
+                await one_by_one.note(self._store, room_id, event)
 
     async def outdated(self, topology: Topology) -> frozenset[RoomID]:
         """Find the rooms in which there is a difference; of a store without tables, none.

@@ -14,10 +14,13 @@ from mautrix.types import Member as StoredMember
 from mautrix.types import (
     Membership,
     MemberStateEventContent,
+    RoomID,
     SerializerError,
     UserID,
 )
 
+from ...domain.homes.marker import is_user_id
+from ...domain.homes.room_state import read_member
 from ...domain.homes.topology import Member, Room
 from ...storage.errors import attempt
 from .create_events import read_create_event
@@ -37,6 +40,21 @@ async def heal(store: StateStore, room: Room) -> bool:
     """
     with attempt(f"bring the state store up to date for {room.room_id}"):
         return await _heal_among_others(store, room)
+
+
+async def note(store: StateStore, room_id: RoomID, event: dict[str, Any]) -> None:
+    """Write what one event says of a member, or of power levels; not what cannot be.
+
+    Raises:
+        StoreError: the database of the state store failed.
+    """
+    key, content = event["state_key"], event["content"]
+    with attempt(f"tell the state store about {room_id}"), suppress(SerializerError):
+        if event["type"] == "m.room.member":
+            if is_user_id(key) and (member := read_member(event, user_id=key)):
+                await store.set_member(room_id, UserID(key), _stored(member))
+        elif key == "":
+            await store.set_power_levels(room_id, content)
 
 
 async def _heal_among_others(store: StateStore, room: Room) -> bool:
