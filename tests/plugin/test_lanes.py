@@ -123,6 +123,70 @@ async def test_a_parked_room_lets_the_position_go_on_and_goes_on_from_its_own_pl
         assert said_by(agent, "anna") == [*texts, "anna live"]
 
 
+async def test_a_lost_database_does_not_lose_the_place_of_a_parked_room(
+    hs: FakeHomeserver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The checkpoint's position is past what was said there; the place is in the checkpoint."""
+    monkeypatch.setattr(Parking, "PARK_AFTER", 0.0)
+    agent = Agent()
+    async with two_people(hs, tmp_path, agent) as (bot, anna, annas, bert, berts):
+        texts = await say_while_down(bot, anna, annas)
+        fault = break_room(hs, annas)
+        await bot.start()
+        await until("it is parked", lambda: bot.app.parking.has(annas))
+        (before,) = bot.query(POSITION)
+        assert await bot.ask(bert, berts, "bert live") == "re: bert live"
+        await until("the position goes on", lambda: bot.query(POSITION) != [before])
+        (place,) = bot.query("SELECT * FROM places")
+        await bot.stop()
+        fault.cancel()
+        bot.wipe(checkpoint=False)
+        await bot.start()
+        await until("all are asked", lambda: len(said_by(agent, "anna")) == MANY)
+        await until("it is over", lambda: not bot.query("SELECT * FROM places"))
+        await bot.settled()
+        assert said_by(agent, "anna") == texts
+        assert said_by(agent, "bert") == ["bert live"]
+        assert "Restored 4 rows from the checkpoint" in caplog.text
+        assert place["room_id"] == annas
+        # What is over is not in the next one.
+        await bot.stop()
+        bot.wipe(checkpoint=False)
+        await bot.start()
+        await bot.settled()
+        assert bot.query("SELECT * FROM places") == []
+        assert said_by(agent, "anna") == texts
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["lost", "kept"])
+async def test_a_place_in_the_checkpoint_never_overrules_one_in_the_database(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    monkeypatch.setattr(Parking, "PARK_AFTER", 0.0)
+    agent = Agent()
+    async with two_people(hs, tmp_path, agent) as (bot, anna, annas, bert, berts):
+        await say_while_down(bot, anna, annas)
+        break_room(hs, annas)
+        await bot.start()
+        await until("it is parked", lambda: bot.app.parking.has(annas))
+        (before,) = bot.query(POSITION)
+        assert await bot.ask(bert, berts, "bert live") == "re: bert live"
+        await until("the position goes on", lambda: bot.query(POSITION) != [before])
+        await bot.stop()
+        if is_lost:
+            bot.alter("DELETE FROM places")
+        else:
+            bot.alter("UPDATE places SET why = 'later'")
+        bot.alter("DELETE FROM sync_state")
+        await bot.start()
+        await until("it is known", lambda: bot.app.parking.has(annas))
+        (place,) = bot.query("SELECT * FROM places")
+        assert (place["why"] == "later") is not is_lost
+
+
 async def test_a_message_that_cannot_be_answered_parks_its_room(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

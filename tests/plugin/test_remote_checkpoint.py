@@ -24,6 +24,7 @@ from homeroom.domain.homes.checkpoint_shards import (
     writes,
 )
 from homeroom.homes import remote_checkpoint
+from homeroom.matrix.outgoing import Priority
 from homeroom.startup import maintenance
 from homeroom.storage import UPGRADES
 from tests.domain.homes.test_checkpoint_shards import resealed
@@ -220,7 +221,11 @@ async def test_rows_that_the_database_still_has_are_not_overruled(
 # Doubts: everything is scanned
 
 
-def damage(alter: Callable[[Any], Any], *, kind: str = shard_type(0)) -> Callable[[Bot], None]:
+SHARD = shard_type(0, slot=0)
+"""The first that is written."""
+
+
+def damage(alter: Callable[[Any], Any], *, kind: str = SHARD) -> Callable[[Bot], None]:
     def damage_it(bot: Bot) -> None:
         put(bot, kind, alter(account_data(bot)[kind]) or {})
 
@@ -234,7 +239,7 @@ def of_another_origin(**origin: Any) -> Callable[[Bot], None]:
         data = account_data(bot)
         head = read_head(data[HEAD_TYPE])
         assert head is not None
-        rows = joined([read_shard(data[shard_type(0)], head=head, number=0)])
+        rows = joined([read_shard(data[SHARD], head=head, number=0)])
         text = make_checkpoint(replace(origin_of(bot), **origin), Digest.of(rows))
         _, todo = writes(
             rows,
@@ -421,6 +426,34 @@ async def test_the_position_stays_young(
         assert set(written(hs.requests[mark:])) == {HEAD_TYPE}
 
 
+async def test_a_write_goes_behind_all_messages_but_does_not_wait_for_ever(
+    hs: FakeHomeserver, tmp_path: Path, soon: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_checkpoint, "BEHIND_OTHERS", 3600.0)
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        await bot.onboard(anna)
+        await until("it is written", lambda: is_written(bot))
+        (chat_id, _) = bot.chats_of(anna)
+        hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=3_600_000), times=1)
+        anna.send(chat_id, "Hello")
+        homeserver = bot.app.remote_checkpoint.homeserver
+        await until("it waits", lambda: homeserver.outgoing.waiting[Priority.REPAIR])
+        anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
+        await until("it is known", lambda: "Renamed" in str(bot.tables()))
+        await until("it waits", lambda: homeserver.outgoing.waiting[Priority.REPAIR])
+        assert not is_written(bot)
+        await bot.kill()
+        monkeypatch.setattr(remote_checkpoint, "BEHIND_OTHERS", 0.01)
+        hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=3_600_000), times=1)
+        await bot.start()
+        homeserver = bot.app.remote_checkpoint.homeserver
+        await until("it is told to wait", lambda: homeserver.outgoing.is_limited)
+        anna.set_state(chat_id, "m.room.name", {"name": "Again"})
+        await until("it is known", lambda: "Again" in str(bot.tables()))
+        await until("it is written", lambda: is_written(bot))
+
+
 REFUSALS = {
     "403": FORBIDDEN,
     "404": Respond(404, {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"}),
@@ -475,7 +508,7 @@ async def test_a_shard_that_is_too_large_for_the_homeserver_is_said_once(
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["after", "before"])
-async def test_killed_at_any_request_of_a_write_it_is_the_old_one_the_new_one_or_none(
+async def test_killed_at_any_request_of_a_write_it_is_the_old_one_or_the_new_one(
     hs: FakeHomeserver,
     tmp_path: Path,
     unverified: None,
@@ -512,7 +545,7 @@ async def test_killed_at_any_request_of_a_write_it_is_the_old_one_the_new_one_or
             fault.cancel()
             before = bot.tables()
             bot.wipe(checkpoint=False)
-            await bot.start()
+            assert not looked_at_everything(await asked_at_start(bot))
             await settled(bot)
             assert bot.tables() == before
             await bot.stop()

@@ -8,6 +8,7 @@ that proves them. If the homeserver does not take it, that is said once, and not
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -25,12 +26,12 @@ from ..domain.homes.checkpoint_shards import (
     read_head,
     read_shard,
     shard_checksum,
-    shard_type,
     writes,
 )
 from ..domain.homes.model import Records
 from ..matrix.errors import HomeserverError
 from ..matrix.homeserver import Homeserver
+from ..matrix.outgoing import Priority
 from ..runtime.backoff import waits
 from ..runtime.clock import now
 from ..storage import Position, Store, StoreError
@@ -43,6 +44,9 @@ POSITION_EVERY: Final = 60 * 60 * 1000
 """Milliseconds after which a newer position is worth a write of its own."""
 RETRY_AFTER: Final = (30, 300, 3600)
 """Seconds until what the homeserver did not take is tried again; the last one repeats."""
+BEHIND_OTHERS: Final = 60.0
+"""Seconds that a write waits at most until nothing more urgent is to be sent. Account data counts
+against no budget of messages, so a bot that is always at its limit has a checkpoint, too."""
 LAST_WITHIN: Final = 5.0
 """Seconds that the last write, at a stop, may take."""
 
@@ -80,7 +84,7 @@ class RemoteCheckpoint:
             Damaged: they are not there, or not those.
             HomeserverError: they are not to be had.
         """
-        contents = await self._shards(len(head.shards))
+        contents = await self._shards(head)
 
         def read() -> Records:
             return joined(
@@ -90,11 +94,9 @@ class RemoteCheckpoint:
 
         return await asyncio.to_thread(read)
 
-    async def _shards(self, count: int) -> list[Any]:
-        reading = [
-            asyncio.create_task(self.homeserver.account_data.get(shard_type(number)))
-            for number in range(count)
-        ]
+    async def _shards(self, head: Head) -> list[Any]:
+        get = self.homeserver.account_data.get
+        reading = [asyncio.create_task(get(kind)) for kind in head.shard_types]
         try:
             return list(await asyncio.gather(*reading))
         finally:
@@ -108,6 +110,8 @@ class RemoteCheckpoint:
         pauses = waits(RETRY_AFTER)
         while True:
             await asyncio.sleep(WRITE_EVERY)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.homeserver.until_turn(Priority.REPAIR), BEHIND_OTHERS)
             if await self.write():
                 pauses = waits(RETRY_AFTER)
             else:
@@ -149,6 +153,8 @@ class RemoteCheckpoint:
             return False
         if await self.store.checkpoint() != checkpoint:
             return False
+        # After the position: it does not go on past a room before that room's place is stored.
+        parked = await self.store.places()
         present = self._present or await self._look()
         self._present = None  # until it is known what is there
         head = present.head
@@ -160,6 +166,7 @@ class RemoteCheckpoint:
                 checkpoint=checkpoint,
                 position=position.token,
                 saved_at=position.saved_at,
+                parked=parked,
                 present=present,
             )
             head, todo = await asyncio.to_thread(make)
@@ -180,8 +187,8 @@ class RemoteCheckpoint:
         if head is None:
             return Present()
         shards = [
-            shard_checksum(await self.homeserver.account_data.get(shard_type(number)))
-            for number in range(len(head.shards))
+            shard_checksum(await self.homeserver.account_data.get(kind))
+            for kind in head.shard_types
         ]
         return Present(head=head, shards=tuple(shards))
 
@@ -209,7 +216,7 @@ class RemoteCheckpoint:
         async with self._one_at_a_time:
             self._present = None
             parts = await self.parts()
-            for kind, content in erasures(parts - 1)[:parts]:
+            for kind, content in erasures(parts - 1) if parts else ():
                 await self.homeserver.account_data.set(kind, content)
             return parts
 

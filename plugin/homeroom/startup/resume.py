@@ -14,7 +14,7 @@ of which the checkpoint in the account data says something else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +27,7 @@ from ..domain.homes.checkpoint_shards import Damaged
 from ..domain.homes.model import ROUTED, Records
 from ..domain.homes.restored_rows import restore
 from ..domain.sync.changed_rooms import is_initial, rooms_to_rescan
+from ..domain.sync.place import Place
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.remote_checkpoint import RemoteCheckpoint
 from ..homes.room_creation import RoomCreation
@@ -179,6 +180,7 @@ class Resumption:
                     digest = await asyncio.to_thread(Digest.of, restored.records)
                     response = await self._answer(asking, proved, head.position)
                     self._require_rooms(proved, response, joined=await joined)
+                    await self._park(head.parked)
                 finally:
                     joined.cancel()
         except Damaged as e:
@@ -196,6 +198,13 @@ class Resumption:
             in_doubt=restored.in_doubt,
             is_restored=True,
         )
+
+    async def _park(self, places: Iterable[Place]) -> None:
+        """Park what the database does not know to be parked: its own places are later ones."""
+        known = {place.room_id for place in await self.store.places()}
+        for place in places:
+            if place.room_id not in known:
+                await self.store.park(place)
 
     async def _proved(self, records: Records, checkpoint: str) -> Digest | None:
         digest = await asyncio.to_thread(Digest.of, records)

@@ -31,6 +31,7 @@ from homeroom.domain.homes.checkpoint_shards import (
     writes,
 )
 from homeroom.domain.homes.model import Chat, Conversation, Home, Records, RoomType, Status
+from homeroom.domain.sync.place import Place
 from tests.domain.builders import ANNA, BERT, ELSEWHERE, HOME, NEW, WORK
 from tests.domain.homes.test_checkpoint import records
 
@@ -59,6 +60,9 @@ OTHERS: dict[str, list[Any]] = {
     "room_type": [RoomType.SPACE, None],
     "conversation": [None, Conversation(number=1, since="$other")],
 }
+SHARD = shard_type(0, slot=0)
+"""The first that is written."""
+PLACE = Place(room_id=WORK, since="s0", why="Ärger", parked_at=7)
 OWNERS = [f"@owner-{number}:x" for number in range(6)]
 NAMES = st.none() | st.text(max_size=3)
 
@@ -101,8 +105,7 @@ def found(data: Data) -> Present:
         head = read_head(data.get(HEAD_TYPE))
     except Damaged:
         head = None
-    count = 0 if head is None else len(head.shards)
-    contents = [data.get(shard_type(number)) for number in range(count)]
+    contents = [] if head is None else [data.get(kind) for kind in head.shard_types]
     return Present(head=head, shards=tuple(map(shard_checksum, contents)))
 
 
@@ -111,8 +114,8 @@ def read(data: Data) -> tuple[Head | None, Records]:
     if head is None:
         return None, Records()
     shards = [
-        read_shard(data.get(shard_type(number)), head=head, number=number)
-        for number in range(len(head.shards))
+        read_shard(data.get(kind), head=head, number=number)
+        for number, kind in enumerate(head.shard_types)
     ]
     return head, joined(shards)
 
@@ -131,6 +134,21 @@ def test_every_value_of_a_row_comes_back(row: Home | Chat) -> None:
             write(data, records(other))
             json.dumps(data).encode()
             assert read(data)[1] == records(other)
+
+
+@pytest.mark.parametrize("since", ["s0", None])
+def test_the_places_of_parked_rooms_come_back(since: str | None) -> None:
+    data: Data = {}
+    place = replace(PLACE, since=since)
+    write(data, records(HOME_ROW), parked=[place, replace(place, room_id=NEW, why="x" * 999)])
+    head, _ = read(data)
+    assert head is not None
+    assert head.parked == (place, replace(place, room_id=NEW, why="x" * 200))
+
+
+def test_more_places_than_can_be_read_leave_the_old_checkpoint() -> None:
+    with pytest.raises(Damaged, match="the head would have"):
+        write({}, records(HOME_ROW), parked=[PLACE] * 50_000)
 
 
 @given(st.lists(rows(), min_size=1, max_size=4), st.booleans())
@@ -155,23 +173,27 @@ def test_what_was_written_last_is_what_is_read(history: list[Records], remembers
     )
 
 
-@given(rows(), rows(), st.data())
-def test_writing_that_ends_anywhere_leaves_the_old_checkpoint_the_new_one_or_none(
-    before: Records, after: Records, draw: st.DataObject
+@given(st.lists(rows(), min_size=2, max_size=4), st.data())
+def test_writing_that_ends_anywhere_leaves_the_old_checkpoint_or_the_new_one(
+    history: list[Records], draw: st.DataObject
 ) -> None:
+    """However often in succession, and whoever comes next goes on from there."""
     data: Data = {}
-    present = write(data, before)
-    _, todo = writes(after, checkpoint="new", position="s2", saved_at=2, present=present)
-    data.update(todo[: draw.draw(st.integers(0, len(todo)))])
-    try:
-        head, found_rows = read(data)
-    except Damaged:
-        return
-    assert head is not None
-    assert found_rows == (after if head.checkpoint == "new" else before)
-    # Whoever comes next makes it whole again, whatever was left.
-    write(data, after, checkpoint="newer")
-    assert read(data)[1] == after
+    write(data, history[0], checkpoint="0")
+    valid = 0
+    for number, each in enumerate(history[1:], start=1):
+        _, todo = writes(
+            each, checkpoint=str(number), position="s2", saved_at=2, present=found(data)
+        )
+        length = draw.draw(st.integers(0, len(todo)))
+        data.update(todo[:length])
+        if (HEAD_TYPE, data[HEAD_TYPE]) in todo[:length]:
+            valid = number
+        found_head, found_rows = read(data)
+        assert found_head is not None
+        assert (found_head.checkpoint, found_rows) == (str(valid), history[valid])
+    write(data, history[-1], checkpoint="last")
+    assert read(data)[1] == history[-1]
 
 
 @given(rows(), rows())
@@ -186,8 +208,9 @@ def test_only_shards_of_owners_with_other_rows_are_written(
         return
     owners = changed_owners(before, after)
     assert {kind for kind, _ in todo} == {HEAD_TYPE} | {
-        shard_type(shard_of(owner, len(head.shards))) for owner in owners
+        head.shard_types[shard_of(owner, len(head.shards))] for owner in owners
     }
+    assert not {kind for kind, _ in todo} & set(present.head.shard_types)
     assert todo[-1][0] == HEAD_TYPE
 
 
@@ -205,10 +228,12 @@ def test_a_damaged_shard_is_written_again(each: Records, draw: st.DataObject) ->
     data: Data = {}
     present = write(data, each)
     assert present.head is not None
-    kind = shard_type(draw.draw(st.integers(0, len(present.head.shards) - 1)))
-    data[kind] = {}
-    _, todo = writes(each, checkpoint="proof", position="s1", saved_at=1, present=found(data))
-    assert [written for written, _ in todo] == [kind, HEAD_TYPE]
+    number = draw.draw(st.integers(0, len(present.head.shards) - 1))
+    data[present.head.shard_types[number]] = {}
+    head, todo = writes(each, checkpoint="proof", position="s1", saved_at=1, present=found(data))
+    assert [written for written, _ in todo] == [head.shard_types[number], HEAD_TYPE]
+    data.update(todo)
+    assert read(data) == (head, each)
 
 
 def test_shards_that_are_not_needed_any_more_are_emptied_when_there_is_a_new_head() -> None:
@@ -220,7 +245,10 @@ def test_shards_that_are_not_needed_any_more_are_emptied_when_there_is_a_new_hea
     assert second.head is not None
     assert (len(first.head.shards), len(second.head.shards)) == (32, 1)
     assert (first.head.generation, second.head.generation) == (1, 2)
-    assert {number for number in range(1, 40) if data.get(shard_type(number))} == set()
+    assert {kind for kind, content in data.items() if content} - {shard_type(0, slot=0)} == {
+        HEAD_TYPE,
+        shard_type(0, slot=1),
+    }
     assert read(data)[1] == records(*chats[:1])
 
 
@@ -246,7 +274,7 @@ def test_to_erase_it_the_head_goes_first() -> None:
     data: Data = {}
     write(data, records(HOME_ROW, CHAT_ROW))
     todo = erasures(1)
-    assert todo == [(HEAD_TYPE, {}), (shard_type(0), {})]
+    assert todo == [(HEAD_TYPE, {}), *((shard_type(0, slot=slot), {}) for slot in (0, 1))]
     data.update(todo[:1])
     assert read(data) == (None, Records())
 
@@ -296,6 +324,11 @@ OF_THE_HEAD: dict[str, Callable[[Any], Any]] = {
     "no time": resealed(lambda data: {**data, "saved_at": "now"}),
     "no such time": resealed(lambda data: {**data, "saved_at": True}),
     "parked rooms that are none": resealed(lambda data: {**data, "parked": [1]}),
+    "parked rooms that are no list": resealed(lambda data: {**data, "parked": 1}),
+    "a parked room without a room": resealed(lambda data: {**data, "parked": [[1, "s", "x", 1]]}),
+    "no slots": resealed(lambda data: {**data, "slots": None}),
+    "too few slots": resealed(lambda data: {**data, "slots": []}),
+    "no such slot": resealed(lambda data: {**data, "slots": [2]}),
     "no proof": resealed(lambda data: {**data, "checkpoint": ""}),
     "another generation": resealed(lambda data: {**data, "generation": 7}),
     "another shard": resealed(lambda data: {**data, "shards": ["0"]}),
@@ -308,7 +341,7 @@ OF_THE_HEAD: dict[str, Callable[[Any], Any]] = {
 def test_a_damaged_shard_is_no_checkpoint(alter: Callable[[Any], Any]) -> None:
     data: Data = {}
     write(data, records(HOME_ROW))
-    data[shard_type(0)] = alter(data[shard_type(0)])
+    data[SHARD] = alter(data[SHARD])
     with pytest.raises(Damaged) as error:
         read(data)
     assert "shard 0" in str(error.value)
@@ -356,10 +389,10 @@ def test_rows_that_mean_nothing_are_no_checkpoint_even_under_the_right_checksum(
     data: Data = {}
     present = write(data, records(CHAT_ROW))
     assert present.head is not None
-    data[shard_type(0)] = resealed(in_shard)(data[shard_type(0)])
-    head = replace(present.head, shards=(shard_checksum(data[shard_type(0)]) or "",))
+    data[SHARD] = resealed(in_shard)(data[SHARD])
+    head = replace(present.head, shards=(shard_checksum(data[SHARD]) or "",))
     with pytest.raises(Damaged, match="shard 0 has a row that cannot be read"):
-        read_shard(data[shard_type(0)], head=head, number=0)
+        read_shard(data[SHARD], head=head, number=0)
 
 
 def test_a_shard_that_nobody_could_read_is_not_written() -> None:
@@ -376,7 +409,7 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_whatever_is_there_instead_is_no_checkpoint_and_no_error(value: Any) -> None:
-    head = Head(checkpoint="x", position="s", saved_at=1, generation=1, shards=("x",))
+    head = Head(checkpoint="x", position="s", saved_at=1, generation=1, shards=("x",), slots=(0,))
     for content in (value, {"version": 1, "data": value, "checksum": value}):
         with pytest.raises(Damaged):
             read_shard(content, head=head, number=0)

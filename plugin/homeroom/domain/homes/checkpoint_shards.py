@@ -1,13 +1,13 @@
 """The checkpoint as the bot's account data holds it: one head, and shards of rows.
 
     dev.homeroom.checkpoint      the head: up to which sync position these rows are the whole
-                                 truth, what proves it, and the checksum of every shard
-    dev.homeroom.checkpoint.N    a shard: the rows of some owners
+                                 truth, what proves it, and slot and checksum of every shard
+    dev.homeroom.checkpoint.N.S  a shard in its slot, 0 or 1: the rows of some owners
 
 An owner is always in the same shard, so that what one person does rewrites one shard. The number
-of shards grows with the rows; then everything is written again, as another generation. Shards are
-written first and the head last: whatever ends that in between leaves shards whose checksums are
-not those in the head, and such a checkpoint is none.
+of shards grows with the rows; then everything is written again, as another generation. A shard is
+written to the slot that the head does not name, and the head last: whatever ends that in between
+leaves the old checkpoint.
 
 Only the bot can write its account data, but other software of the same account can, too. So
 nothing is taken for granted: sizes are bounded, every value is checked, and what is wrong is a
@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 from mautrix.types import RoomID, SyncToken, UserID
 
+from ..sync.place import Place
 from .ids import chat_number, is_platform_chat_id, read_conversation
 from .model import Chat, ChatID, Home, PlatformChatID, Records, RoomType, Status
 
@@ -34,8 +35,11 @@ VERSION: Final = 1
 ROWS_IN_SHARD: Final = 256
 """On average, at most. That is some 50 kB: small enough for any proxy, and few requests."""
 MAX_SHARDS: Final = 4096
+SLOTS: Final = (0, 1)
 MAX_TEXT: Final = 1024 * 1024
 """Characters of one event's data."""
+MAX_REASON: Final = 200
+"""Characters of why a room is parked."""
 MAX_LENGTH: Final = 65536
 """Characters of one text in a row; no event is larger."""
 _CHECKSUM_SIZE: Final = 16
@@ -65,8 +69,15 @@ class Head:
     """Which of the divisions into shards this is."""
     shards: tuple[str, ...]
     """The checksum of each."""
-    parked: tuple[Mapping[str, Any], ...] = ()
-    """Rooms whose messages wait for something, with the place where each one goes on."""
+    slots: tuple[int, ...]
+    """The slot that each is in."""
+    parked: tuple[Place, ...] = ()
+    """Rooms that go on from a place of their own, not from the position."""
+
+    @property
+    def shard_types(self) -> list[str]:
+        """Where its shards are."""
+        return [shard_type(number, slot=slot) for number, slot in enumerate(self.slots)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +91,8 @@ class Present:
     """The rows in them; None: they were not looked at."""
 
 
-def shard_type(number: int) -> str:
-    return f"{HEAD_TYPE}.{number}"
+def shard_type(number: int, *, slot: int) -> str:
+    return f"{HEAD_TYPE}.{number}.{slot}"
 
 
 def shard_of(owner: UserID, count: int) -> int:
@@ -107,7 +118,7 @@ def writes(
     checkpoint: str,
     position: SyncToken,
     saved_at: int,
-    parked: Sequence[Mapping[str, Any]] = (),
+    parked: Sequence[Place] = (),
     present: Present,
 ) -> tuple[Head, list[Write]]:
     """What has to be written, in this order, so that account data holds this checkpoint.
@@ -117,7 +128,7 @@ def writes(
         present: what account data holds now.
 
     Raises:
-        Damaged: a shard would be too large to be read again.
+        Damaged: a shard, or the head, would be too large to be read again.
     """
     before = 0 if present.head is None else len(present.head.shards)
     count = shard_count(len(records.homes) + len(records.chats), before=before)
@@ -127,34 +138,42 @@ def writes(
     shards: list[str | None] = [None] * count
     if count == before:
         shards = [*present.shards[:count], *[None] * (count - len(present.shards))]
+    slots = [1] * count
+    if present.head is not None:
+        slots[:before] = present.head.slots[:count]
     wanted = set(range(count))
     if count == before and present.records is not None and None not in shards:
         changed = changed_owners(present.records, records)
         wanted = {shard_of(owner, count) for owner in changed}
     written: list[Write] = []
     for number, text in _shard_texts(records, wanted, count=count, generation=generation).items():
-        if len(text) > MAX_TEXT:
-            raise Damaged(f"shard {number} would have {len(text)} characters")
         if checksum(text) != shards[number]:
             shards[number] = checksum(text)
-            written.append((shard_type(number), _content(text)))
+            slots[number] = 1 - slots[number]
+            content = _content(text, f"shard {number}")
+            written.append((shard_type(number, slot=slots[number]), content))
     head = Head(
         checkpoint=checkpoint,
         position=position,
         saved_at=saved_at,
         generation=generation,
         shards=tuple(shard for shard in shards if shard is not None),
-        parked=tuple(parked),
+        slots=tuple(slots),
+        parked=tuple(replace(place, why=place.why[:MAX_REASON]) for place in parked),
     )
     if head != present.head or written:
-        written.append((HEAD_TYPE, _content(_head_text(head))))
-        written += [(shard_type(number), {}) for number in range(count, before)]
+        written.append((HEAD_TYPE, _content(_head_text(head), "the head")))
+        written += _emptied(range(count, before))
     return head, written
 
 
 def erasures(shards: int) -> list[Write]:
     """What has to be written so that there is no checkpoint any more: the head goes first."""
-    return [(HEAD_TYPE, {}), *((shard_type(number), {}) for number in range(shards))]
+    return [(HEAD_TYPE, {}), *_emptied(range(shards))]
+
+
+def _emptied(numbers: Iterable[int]) -> list[Write]:
+    return [(shard_type(number, slot=slot), {}) for number in numbers for slot in SLOTS]
 
 
 def changed_owners(before: Records, after: Records) -> frozenset[UserID]:
@@ -178,7 +197,9 @@ def checksum(text: str) -> str:
     return blake2b(text.encode(), digest_size=_CHECKSUM_SIZE).hexdigest()
 
 
-def _content(text: str) -> Content:
+def _content(text: str, name: str) -> Content:
+    if len(text) > MAX_TEXT:
+        raise Damaged(f"{name} would have {len(text)} characters")
     return {"version": VERSION, "checksum": checksum(text), "data": text}
 
 
@@ -190,7 +211,8 @@ def _head_text(head: Head) -> str:
             "saved_at": head.saved_at,
             "generation": head.generation,
             "shards": head.shards,
-            "parked": head.parked,
+            "slots": head.slots,
+            "parked": [astuple(place) for place in head.parked],
         }
     )
 
@@ -276,18 +298,25 @@ def read_head(content: object) -> Head | None:
     if content is None or content == {}:
         return None
     data = _data(content, "the head")
-    shards, parked = data.get("shards"), data.get("parked", [])
+    shards, slots = data.get("shards"), data.get("slots")
     if not isinstance(shards, list) or not 1 <= len(shards) <= MAX_SHARDS:
         raise Damaged("the head has no list of shards")
-    if not isinstance(parked, list) or not all(isinstance(each, dict) for each in parked):
-        raise Damaged("the head has no list of parked rooms")
+    if not isinstance(slots, list) or len(slots) != len(shards):
+        raise Damaged("the head has no list of slots")
+    if any(type(slot) is not int or slot not in SLOTS for slot in slots):
+        raise Damaged("the head names a slot that there is not")
+    try:
+        parked = tuple(_place(*values) for values in data.get("parked", ()))
+    except TypeError:
+        raise Damaged("the head has no list of parked rooms") from None
     return Head(
         checkpoint=_text(data.get("checkpoint")),
         position=SyncToken(_text(data.get("position"))),
         saved_at=_whole(data.get("saved_at")),
         generation=_whole(data.get("generation")),
         shards=tuple(map(_text, shards)),
-        parked=tuple(parked),
+        slots=tuple(slots),
+        parked=parked,
     )
 
 
@@ -360,6 +389,15 @@ def _data(content: object, name: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise Damaged(f"{name} is not an object")
     return data
+
+
+def _place(room_id: Any, since: Any, why: Any, parked_at: Any) -> Place:
+    return Place(
+        room_id=RoomID(_text(room_id)),
+        since=_optional(_text, since),
+        why=_text(why),
+        parked_at=_whole(parked_at),
+    )
 
 
 def _home(owner: UserID, space_id: Any, status: Any, initial_chats: Any) -> Home:
