@@ -265,7 +265,7 @@ test)
     case " $* " in
     "  " | *" tests "* | *" tests/integration "* | *strict*) install_strict_user ;;
     esac
-    [ $# -gt 0 ] || set -- -n 3 --dist loadfile --no-loadscope-reorder
+    [ $# -gt 0 ] || set -- -n 4 --dist loadfile --no-loadscope-reorder
     run pytest "$@"
     ;;
 check)

@@ -18,22 +18,32 @@ from tests.fake.clients import LOG, Naps, client_of
 from tests.stack.postgres import Postgres, find_binaries
 
 LONG_FIRST = (
-    "test_reset_pace.py",
-    "test_reset.py",
-    "test_hostile_member.py",
-    "test_traffic.py",
-    "test_soak.py",
-    "test_faults.py",
-    "test_restart.py",
-    "test_crash.py",
+    "integration/test_faults.py",
+    "integration/test_isolation.py",
+    "integration/test_reset.py",
     "test_sqlalchemy_versions.py",
-    "test_unknown.py",
-    "test_rate_limits.py",
-    "test_legacy.py",
-    "test_order.py",
-    "test_streaming.py",
-    "test_encryption.py",
-    "test_status_page.py",
+    "integration/test_hostile_member.py",
+    "integration/test_traffic.py",
+    "integration/test_soak.py",
+    "integration/test_unknown.py",
+    "integration/test_restart.py",
+    "integration/test_crash.py",
+    "plugin/test_stateful.py",
+    "integration/test_legacy.py",
+    "integration/test_hostile.py",
+    "integration/test_onboarding.py",
+    "integration/test_order.py",
+    "integration/test_strict_client.py",
+    "plugin/test_exactly_once.py",
+    "integration/test_rate_limits.py",
+    "integration/test_reset_pace.py",
+    "integration/test_remote_checkpoint.py",
+    "integration/test_streaming.py",
+    "integration/test_encryption.py",
+    "integration/test_workers.py",
+    "plugin/test_remote_checkpoint.py",
+    "integration/test_litellm.py",
+    "integration/test_status_page.py",
 )
 """Files that take a minute or more: begun first, so that nobody waits for one of them at the end.
 (With `--no-loadscope-reorder`; xdist itself would begin with the files of many tests.)"""
@@ -44,11 +54,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ranks = {
-        f"tests/{folder}{name}": rank
-        for rank, name in enumerate(LONG_FIRST)
-        for folder in ("integration/", "")
-    }
+    ranks = {f"tests/{name}": rank for rank, name in enumerate(LONG_FIRST)}
     items.sort(key=lambda item: ranks.get(item.nodeid.split("::")[0], len(ranks)))
 
 
