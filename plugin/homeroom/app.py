@@ -10,6 +10,7 @@ from mautrix.util.logging import TraceLogger
 
 from .config import LiveSettings
 from .delivery.answer_stream import Streamer
+from .delivery.attempts import Attempts
 from .delivery.handled import HandledMarks
 from .delivery.inbox import Inbox
 from .delivery.lanes import Lanes
@@ -76,6 +77,7 @@ class App:
     handled: HandledMarks
     lanes: Lanes
     parking: Parking
+    attempts: Attempts
     feed: SyncFeed
     startup: Startup
     maintenance: Maintenance

@@ -109,6 +109,7 @@ class Homeroom(Plugin):
         if self.app is not None and not self.app.watch.is_superseded:
             try:
                 await self.app.inbox.save_position(now=True)
+                await self.app.attempts.end_life()
             except StoreError as e:
                 self.log.warning("The place in the timeline was not saved: %s", e)
             await self.app.remote_checkpoint.write_last()

@@ -159,20 +159,21 @@ class Streamer:
         del self._said[event_id]
         self._messages.pop(event_id, None)
 
-    async def end(self, event_id: EventID, why: str) -> None:
+    async def end(self, event_id: EventID, why: str) -> bool:
         """End an answer that was left open and will not be given again, with a sentence.
 
-        What the room shows stays. Does nothing if no answer to the event is open.
+        What the room shows stays. Does nothing, and is False, if no answer to the event is open.
         """
         self._said.pop(event_id, None)
         left = self._open.get(event_id)
         if not left:
-            return
+            return False
         try:
             await self._end(left[-1], why)
         except Refused as e:
             self.log.info("An answer to %s stays unfinished: %s", event_id, e)
         await self._close(event_id)
+        return True
 
     async def end_abandoned(self, *, is_coming: Callable[[EventID], bool]) -> None:
         """End the answers to events that are not given to the inbox again."""

@@ -23,6 +23,7 @@ from ..matrix.encryption import Cause, Encryption, Unreadable
 from ..matrix.errors import HomeserverError, Unavailable
 from ..matrix.messages import Speaker
 from ..replies import encryption as words
+from ..runtime.noted_work import noted
 from ..storage import Store, StoreError
 
 TOLD_EVERY: Final = 60 * 60 * 1000
@@ -62,7 +63,8 @@ class Decryption:
         event = edit.event
         if event.get("type") == "m.room.encrypted":
             try:
-                event = (await self.encryption.decrypt(edit.room_id, event)).event
+                async with noted():
+                    event = (await self.encryption.decrypt(edit.room_id, event)).event
             except Unreadable as e:
                 self.log.warning("Passed over the edit %s: %s", edit.edit_id, e)
                 return original
@@ -84,7 +86,8 @@ class Decryption:
                 return None
             return await self._without_verification(message)
         try:
-            opened = await self.encryption.read(message)
+            async with noted():
+                opened = await self.encryption.read(message)
         except (Unavailable, StoreError):
             raise
         except Unreadable as e:

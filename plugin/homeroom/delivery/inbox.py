@@ -47,6 +47,7 @@ from ..runtime import clock
 from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
 from ..storage import Store, StoreError
+from .attempts import Attempts
 from .handled import HandledMarks
 from .parking import Parking
 
@@ -81,6 +82,7 @@ class Inbox:
         handle: does all that is to be done about a message. Raises `Unavailable` or `StoreError`
             if it has to be tried again.
         turn_away: the same for a message that is one too many in its room.
+        set_aside: says that a message is not answered, because the process dies of it.
         decrypt: says what is in it, as its newest edit has it; None: nothing to do anything
             about. It may take its time over that: only the room waits. Raises what `handle` does.
         peek: says what is in an encrypted one before its turn, if that can be told.
@@ -95,6 +97,7 @@ class Inbox:
     bot: UserID
     handle: Handle
     turn_away: Handle
+    set_aside: Callable[[Message | Encrypted], Awaitable[None]]
     decrypt: Decrypt
     peek: Callable[[Encrypted], Awaitable[Message | None]]
     interrupt: Interrupt
@@ -105,6 +108,7 @@ class Inbox:
     checkpoint: Callable[[], str | None]
     handled: HandledMarks
     parking: Parking
+    attempts: Attempts
     store: Store
     background: Background
     settings: Callable[[], Settings]
@@ -439,11 +443,15 @@ class Inbox:
     async def _handle_once(self, handle: Handle, message: Message | Encrypted) -> None:
         if await self.handled.has(message.event_id, is_news=message.is_live):
             return
-        in_the_clear = await self.decrypt(message, self._edits.get(message.event_id))
-        if in_the_clear is not None:
-            if isinstance(message, Encrypted):
-                self._carry_out_stop_elsewhere(in_the_clear)
-            await handle(in_the_clear)
+        if self.attempts.is_to_be_set_aside(message):
+            await self.set_aside(message)
+        else:
+            with self.attempts.at(message):
+                in_the_clear = await self.decrypt(message, self._edits.get(message.event_id))
+                if in_the_clear is not None:
+                    if isinstance(message, Encrypted):
+                        self._carry_out_stop_elsewhere(in_the_clear)
+                    await handle(in_the_clear)
         await self.handled.add(message.event_id, room_id=message.room_id)
 
     def _release(self, room_id: RoomID) -> None:

@@ -31,7 +31,7 @@ from ..domain.conversation.brake import (
 from ..domain.conversation.turn import Turn
 from ..domain.homes.model import Chat, Status
 from ..domain.never import assert_never
-from ..domain.sync.news import Message
+from ..domain.sync.news import Encrypted, Message
 from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner
 from ..homes.routes import Routes
@@ -91,6 +91,23 @@ class MessageHandler:
             self._stops.clear()  # somebody may hear once too often that there is nothing to stop
         self._stops.add(because_of)
         self.streamer.interrupt(event_id, why=why)
+
+    async def set_aside(self, message: Message | Encrypted) -> None:
+        """Give a message up in which the process died again and again, and say so in its chat."""
+        self.log.error(
+            "%s of %s in %s is set aside: Homeroom ended in the middle of it again and again."
+            " Please report this",
+            message.event_id,
+            message.sender,
+            message.room_id,
+        )
+        with suppress(Refused):
+            if await self.streamer.end(message.event_id, replies.SET_ASIDE):
+                return
+            if self.routes.chat(message.room_id) is not None:
+                await self.speaker.notice(
+                    message.room_id, replies.SET_ASIDE, about=message.event_id, fixed_words=True
+                )
 
     async def turn_away(self, message: Message) -> None:
         """Say that a message is one too many, in chats, once a minute; never waits for that."""

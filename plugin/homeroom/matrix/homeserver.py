@@ -184,10 +184,7 @@ class Homeserver:
     async def room_state(self, room_id: RoomID) -> list[Any]:
         """The current state of a room, as raw events.
 
-        If the bot has left the room this is the state at that moment.
-
-        Raises:
-            TooLarge: there is so much that it is better asked for in another way.
+        If the bot has left the room this is the state at that moment. `TooLarge`: ask otherwise.
         """
         path = Path.v3.rooms[room_id].state
         answer = await self._reading_rooms.request(Method.GET, path, at_most=STATE_AT_MOST)

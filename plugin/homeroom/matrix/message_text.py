@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from maubot.matrix import MaubotHTMLParser
 
+from ..runtime.noted_work import noted
 from .markdown import render_html
 
 SHORT: Final = 1_000
@@ -42,7 +43,10 @@ def speakable(text: str) -> str:
 
 async def _rendered(text: str, render: Callable[[str], T]) -> T:
     text = speakable(text)
-    return render(text) if len(text) <= SHORT else await asyncio.to_thread(render, text)
+    if len(text) <= SHORT:
+        return render(text)
+    async with noted():
+        return await asyncio.to_thread(render, text)
 
 
 def _plain(text: str) -> str:

@@ -82,6 +82,10 @@ INTERRUPTED: Final = (
 SHORTER: Final = "The answer was given again, and ends above."
 ONLY_TEXT: Final = "I understand text only: no pictures, files, voice messages and the like."
 TOOK_TOO_LONG: Final = "The answer took too long. Please send your message again."
+SET_ASIDE: Final = (
+    "Something about this message or its answer made me stop working several times, so I leave it"
+    " out. Please try it in other words, and tell your administrator if it happens again."
+)
 TOO_MANY_WAITING: Final = (
     "There are more messages waiting here than I can keep. Please send the last ones again"
     " when I have caught up."

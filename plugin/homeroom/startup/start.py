@@ -22,6 +22,7 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..delivery.answer_stream import Streamer
+from ..delivery.attempts import Attempts
 from ..delivery.lanes import Lanes
 from ..delivery.parking import Parking
 from ..delivery.sync_feed import SyncFeed
@@ -76,6 +77,7 @@ class Startup:
     feed: SyncFeed
     lanes: Lanes
     parking: Parking
+    attempts: Attempts
     streamer: Streamer
     settings: Callable[[], Settings]
     log: TraceLogger
@@ -100,6 +102,7 @@ class Startup:
             early.close()
 
     async def _start(self, early: EarlyResponses) -> Started:
+        await self.attempts.begin_life()
         resumed = await self._resume()
         if resumed is not None:
             await self._until_it_works(self.streamer.load, what="read what was left open")

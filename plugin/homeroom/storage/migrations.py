@@ -194,6 +194,16 @@ _WITHHELD_KEYS: Final = (
 )
 
 
+_ATTEMPTS: Final = (
+    """
+    CREATE TABLE attempts (
+        event_id TEXT NOT NULL PRIMARY KEY,
+        deaths BIGINT NOT NULL
+    )
+    """,
+)
+
+
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
 
@@ -222,6 +232,10 @@ async def _to_version_7(connection: Connection) -> None:
     await _run(connection, _WITHHELD_KEYS)
 
 
+async def _to_version_8(connection: Connection) -> None:
+    await _run(connection, _ATTEMPTS)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -234,3 +248,4 @@ UPGRADES.register(_to_version_4, description="rooms that were asked for")
 UPGRADES.register(_to_version_5, description="the last good settings")
 UPGRADES.register(_to_version_6, description="places of parked rooms")
 UPGRADES.register(_to_version_7, description="keys that were withheld")
+UPGRADES.register(_to_version_8, description="what the process may die of")

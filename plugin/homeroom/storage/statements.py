@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import Select
 
 from .tables import (
+    ATTEMPTS,
     CHATS,
     HANDLED_EVENTS,
     HOMES,
@@ -134,9 +135,12 @@ def _note_room_request() -> Statement:
 
 
 _OF_HOMES: Final = {
-    name: table for name, table in METADATA.tables.items() if table is not SAVED_SETTINGS
+    name: table
+    for name, table in METADATA.tables.items()
+    if table not in (SAVED_SETTINGS, ATTEMPTS)
 }
-"""What is known of homes and of what was said; the administrator's settings are neither."""
+"""What is known of homes and of what was said; the administrator's settings and the process's
+own end are neither."""
 
 COUNT: Final = {
     name: _compile(func.count().select().select_from(table)) for name, table in _OF_HOMES.items()
@@ -251,3 +255,10 @@ WRITE_WITHHELD: Final = _upsert(WITHHELD_KEYS)
 DELETE_WITHHELD_BEFORE: Final = _compile(
     WITHHELD_KEYS.delete().where(WITHHELD_KEYS.c.told_at < bindparam("before"))
 )
+
+READ_ATTEMPTS: Final = _compile(ATTEMPTS.select())
+WRITE_ATTEMPT: Final = _upsert(ATTEMPTS)
+DELETE_ATTEMPT: Final = _compile(
+    ATTEMPTS.delete().where(ATTEMPTS.c.event_id == bindparam("event_id"))
+)
+DELETE_ATTEMPTS: Final = _compile(ATTEMPTS.delete())

@@ -48,6 +48,7 @@ from .transactions import connection, snapshot, transaction
 _POSITION: Final = "position"
 _CHECKPOINT: Final = "proof"
 _LAST_GOOD: Final = "last good"
+_RUNNING: Final = EventID("running")
 """The keys of the rows of `sync_state`."""
 BATCH: Final = 500
 """Rows that are made ready, or handed to the database, at once: others live in this process."""
@@ -390,6 +391,36 @@ class Store:
         with attempt("note a withheld key"):
             async with connection(self._database) as writing:
                 await writing.execute(*statements.WRITE_WITHHELD(**values))
+
+    async def begin_life(self) -> tuple[bool, dict[EventID, int]]:
+        """Whether the life before this one came to no orderly end, and what it was at then."""
+        with attempt("begin"):
+            async with transaction(self._database) as writing:
+                rows = await writing.fetch(*statements.READ_ATTEMPTS())
+                deaths = {EventID(row["event_id"]): int(row["deaths"]) for row in rows}
+                was_cut_off = deaths.pop(_RUNNING, None) is not None
+                if not was_cut_off:
+                    await writing.execute(*statements.DELETE_ATTEMPTS())
+                await writing.execute(*statements.WRITE_ATTEMPT(event_id=_RUNNING, deaths=0))
+        return was_cut_off, deaths if was_cut_off else {}
+
+    async def end_life(self) -> None:
+        """This is an orderly end."""
+        with attempt("end"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.DELETE_ATTEMPTS())
+
+    async def note_attempt(self, event_id: EventID, *, deaths: int) -> None:
+        """If the process dies now, it has died in work on this event so often."""
+        with attempt(f"note the work on {event_id}"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.WRITE_ATTEMPT(event_id=event_id, deaths=deaths))
+
+    async def forget_attempt(self, event_id: EventID) -> None:
+        """The work on an event was survived."""
+        with attempt(f"forget the work on {event_id}"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.DELETE_ATTEMPT(event_id=event_id))
 
     async def counts(self) -> dict[str, int]:
         """Count the rows of every table, at one moment."""

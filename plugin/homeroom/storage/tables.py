@@ -144,3 +144,10 @@ WITHHELD_KEYS: Final = Table(
     Column("code", Text, nullable=False),
     Column("told_at", BigInteger, nullable=False),
 )
+
+ATTEMPTS: Final = Table(
+    "attempts",
+    METADATA,
+    Column("event_id", Text, primary_key=True),  # or `running`: no orderly end yet
+    Column("deaths", BigInteger, nullable=False),
+)

@@ -22,6 +22,7 @@ from ..app import App, Instance
 from ..commands.dispatch import Commands
 from ..commands.reset import Resetter
 from ..delivery.answer_stream import Streamer
+from ..delivery.attempts import Attempts
 from ..delivery.decryption import Decryption
 from ..delivery.dispatcher import EventDispatcher
 from ..delivery.handled import HandledMarks
@@ -53,6 +54,7 @@ class DeliveryParts:
     feed: SyncFeed
     lanes: Lanes
     parking: Parking
+    attempts: Attempts
     handled: HandledMarks
 
 
@@ -91,6 +93,7 @@ def build(instance: Instance) -> App:
         feed=delivery.feed,
         lanes=delivery.lanes,
         parking=delivery.parking,
+        attempts=delivery.attempts,
         streamer=delivery.streamer,
         settings=instance.settings,
         log=instance.log,
@@ -123,6 +126,7 @@ def build(instance: Instance) -> App:
         handled=delivery.handled,
         lanes=delivery.lanes,
         parking=delivery.parking,
+        attempts=delivery.attempts,
         feed=delivery.feed,
         startup=startup,
         maintenance=maintenance,
@@ -268,10 +272,12 @@ def build_delivery(
     )
     handled = HandledMarks(store=base.store, background=instance.background, log=instance.log)
     parking = Parking(store=base.store, log=instance.log)
+    attempts = Attempts(store=base.store, log=instance.log)
     inbox = Inbox(
         bot=instance.client.mxid,
         handle=handler.handle,
         turn_away=handler.turn_away,
+        set_aside=handler.set_aside,
         decrypt=decryption.decrypt,
         peek=decryption.peek,
         interrupt=handler.interrupt,
@@ -281,6 +287,7 @@ def build_delivery(
         may_redact=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
         handled=handled,
         parking=parking,
+        attempts=attempts,
         checkpoint=lambda: homes.checkpoint_state.checkpoint,
         store=base.store,
         background=instance.background,
@@ -346,5 +353,6 @@ def build_delivery(
         feed=feed,
         lanes=lanes,
         parking=parking,
+        attempts=attempts,
         handled=handled,
     )
