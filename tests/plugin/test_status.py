@@ -489,6 +489,33 @@ async def test_the_page_says_why_nothing_goes(hs: FakeHomeserver, tmp_path: Path
         assert (status["condition"], status["reconcile_failure"]) == ("ok", None)
 
 
+async def test_a_room_that_waits_is_named_with_its_reason(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with page_of(hs, tmp_path) as (bot, web):
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        await bot.settled()
+        await bot.stop()
+        for number in range(120):
+            anna.send(chat_id, f"{number}")
+        broken = Respond(500, {"errcode": "M_UNKNOWN", "error": "Internal server error"})
+        fault = hs.fail(Match(path=f"{chat_id}/messages"), broken, times=None)
+        await bot.start()
+        await until("a lane that waits", lambda: bot.app.lanes.waiting)
+        status = await status_of(web)
+        (room,) = status["isolation"]["rooms"]
+        assert room["room_id"] == chat_id
+        assert "HTTP status 500" in room["why"]
+        assert status["condition"] == "ok"
+        assert (
+            "1 room waits; nobody else does"
+            in (await web.get("", headers=cookie(await sign_in(web)))).text
+        )
+        fault.cancel()
+
+
 async def test_metrics_are_prometheus_own(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def names() -> set[str]:
         records=Records(),
         is_observed=True,
         synced_at=1,
+        checkpoint_at=1,
     )
     text = as_metrics(snapshot)[1].decode()
     families = list(text_string_to_metric_families(text))

@@ -65,6 +65,8 @@ class RemoteCheckpoint:
     _failure: str | None = None
     """Why the last write failed."""
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    written_of: int | None = field(default=None, init=False)
+    """Of when what is there is, in milliseconds since 1970; None: not known in this life."""
 
     # Restoring
 
@@ -174,6 +176,7 @@ class RemoteCheckpoint:
             await self.homeserver.account_data.set(kind, content)
         assert head is not None
         self._present = Present(head=head, shards=head.shards, records=records)
+        self.written_of = head.saved_at
         self.log.debug("Wrote %d parts of the checkpoint", len(todo))
         return True
 

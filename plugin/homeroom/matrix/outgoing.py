@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -61,11 +61,11 @@ LEFT_OVER: Final[Mapping[Priority, float]] = {
 class OutgoingFigures:
     """How busy the way out is."""
 
-    waiting: Mapping[Priority, int]
+    waiting: Mapping[Priority, int] = field(default_factory=dict)
     """Requests in line."""
-    rate_limits: Mapping[Priority, int]
+    rate_limits: Mapping[Priority, int] = field(default_factory=dict)
     """Answers that asked to wait, since the start."""
-    is_limited: bool
+    is_limited: bool = False
     """Whether the homeserver is known to limit what the bot sends."""
 
 

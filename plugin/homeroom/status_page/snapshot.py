@@ -18,8 +18,10 @@ from ..delivery.sync_feed import SyncFeed
 from ..domain.homes.model import Records
 from ..domain.homes.plan import Finding
 from ..homes.reconciler import Failure, Reconciler
+from ..homes.remote_checkpoint import RemoteCheckpoint
 from ..homes.routes import Routes
 from ..matrix.homeserver import Homeserver
+from ..matrix.outgoing import OutgoingFigures
 from ..matrix.own_trust import OwnTrust, TrustCheck
 from ..matrix.retrying_api import Health
 from ..platforms.health import AgentHealth, Figures
@@ -108,6 +110,9 @@ class Snapshot:
     own_trust: OwnTrust = field(default_factory=OwnTrust)
     agent: Figures = field(default_factory=Figures)
     isolation: Isolation = field(default_factory=Isolation)
+    outgoing: OutgoingFigures = field(default_factory=OutgoingFigures)
+    checkpoint_at: int | None = None
+    """Of when the checkpoint in the account data is; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +124,7 @@ class Sources:
     homeserver: Homeserver
     routes: Routes
     reconciler: Reconciler
+    remote_checkpoint: RemoteCheckpoint
     inbox: Inbox
     streamer: Streamer
     feed: SyncFeed
@@ -182,6 +188,8 @@ async def take(
         own_trust=sources.own_trust.now,
         agent=replace(sources.agent.figures, waiting=sources.streamer.in_line),
         isolation=sources.isolation(),
+        outgoing=sources.homeserver.outgoing,
+        checkpoint_at=sources.remote_checkpoint.written_of,
     )
     return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
 

@@ -23,6 +23,13 @@ from ..replies.encryption import trust_findings
 from ..replies.status import CONDITIONS
 from . import chart
 from .findings import Group, grouped
+from .isolation_views import (
+    MAX_LANES,
+    PRIORITIES,
+    isolation_as_json,
+    isolation_metrics,
+    outgoing_as_json,
+)
 from .listing import MAX_QUERY, Listed, Listing, Query, find
 from .snapshot import Condition, Snapshot
 from .text import MAX_LONG, ago, cut, duration, iso, took, utc
@@ -78,6 +85,8 @@ class Pages:
             max_query=MAX_QUERY,
             agent_fails=snapshot.agent.is_failing(now),
             agent_failed=snapshot.agent.failed.total(),
+            priorities=PRIORITIES,
+            max_lanes=MAX_LANES,
             bars=chart.bars(snapshot.past),
             chart=chart,
             groups=[_group(group) for group in grouped(snapshot.findings, snapshot.records)],
@@ -133,6 +142,9 @@ def as_json(snapshot: Snapshot, query: Query) -> str:
         },
         "signed_out": homeserver.signed_out,
         "agent": _agent(snapshot),
+        "isolation": isolation_as_json(snapshot.isolation),
+        "outgoing": outgoing_as_json(snapshot.outgoing),
+        "checkpoint_at": iso(snapshot.checkpoint_at),
         "reconcile_failure": snapshot.failure
         and {
             "at": iso(snapshot.failure.at),
@@ -367,6 +379,7 @@ class _Collector:
         yield counter("homeserver_failures", "Requests without an answer.", s.homeserver.failures)
         yield counter("homeserver_rate_limits", "Requests to wait.", s.homeserver.rate_limits)
         yield from _agent_metrics(s.agent)
+        yield from isolation_metrics(s)
         if s.homeserver.answered_at is not None:
             yield gauge(
                 "homeserver_answer_timestamp_seconds",

@@ -150,6 +150,7 @@ def build(instance: Instance) -> App:
             homeserver=base.homeserver,
             routes=homes.routes,
             reconciler=homes.reconciler,
+            remote_checkpoint=homes.remote_checkpoint,
             inbox=delivery.inbox,
             streamer=delivery.streamer,
             feed=delivery.feed,
