@@ -12,6 +12,7 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..config import NotInForce, Settings
 from ..domain.commands import (
+    Again,
     AgentTest,
     ChatArchive,
     ChatClear,
@@ -168,7 +169,7 @@ class Commands:
     async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
         sender, via = message.sender, self.homeserver.server_name
         match command:
-            case Help() | Stop():  # what is to be stopped, delivery stops
+            case Help() | Stop() | Again():  # the last two, in a chat, are delivery's
                 return replies.HELP
             case ChatList():
                 return replies.chat_list(self.routes.chats_of(sender), via=via)

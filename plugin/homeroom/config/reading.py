@@ -46,6 +46,7 @@ def read_settings(data: Mapping[Any, Any], *, no_encryption: str | None = None) 
         ),
         room_version=values.room_version("rooms.version"),
         encrypted=values.encryption("rooms.encrypted", DEFAULTS.encrypted, no_encryption),
+        answer_edits=values.flag("chats.answer_edits", DEFAULTS.answer_edits),
         avatar=values.picture("rooms.avatar"),
         welcome=values.text("texts.welcome", DEFAULTS.welcome, least=0, most=MAX_PROMPT),
         only_signed_devices=values.choice("encryption.devices", "any", ("any", "signed"))

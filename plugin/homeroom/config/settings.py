@@ -64,6 +64,8 @@ class Settings:
     room_version: str | None = None
     """None: what the homeserver prefers."""
     encrypted: bool = False
+    answer_edits: bool = True
+    """Whether a question that is edited is answered anew."""
     avatar: str = ""
     """An `mxc://` URL; "none": no picture; empty: the bot's own."""
     welcome: str = (

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mautrix.types import EventID
 
-from .. import replies
 from ..domain.conversation.answer_parts import OpenAnswer, Question
 from ..domain.conversation.text_parts import closed, divide
 from ..matrix.current_client import EncryptionGone
@@ -33,7 +32,8 @@ class AnswerMessages:
     again first, under the same transaction ID. Else a late edit would undo the one after it.
 
     Args:
-        left_open: those that an earlier attempt left unfinished.
+        left_open: those that an earlier attempt left unfinished, or that are to be replaced.
+        holds_answer: whether they hold a whole answer, which is better than none.
     """
 
     def __init__(
@@ -43,10 +43,12 @@ class AnswerMessages:
         speaker: Speaker,
         store: Store,
         left_open: Sequence[OpenAnswer],
+        holds_answer: bool = False,
     ) -> None:
         self.question = question
         self.open = list(left_open)
         """Those that are not finished."""
+        self.holds_answer = holds_answer
         self._speaker = speaker
         self._store = store
         self._messages = [_Message(answer.answer_id) for answer in left_open]
@@ -66,11 +68,22 @@ class AnswerMessages:
             await self._send_edit(self._unknown, best_effort=not is_whole)
         for number, part in enumerate(parts):
             is_last = is_whole and number == last
+            if is_last:
+                await self._take_away(after=number)  # nothing is left to do after the last word
             is_growing = not is_whole and number == last
             await self._show(number, part, has_more=not is_last, is_growing=is_growing)
-        if is_whole:
-            for number in range(len(parts), len(self._messages)):
-                await self._show(number, f"*{replies.SHORTER}*", has_more=False, is_growing=False)
+
+    async def _take_away(self, *, after: int) -> None:
+        """Take back the messages that the answer has no use for this time."""
+        while len(self._messages) > after + 1:
+            number = len(self._messages) - 1
+            if self._messages[number].answer_id is None:
+                await self._send(number, "…")
+            answer_id = self._messages[number].answer_id
+            assert answer_id is not None
+            await self._speaker.take_back(self.question.room_id, answer_id)
+            self._messages.pop()
+            del self.open[number:]
 
     async def _show(self, number: int, text: str, *, has_more: bool, is_growing: bool) -> None:
         if number == len(self._messages):
@@ -102,6 +115,7 @@ class AnswerMessages:
         that is not known any more, whatever it shows is replaced.
         """
         message = self._messages[number]
+        self.holds_answer = False
         message.answer_id = await self._speaker.answer(
             self.question,
             message.text if message.text is not None else text,
@@ -114,6 +128,7 @@ class AnswerMessages:
 
     async def _send_edit(self, edit: Edit, *, best_effort: bool) -> None:
         was_unknown = self._unknown is edit
+        self.holds_answer = False
         self._unknown = edit
         try:
             await self._speaker.send_edit(edit, best_effort=best_effort)
@@ -128,7 +143,8 @@ class AnswerMessages:
 
     async def _note(self, number: int, answer_id: EventID | None) -> None:
         answer = OpenAnswer(question=self.question, part=number, answer_id=answer_id)
-        await self._store.note_open_answer(answer)
+        if not self.question.is_again:  # else the room tells, to what comes again
+            await self._store.note_open_answer(answer)
         self.open[number:] = [answer]
 
 

@@ -28,6 +28,7 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer, Question, shown_text
+from ..domain.conversation.asked_again import Answered
 from ..domain.conversation.turn import Turn
 from ..domain.conversation.unanswered import is_finished
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
@@ -40,6 +41,7 @@ from ..runtime.fair_turns import FairTurns
 from ..storage import Store, StoreError
 from .answer_messages import AnswerMessages, with_note
 from .platform_reading import PlatformReading
+from .revisions import Superseded
 
 GATHER: Final = 0.3
 """Seconds from the first words to the first message."""
@@ -75,9 +77,11 @@ class Streamer:
     _under_way: dict[EventID, PlatformReading] = field(default_factory=dict, init=False)
     _interrupted: dict[EventID, str] = field(default_factory=dict, init=False)
     """Why an answer under way was interrupted."""
+    _superseded: set[EventID] = field(default_factory=set, init=False)
+    """Questions under way that are asked once more as they are now."""
     _open: dict[EventID, list[OpenAnswer]] = field(default_factory=dict, init=False)
     _said: dict[EventID, tuple[str, str | None]] = field(default_factory=dict, init=False)
-    """What the platform has said, while the homeserver cannot be had for it."""
+    """What the platform has said, by key, while the homeserver cannot be had for it."""
     _messages: dict[EventID, AnswerMessages] = field(default_factory=dict, init=False)
     """Of answers that are not finished: what is known of them is what was sent."""
     _limits: _RateLimits = field(init=False)
@@ -124,6 +128,12 @@ class Streamer:
             self._interrupted[event_id] = why
             self._under_way[event_id].interrupt()
 
+    def supersede(self, event_id: EventID) -> None:
+        """Have a question that is under way asked once more: `answer` raises `Superseded`."""
+        if event_id in self._under_way:
+            self._superseded.add(event_id)
+            self._under_way[event_id].interrupt()
+
     def question_of(self, answer_id: EventID) -> EventID | None:
         """The question that an unfinished answer's message belongs to."""
         for event_id, messages in self._open.items():
@@ -131,33 +141,50 @@ class Streamer:
                 return event_id
         return None
 
-    async def answer(self, question: Question, turn: Turn) -> None:
+    async def answer(
+        self, question: Question, turn: Turn, *, earlier: Answered | None = None
+    ) -> None:
         """Have the platform answer, and show it.
+
+        Args:
+            earlier: the answer whose place this one takes.
 
         Raises:
             Unavailable, StoreError: it is not finished, and has to be tried again.
+            Superseded: it is to be asked once more, as it is now.
         """
         event_id = question.event_id
-        messages = self._messages.get(event_id) or AnswerMessages(
-            question,
-            speaker=self.speaker,
-            store=self.store,
-            left_open=self._open.get(event_id, ()),
-        )
+        messages = self._messages.get(event_id) or self._messages_of(question, earlier)
+        messages.question = question
         self._messages[event_id], self._open[event_id] = messages, messages.open
         try:
-            if event_id not in self._said:
-                self._said[event_id] = await self._collect_answer(turn, messages)
-            await self._finish(messages, *self._said[event_id])
+            if turn.key not in self._said:
+                self._said[turn.key] = await self._collect_answer(turn, messages)
+            await self._finish(messages, *self._said[turn.key])
         except Refused:
-            self._said.pop(event_id, None)
+            self._said.pop(turn.key, None)
             await self._close(event_id)
             raise
         finally:
             if not messages.open:
                 self._open.pop(event_id, None)
-        del self._said[event_id]
+        del self._said[turn.key]
         self._messages.pop(event_id, None)
+
+    def _messages_of(self, question: Question, earlier: Answered | None) -> AnswerMessages:
+        """What the answer consists of so far."""
+        return AnswerMessages(
+            question,
+            speaker=self.speaker,
+            store=self.store,
+            left_open=self._open.get(question.event_id, ())
+            if earlier is None
+            else [
+                OpenAnswer(question=question, part=part, answer_id=answer_id)
+                for part, answer_id in enumerate(earlier.messages)
+            ],
+            holds_answer=earlier is not None and not earlier.is_unfinished,
+        )
 
     async def end(self, event_id: EventID, why: str) -> bool:
         """End an answer that was left open and will not be given again, with a sentence.
@@ -175,10 +202,23 @@ class Streamer:
         await self._close(event_id)
         return True
 
+    async def end_again(self, question: Question, earlier: Answered, why: str) -> None:
+        """End an answer that a life before this one began to give once more, with a sentence.
+
+        Does nothing if the answer is whole.
+        """
+        if earlier.is_unfinished and earlier.messages:
+            last = len(earlier.messages) - 1
+            answer_id = earlier.messages[last]
+            self.remember([OpenAnswer(question=question, part=last, answer_id=answer_id)])
+            await self.end(question.event_id, why)
+
     async def end_abandoned(self, *, is_coming: Callable[[EventID], bool]) -> None:
         """End the answers to events that are not given to the inbox again."""
         abandoned = [answers[-1] for answers in self._open.values() if answers]
-        for event_id, room_id in [(a.question.event_id, a.question.room_id) for a in abandoned]:
+        for event_id, room_id in [
+            (a.question.event_id, a.question.room_id) for a in abandoned if not a.question.is_again
+        ]:
             if is_coming(event_id):
                 continue
             try:
@@ -215,13 +255,15 @@ class Streamer:
         finally:
             del self._under_way[turn.event_id]
             self._interrupted.pop(turn.event_id, None)
+            self._superseded.discard(turn.event_id)
             await reading.stop()
 
     async def _show_growing(self, reading: PlatformReading, messages: AnswerMessages) -> None:
         """Show what there is, again and again, until the platform has finished."""
-        interval = EDIT_AFTER * (RESUMED if messages.open else 1)
+        is_resumed = bool(messages.open) and not messages.holds_answer
+        interval = EDIT_AFTER * (RESUMED if is_resumed else 1)
         await reading.has_begun.wait()
-        await reading.done_within(interval if messages.open else GATHER)
+        await reading.done_within(interval if is_resumed else GATHER)
         while not reading.is_done:
             started = time.monotonic()
             try:
@@ -243,11 +285,14 @@ class Streamer:
 
         Raises:
             Unavailable, StoreError: nobody is to blame; it has to be tried again.
+            Superseded: it is to be asked once more.
         """
         event_id = reading.event_id
         try:
             reading.result()
         except asyncio.CancelledError:
+            if event_id in self._superseded and event_id not in self._interrupted:
+                raise Superseded from None
             return self._interrupted.pop(event_id, replies.WITHDRAWN)
         except asyncio.TimeoutError:
             self.log.warning("The platform took too long over %s", event_id)
@@ -267,15 +312,17 @@ class Streamer:
         question = messages.question
         if trouble is not None and text:
             text = with_note(text, trouble)
-        if not text and not messages.open:
+        if not text and (messages.holds_answer or not messages.open):
             if trouble != replies.WITHDRAWN:
                 await self.speaker.notice(
                     question.room_id,
                     trouble or replies.EMPTY,
-                    about=question.event_id,
+                    about=question.asked or question.event_id,
                     thread_root=question.thread_root,
                     priority=Priority.ANSWER,
                 )
+            if messages.open:
+                await self._close(question.event_id)
             return
         await messages.show(text or f"*{trouble or replies.EMPTY}*", is_whole=True)
         if messages.open:

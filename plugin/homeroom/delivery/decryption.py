@@ -60,6 +60,8 @@ class Decryption:
         original = await self._original(message)
         if original is None or edit is None or edit.room_id != original.room_id:
             return original
+        if edit.event_id != original.event_id:
+            return replace(original, version=edit.edit_id)  # of the question that it is about
         event = edit.event
         if event.get("type") == "m.room.encrypted":
             try:
@@ -82,6 +84,8 @@ class Decryption:
 
     async def _original(self, message: Message | Encrypted) -> Message | None:
         if isinstance(message, Message):
+            if message.about is not None:
+                return message  # it says nothing itself
             if await self._is_out_of_place(message):
                 return None
             return await self._without_verification(message)

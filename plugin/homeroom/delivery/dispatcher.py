@@ -6,7 +6,7 @@ members has them scanned again; what takes something back (an edit, a redaction)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -15,7 +15,7 @@ from mautrix.types import EventID, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
-from ..domain.commands import parse_command
+from ..domain.commands import AGAIN_REACTION, parse_command
 from ..domain.homes.told_state import TRUSTED_FOR
 from ..domain.homes.topology import Invite
 from ..domain.never import assert_never
@@ -29,6 +29,7 @@ from ..domain.sync.news import (
     Reaction,
     Redaction,
     RoomChange,
+    asked_again,
     read_response,
 )
 from ..domain.sync.timeline import timeline_gaps
@@ -50,7 +51,7 @@ LIVE_FOR: Final = 5 * 60 * 1000
 class _Taken:
     """What there is to do after one response."""
 
-    messages: list[Message | Encrypted] = field(default_factory=list)
+    messages: list[Message | Encrypted | Edited] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     rescans: set[RoomID] = field(default_factory=set)
 
@@ -102,15 +103,14 @@ class EventDispatcher:
             self.history.forget(room_id)
         taken, reactions = _Taken(), list[Reaction]()
         for news in read_response(response, bot=self.bot):
-            if isinstance(news, Message | Encrypted):
-                if news.room_id in later:
-                    continue
-                self.history.on_message(news)
-                if news.event_id not in leave_out and self._concerns_us(news):
-                    is_new = is_live and news.sent_at > self.now() - LIVE_FOR
-                    taken.messages.append(replace(news, is_live=is_new))
-            elif isinstance(news, Reaction):
-                reactions.append(news)
+            if isinstance(news, Message | Encrypted | Edited | Reaction):
+                if isinstance(news, Edited) and not only_messages:
+                    self.history.forget(news.room_id)
+                    self.inbox.revise(news)
+                if news.room_id not in later:
+                    taken.messages += self._to_handle(news, leave_out=leave_out, is_live=is_live)
+                if isinstance(news, Reaction):
+                    reactions.append(news)
             elif only_messages:
                 continue
             elif isinstance(news, Arrival):
@@ -121,7 +121,7 @@ class EventDispatcher:
         taken.rescans |= self._changed_lately(response, is_news=is_live or only_messages)
         taken.rescans -= rescanned
         self.inbox.add(work, (arrival.event_id for arrival in taken.arrivals))
-        self.inbox.take_in(taken.messages, work=work)
+        self._hand_over(taken.messages, work=work, is_live=is_live)
         for reaction in reactions:
             self.inbox.react(reaction)
         self.welcomes.take_in(taken.arrivals)
@@ -142,13 +142,12 @@ class EventDispatcher:
             not_before=self.now() - TRUSTED_FOR,
         )
 
-    def _happened(
-        self, news: Edited | Redaction | Invite | MemberChange | RoomChange
-    ) -> set[RoomID]:
+    def _happened(self, news: Redaction | Invite | MemberChange | RoomChange) -> set[RoomID]:
         """Take note of what nobody has to answer; returns the rooms to scan."""
         match news:
-            case Edited() | Redaction():
-                self._revised(news)
+            case Redaction():
+                self.history.forget(news.room_id)
+                self.inbox.withdraw(news)
             case Invite():
                 self.invites.answer(news)
             case MemberChange():
@@ -180,12 +179,54 @@ class EventDispatcher:
             or is_command
         )
 
-    def _revised(self, news: Edited | Redaction) -> None:
-        self.history.forget(news.room_id)
-        if isinstance(news, Redaction):
-            self.inbox.withdraw(news)
-        else:
-            self.inbox.revise(news)
+    def _hand_over(
+        self,
+        messages: Iterable[Message | Encrypted | Edited],
+        *,
+        work: Hashable,
+        is_live: bool,
+    ) -> None:
+        """Have messages and edits handled, in their order."""
+        some: list[Message | Encrypted] = []
+        for message in messages:
+            if isinstance(message, Edited):
+                self.inbox.take_in(some, work=work)
+                self.inbox.answer_edit(message, work=work, is_live=is_live)
+                some = []
+            else:
+                some.append(message)
+        self.inbox.take_in(some, work=work)
+
+    def _to_handle(
+        self,
+        news: Message | Encrypted | Edited | Reaction,
+        *,
+        leave_out: frozenset[EventID],
+        is_live: bool,
+    ) -> Iterator[Message | Encrypted | Edited]:
+        """What there is to handle because of it, in its room's line."""
+        match news:
+            case Message() | Encrypted():
+                self.history.on_message(news)
+                if news.event_id not in leave_out and self._concerns_us(news):
+                    is_new = is_live and news.sent_at > self.now() - LIVE_FOR
+                    yield replace(news, is_live=is_new)
+            case Edited(edit_id=edit_id):
+                is_wanted = self.settings().answer_edits and edit_id not in leave_out
+                if is_wanted and self._is_heard(news.room_id, news.sender):
+                    yield news
+            case Reaction(event_id=event_id, key=key):
+                is_wanted = key == AGAIN_REACTION and event_id not in leave_out
+                if is_wanted and self._is_heard(news.room_id, news.sender):
+                    yield asked_again(news, is_live=is_live)
+            case _:
+                assert_never(news)
+
+    def _is_heard(self, room_id: RoomID, sender: UserID) -> bool:
+        chat = self.routes.chat(room_id)
+        return chat is not None and (
+            self.settings().answer_members or sender == chat.matrix_user_id
+        )
 
     def _member_changed(self, change: MemberChange) -> set[RoomID]:
         """Take note; returns what is to be scanned."""

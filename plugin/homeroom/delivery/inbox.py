@@ -24,7 +24,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.logging import TraceLogger
@@ -32,6 +32,7 @@ from mautrix.util.logging import TraceLogger
 from ..config import Settings
 from ..domain.commands import (
     STOP_REACTIONS,
+    Again,
     ChangesChat,
     Command,
     Stop,
@@ -40,7 +41,14 @@ from ..domain.commands import (
     parse_command,
 )
 from ..domain.homes.model import Chat, ChatID
-from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction
+from ..domain.sync.news import (
+    Edited,
+    Encrypted,
+    Message,
+    Reaction,
+    Redaction,
+    asked_again,
+)
 from ..domain.sync.position import Progress
 from ..matrix.errors import NotSignedIn, Unavailable
 from ..runtime import clock
@@ -50,6 +58,7 @@ from ..storage import Store, StoreError
 from .attempts import Attempts
 from .handled import HandledMarks
 from .parking import Parking
+from .revisions import Revisions, Superseded
 
 KEEP_HANDLED: Final = 7 * 24 * 60 * 60 * 1000
 """Milliseconds for which handled events are remembered: `catch_up.max_age` at most, so that
@@ -61,8 +70,6 @@ PEOPLE: Final = 10
 """In one room so many times as many messages may wait as of one person."""
 SAVE_EVERY: Final = 5.0
 """Seconds between two savings of the position."""
-REVISED_AT_MOST: Final = 1000
-"""Redacted events, and edited ones, that are remembered."""
 
 Handle = Callable[[Message], Awaitable[None]]
 Decrypt = Callable[[Message | Encrypted, Edited | None], Awaitable[Message | None]]
@@ -87,10 +94,10 @@ class Inbox:
             about. It may take its time over that: only the room waits. Raises what `handle` does.
         peek: says what is in an encrypted one before its turn, if that can be told.
         interrupt: is told of a message that is redacted, or stopped, before it is done.
-        may_redact: whether somebody may redact somebody else's message in a room.
-        may_stop: whether somebody may stop the answers to everybody in a room.
+        owns: whether a chat is somebody's own: they may redact and stop what others began.
         own_chat: somebody's chat with this number.
-        question_of: the question to which a message of an unfinished answer belongs.
+        question_of: what is being answered by an unfinished answer's message.
+        supersede: is told of a message that is to be handled once more, as it is now.
         checkpoint: what the rows of homes and chats prove at this moment.
     """
 
@@ -101,10 +108,10 @@ class Inbox:
     decrypt: Decrypt
     peek: Callable[[Encrypted], Awaitable[Message | None]]
     interrupt: Interrupt
-    question_of: Callable[[EventID], EventID | None]
-    may_stop: Callable[[RoomID, UserID], bool]
+    question_of: Callable[[EventID], EventID]
+    supersede: Callable[[EventID], None]
     own_chat: Callable[[UserID, ChatID], Chat | None]
-    may_redact: Callable[[RoomID, UserID], bool]
+    owns: Callable[[RoomID, UserID], bool]
     checkpoint: Callable[[], str | None]
     handled: HandledMarks
     parking: Parking
@@ -119,8 +126,7 @@ class Inbox:
     _beside: dict[RoomID, deque[Message]] = field(default_factory=dict, init=False)
     """Commands that do not wait for the answers before them."""
     _in_hand: dict[EventID, int] = field(default_factory=dict, init=False)
-    _redacted: dict[EventID, Redaction] = field(default_factory=dict, init=False)
-    _edits: dict[EventID, Edited] = field(default_factory=dict, init=False)
+    _revisions: Revisions = field(default_factory=Revisions, init=False)
     _done: int = field(default=0, init=False)
     _activity: dict[RoomID, int] = field(default_factory=dict, init=False)
     _stored_activity_is_read: bool = field(default=False, init=False)
@@ -216,7 +222,7 @@ class Inbox:
         If it has none, it is not taken in any more: Synapse gives out the same answer to the same
         `/sync` for two minutes, so an event may come with its content after its redaction.
         """
-        _remember(self._redacted, redaction.redacts, redaction)
+        self._revisions.note_redaction(redaction)
         room_id = redaction.room_id
         for message in (*self._waiting.get(room_id, ()), *self._beside.get(room_id, ())):
             if self._redacts(redaction, message):
@@ -226,7 +232,7 @@ class Inbox:
         """Stop the answer that a reaction is on, or whose question it is on."""
         if reaction.key not in STOP_REACTIONS:
             return
-        question = self.question_of(reaction.target) or reaction.target
+        question = self.question_of(reaction.target)
         for message in self._waiting.get(reaction.room_id, ()):
             if message.event_id == question:
                 self._stop([message], because_of=reaction)
@@ -235,7 +241,7 @@ class Inbox:
         self, messages: Iterable[Message | Encrypted], *, because_of: Message | Reaction
     ) -> None:
         """Answer these messages no further, where whoever asks for that may."""
-        may_stop_all = self.may_stop(because_of.room_id, because_of.sender)
+        may_stop_all = self.owns(because_of.room_id, because_of.sender)
         for message in messages:
             if may_stop_all or message.sender == because_of.sender:
                 self.interrupt(message.event_id, is_redacted=False, because_of=because_of.event_id)
@@ -270,13 +276,13 @@ class Inbox:
         if command.chat_id is not None:
             chat = self.own_chat(message.sender, command.chat_id)
             return None if chat is None else chat.room_id
-        return message.room_id if self.may_stop(message.room_id, message.sender) else None
+        return message.room_id if self.owns(message.room_id, message.sender) else None
 
     def _runs_beside(self, message: Message) -> bool:
         """Whether it is a command that need not wait for the answers before it in its room."""
         command = parse_command(message.text)
         change = changes_chat(command)
-        return command is not None and (
+        return (command is not None and not isinstance(command, Again)) and (
             change is None or self._room_of(change, message) != message.room_id
         )
 
@@ -289,7 +295,25 @@ class Inbox:
 
     def revise(self, edit: Edited) -> None:
         """An event is edited: the newest version counts that is known as its turn begins."""
-        _remember(self._edits, edit.event_id, edit)
+        self._revisions.note_edit(edit, of=edit.event_id)
+
+    def answer_edit(self, edit: Edited, *, work: Hashable, is_live: bool) -> None:
+        """Have an edited message answered as it is now, after `revise`.
+
+        While it is in hand it is handled as it is now; else it is asked about once more.
+        """
+        question = self.question_of(edit.event_id)
+        for place, message in enumerate(self._waiting.get(edit.room_id, ())):
+            about = message.about if isinstance(message, Message) else None
+            if message.sender == edit.sender and (
+                message.event_id == question or about == edit.event_id
+            ):
+                if message.event_id != edit.edit_id:
+                    self._revisions.note_edit(edit, of=message.event_id)
+                    if place == 0:
+                        self.supersede(message.event_id)
+                return
+        self.take_in([asked_again(edit, is_live=is_live)], work=work)
 
     async def drain(self, *, seconds: float) -> None:
         """Begin nothing more, and wait for what is in hand; what is not done is given again."""
@@ -317,17 +341,18 @@ class Inbox:
     def _redacts(self, redaction: Redaction, message: Message | Encrypted) -> bool:
         """Whether it may be: a homeserver may let through what does not count."""
         return (
-            redaction.redacts == message.event_id
+            redaction.redacts
+            in (message.event_id, message.about if isinstance(message, Message) else None)
             and redaction.room_id == message.room_id
             and (
                 redaction.sender in (message.sender, self.bot)
-                or self.may_redact(message.room_id, redaction.sender)
+                or self.owns(message.room_id, redaction.sender)
             )
         )
 
     def _is_over(self, message: Message | Encrypted) -> bool:
         """Whether a message was redacted before it came in."""
-        redaction = self._redacted.get(message.event_id)
+        redaction = self._revisions.redactions.get(message.event_id)
         return (
             redaction is not None
             and not self.has(message.event_id)
@@ -447,12 +472,25 @@ class Inbox:
             await self.set_aside(message)
         else:
             with self.attempts.at(message):
-                in_the_clear = await self.decrypt(message, self._edits.get(message.event_id))
-                if in_the_clear is not None:
-                    if isinstance(message, Encrypted):
-                        self._carry_out_stop_elsewhere(in_the_clear)
-                    await handle(in_the_clear)
+                await self._handle_as_edited(handle, message)
         await self.handled.add(message.event_id, room_id=message.room_id)
+
+    async def _handle_as_edited(self, handle: Handle, message: Message | Encrypted) -> None:
+        """Handle it as it is now; an edit that comes too late for that is answered later."""
+        while True:
+            edit = self._revisions.edits.get(message.event_id)
+            in_the_clear = await self.decrypt(message, edit)
+            if in_the_clear is not None:
+                if isinstance(message, Encrypted):
+                    self._carry_out_stop_elsewhere(in_the_clear)
+                try:
+                    await handle(in_the_clear)
+                except Superseded:
+                    continue
+            break
+        newest = self._revisions.edits.get(message.event_id)
+        if newest is not None and newest is not edit and self.settings().answer_edits:
+            self.take_in([asked_again(newest, is_live=message.is_live)], work=message.event_id)
 
     def _release(self, room_id: RoomID) -> None:
         """The position need not wait for a room that remembers its own place."""
@@ -470,14 +508,3 @@ class Inbox:
             await self.save_position()
         except StoreError as e:
             self.log.warning("The place in the timeline was not saved: %s", e)
-
-
-Revision = TypeVar("Revision", Redaction, Edited)
-
-
-def _remember(known: dict[EventID, Revision], event_id: EventID, revision: Revision) -> None:
-    """Remember the newest of each event, and of all events the last ones."""
-    known.pop(event_id, None)
-    known[event_id] = revision
-    if len(known) > REVISED_AT_MOST:
-        del known[next(iter(known))]

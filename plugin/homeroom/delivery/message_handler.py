@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mautrix.types import EventID, RoomID
@@ -19,8 +19,9 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..commands.dispatch import Commands
 from ..config import Settings
-from ..domain.commands import Stop, parse_command
+from ..domain.commands import Again, Stop, parse_command
 from ..domain.conversation.answer_parts import Question
+from ..domain.conversation.asked_again import Answered
 from ..domain.conversation.brake import (
     Row,
     Verdict,
@@ -40,6 +41,8 @@ from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
 from ..storage import Store, StoreError
 from .answer_stream import Streamer
+from .earlier_questions import Earlier, EarlierQuestions
+from .revisions import Superseded
 
 STOPS_AT_MOST: Final = 1000
 
@@ -49,6 +52,7 @@ class MessageHandler:
     """Handles one message: a command, a turn of a conversation, or a word of a newcomer."""
 
     streamer: Streamer
+    earlier_questions: EarlierQuestions
     store: Store
     routes: Routes
     onboarding: Onboarding
@@ -63,6 +67,8 @@ class MessageHandler:
     _told_paused: set[RoomID] = field(default_factory=set, init=False)
     _interrupted: dict[EventID, str] = field(default_factory=dict, init=False)
     """Questions that are not to be answered (any further), with the sentence that says why."""
+    _asking: dict[EventID, EventID] = field(default_factory=dict, init=False)
+    """What has a question answered once more, and that question, while it is."""
     _stops: set[EventID] = field(default_factory=set, init=False)
     """Commands that stopped something, at most `STOPS_AT_MOST`."""
 
@@ -71,14 +77,16 @@ class MessageHandler:
 
         Raises:
             Unavailable, StoreError: it is not done, and has to be tried again.
+            Superseded: the same, as it is now.
         """
         try:
             await self._handle(message)
+            self._asking.pop(message.event_id, None)
             self._interrupted.pop(message.event_id, None)
             self._stops.discard(message.event_id)
         except Refused as e:
             self.log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
-        except (Unavailable, StoreError):
+        except (Unavailable, StoreError, Superseded):
             raise
         except Exception:
             self.log.exception("Error while answering %s", message.event_id)
@@ -90,7 +98,19 @@ class MessageHandler:
         if len(self._stops) >= STOPS_AT_MOST:
             self._stops.clear()  # somebody may hear once too often that there is nothing to stop
         self._stops.add(because_of)
-        self.streamer.interrupt(event_id, why=why)
+        self.streamer.interrupt(self._asking.get(event_id, event_id), why=why)
+
+    def supersede(self, event_id: EventID) -> None:
+        """A message that is not done was edited: if it is being answered, that begins anew."""
+        self.streamer.supersede(self._asking.get(event_id, event_id))
+
+    def question_of(self, event_id: EventID) -> EventID:
+        """What is being answered by this message, or about this question; else the event itself.
+
+        That is the message that made the bot ask: the question, or what has it asked once more.
+        """
+        question = self.streamer.question_of(event_id) or event_id
+        return next((by for by, asked in self._asking.items() if asked == question), question)
 
     async def set_aside(self, message: Message | Encrypted) -> None:
         """Give a message up in which the process died again and again, and say so in its chat."""
@@ -125,16 +145,20 @@ class MessageHandler:
             self._told_paused.clear()
         if self.routes.chat(message.room_id) is None:
             await self.onboarding.scan_for_chat(message.room_id)
-        chat = self.routes.chat(message.room_id)
-        if await self._is_interrupted(message):
+        chat, command = self.routes.chat(message.room_id), parse_command(message.text)
+        has_again = message.about is not None or (isinstance(command, Again) and chat is not None)
+        if not has_again and await self._is_interrupted(message):
             return
         if chat is not None and message.sender == chat.matrix_user_id:
             self._rows.pop(message.room_id, None)
-        command = parse_command(message.text)
         if isinstance(command, Stop):
             await self._answer_stop(message, chat)
             return
-        if command is not None and await self.commands.run(command, message, chat):
+        if has_again and chat is None:
+            return
+        if (command is not None and not has_again) and await self.commands.run(
+            command, message, chat
+        ):
             return
         if self.routes.is_paused:
             await self._say_paused(message)
@@ -145,7 +169,7 @@ class MessageHandler:
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
         elif self.settings().answer_members or message.sender == chat.matrix_user_id:
-            await self._take_turn(message, chat)
+            await (self._ask_again if has_again else self._take_turn)(message, chat)
 
     async def _is_interrupted(self, message: Message) -> bool:
         """Whether nothing is to be done about it; what there is of an answer says so then."""
@@ -190,12 +214,67 @@ class MessageHandler:
             room_id=message.room_id,
             event_id=message.event_id,
             thread_root=message.thread_root,
+            asked=message.version,
         )
-        await self.streamer.answer(
-            question, _turn(message, chat, is_shared=self.settings().answer_members)
+        turn = _turn(message, chat, is_shared=self.settings().answer_members)
+        await self._ask(question, turn)
+
+    async def _ask_again(self, message: Message, chat: Chat) -> None:
+        """Have the newest question answered once more, in the same place."""
+        key = message.version or message.event_id
+        earlier = await self.earlier_questions.newest(
+            message.room_id,
+            before=key,
+            since=chat.conversation.since if chat.conversation else None,
+            hears=lambda user_id: self.settings().answer_members or user_id == chat.matrix_user_id,
         )
-        if (row := self._rows.get(message.room_id)) is not None:
-            self._rows[message.room_id] = after_answer(row, at=time.monotonic())
+        if earlier is not None and key in earlier.answered.keys:
+            return
+        if (why := self._why_not_again(message, chat, earlier)) is not None:
+            if why and message.version is None:
+                await self.speaker.reply(message, why)
+            return
+        assert earlier is not None
+        self._asking[message.event_id] = earlier.message.event_id
+        question = Question(
+            room_id=message.room_id,
+            event_id=earlier.message.event_id,
+            thread_root=earlier.message.thread_root,
+            asked=key,
+            is_again=True,
+        )
+        if (why := self._interrupted.get(message.event_id)) is not None:
+            await self.streamer.end_again(question, earlier.answered, why)
+        elif await self._may_go_on(message, chat):
+            before = [asked for asked in earlier.answered.keys if asked != key]
+            turn = replace(
+                _turn(earlier.message, chat, is_shared=self.settings().answer_members),
+                key=key,
+                replaces=before[-1] if before else None,
+            )
+            await self._ask(question, turn, earlier=earlier.answered)
+
+    def _why_not_again(self, message: Message, chat: Chat, earlier: Earlier | None) -> str | None:
+        """Why it is not asked again, as a sentence; empty: there is nothing to say about it."""
+        if chat.status is Status.ARCHIVED:
+            return replies.ARCHIVED
+        if message.version is not None:
+            is_newest = earlier is not None and message.version == earlier.message.version
+            return None if is_newest else ""
+        if earlier is None:
+            return replies.NOTHING_TO_REPEAT
+        if message.about is not None and not earlier.is_about(message.about):
+            return replies.NOT_NEWEST
+        if message.sender not in (earlier.message.sender, chat.matrix_user_id):
+            return replies.NOT_YOURS
+        return None
+
+    async def _ask(
+        self, question: Question, turn: Turn, *, earlier: Answered | None = None
+    ) -> None:
+        await self.streamer.answer(question, turn, earlier=earlier)
+        if (row := self._rows.get(turn.room_id)) is not None:
+            self._rows[turn.room_id] = after_answer(row, at=time.monotonic())
 
     async def _may_go_on(self, message: Message, chat: Chat) -> bool:
         """Whether it is a person who asks, as far as that can be told; else say so, once."""

@@ -126,7 +126,7 @@ def _response(timelines: dict[RoomID, Any], not_before: int, *, server: str) -> 
         said = [
             event
             for event in timeline["events"]
-            if isinstance(event, dict) and event.get("type") in SAID
+            if isinstance(event, dict) and event.get("type") in (*SAID, "m.reaction")
         ]
         is_whole = begins_before(timeline["events"], not_before, server=server)
         limited = timeline["limited"] and not is_whole

@@ -19,6 +19,7 @@ MAX_CHAT_NAME: Final = 100
 
 STOP_REACTIONS: Final = frozenset("🛑⏹❌")
 """Emoji, without variation selectors, that end an answer."""
+AGAIN_REACTION: Final = "🔁"
 
 RESET_USAGE: Final = (
     "!reset local [--dry-run]"
@@ -96,6 +97,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """Ask the newest question once more; the new answer takes the old one's place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """Tell what a person can do."""
 
@@ -154,7 +160,16 @@ class Misused:
 
 
 ChatCommand = (
-    ChatNew | ChatList | ChatRename | ChatClear | ChatArchive | ChatDelete | ChatInfo | Stop | Help
+    ChatNew
+    | ChatList
+    | ChatRename
+    | ChatClear
+    | ChatArchive
+    | ChatDelete
+    | ChatInfo
+    | Stop
+    | Again
+    | Help
 )
 ResetCommand = ResetHelp | ResetLocal | ResetLeave | ResetMisused
 Command = ChatCommand | Reconcile | AgentTest | ResetCommand | Misused
@@ -193,8 +208,8 @@ def parse_command(text: str) -> Command | None:
             return Stop(everything="all" in rest.lower())
         case "chat":
             return _parse_chat(rest)
-        case "help" if not rest:
-            return Help()
+        case "again" | "help" if not rest:
+            return Again() if word == "again" else Help()
         case "stop" if not found["blank"] or rest.lower() in ("", "all"):
             return Stop(everything=rest.lower() == "all")
         case "reconcile":

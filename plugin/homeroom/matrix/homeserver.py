@@ -449,6 +449,14 @@ class Homeserver:
         self._tell(room_id, event_id, content)
         return event_id
 
+    async def redact(self, room_id: RoomID, event_id: EventID, *, txn_id: str) -> None:
+        """Take back a message of our own, ahead of everything that does not wait for it."""
+        path = Path.v3.rooms[room_id].redact[event_id][txn_id]
+        try:
+            await self._writing.request(Method.PUT, path, {}, priority=Priority.ANSWER)
+        finally:
+            self._tell(room_id, None, {})
+
     async def _send(
         self,
         room_id: RoomID,

@@ -17,7 +17,7 @@ from uuid import uuid4
 from mautrix.types import EventID, RoomID
 
 from ..domain.conversation.answer_parts import Question
-from ..domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
+from ..domain.conversation.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
 from ..domain.conversation.text_parts import divide, weight
 from ..domain.sync.news import Message
 from .homeserver import Homeserver
@@ -32,7 +32,7 @@ LIVE: Final = "org.matrix.msc4357.live"
 GROWING: Final = " …"
 """At the end of what is shown of a message that still grows; its `body` is the text alone."""
 
-Kind = Literal["notice", "edit"]
+Kind = Literal["notice", "edit", "redaction"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class Speaker:
         return await self._homeserver.send(
             question.room_id,
             {**content, **_in_thread(question.thread_root)},
-            txn_id=_txn_id(question.event_id, part),
+            txn_id=_txn_id(_asked(question), part),
             priority=Priority.ANSWER,
         )
 
@@ -169,6 +169,11 @@ class Speaker:
             best_effort=best_effort,
         )
 
+    async def take_back(self, room_id: RoomID, event_id: EventID) -> None:
+        """Redact a message of our own; to do it again changes nothing."""
+        txn_id = _txn_id(event_id, 0, kind="redaction")
+        await self._homeserver.redact(room_id, event_id, txn_id=txn_id)
+
     async def is_encrypted(self, room_id: RoomID) -> bool:
         return await self._homeserver.is_encrypted(room_id)
 
@@ -184,6 +189,8 @@ class Speaker:
     ) -> dict[str, Any]:
         """The body is the Markdown itself, so that the conversation can be read back."""
         content = await self._content(question.room_id, markdown, answers=question.event_id)
+        if question.asked is not None:
+            content[ASKED] = question.asked
         if has_more:
             content[MORE_TO_COME] = True
         if is_growing:
@@ -214,6 +221,11 @@ def _replacing(event_id: EventID, content: dict[str, Any]) -> dict[str, Any]:
         "m.new_content": content,
         "m.relates_to": {"rel_type": "m.replace", "event_id": event_id},
     }
+
+
+def _asked(question: Question) -> EventID:
+    """What the messages of an answer belong to: those of a later answer are others."""
+    return question.asked if question.is_again and question.asked else question.event_id
 
 
 def _in_thread(root: EventID | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ HELP: Final = """**What you can do here**
 
 - Just write: the agent answers.
 - `!stop [all]` ends an answer (with `all`: and drops what waits). So does a 🛑 on it.
+- `!again` answers your newest message once more. So does a 🔁 on the answer.
+- Edit your newest message, and its answer follows.
 - `!chat new [NAME]` makes another chat.
 - `!chat list` shows your chats.
 - `!chat rename [C3] NAME` renames one.
@@ -79,7 +81,13 @@ PAUSED: Final = "I have to stop for a moment. The answer goes on when I am back.
 INTERRUPTED: Final = (
     "The answer was interrupted. Please send your message again if you need all of it."
 )
-SHORTER: Final = "The answer was given again, and ends above."
+NOTHING_TO_REPEAT: Final = "There is no message here that I could answer again."
+NOT_NEWEST: Final = (
+    "I can answer only the newest message again. Please write this one once more instead."
+)
+NOT_YOURS: Final = (
+    "Only who asked, or the person whose chat this is, can have that answered again."
+)
 ONLY_TEXT: Final = "I understand text only: no pictures, files, voice messages and the like."
 TOOK_TOO_LONG: Final = "The answer took too long. Please send your message again."
 SET_ASIDE: Final = (

@@ -25,6 +25,7 @@ from ..delivery.answer_stream import Streamer
 from ..delivery.attempts import Attempts
 from ..delivery.decryption import Decryption
 from ..delivery.dispatcher import EventDispatcher
+from ..delivery.earlier_questions import EarlierQuestions
 from ..delivery.handled import HandledMarks
 from ..delivery.inbox import Inbox
 from ..delivery.lanes import Lanes
@@ -261,6 +262,9 @@ def build_delivery(
     )
     handler = MessageHandler(
         streamer=streamer,
+        earlier_questions=EarlierQuestions(
+            homeserver=base.homeserver, decrypt=instance.encryption.decrypt, log=instance.log
+        ),
         store=base.store,
         routes=homes.routes,
         onboarding=homes.onboarding,
@@ -282,10 +286,10 @@ def build_delivery(
         decrypt=decryption.decrypt,
         peek=decryption.peek,
         interrupt=handler.interrupt,
-        question_of=streamer.question_of,
-        may_stop=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
+        question_of=handler.question_of,
+        supersede=handler.supersede,
+        owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
         own_chat=homes.routes.own_chat,
-        may_redact=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
         handled=handled,
         parking=parking,
         attempts=attempts,

@@ -16,6 +16,10 @@ class Question:
     room_id: RoomID
     event_id: EventID
     thread_root: EventID | None = None
+    asked: EventID | None = None
+    """The key under which it is asked, where that is not its own ID."""
+    is_again: bool = False
+    """Whether it was answered before, and its answer is replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

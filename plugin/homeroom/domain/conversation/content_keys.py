@@ -10,6 +10,8 @@ from typing import Final
 ANSWERS: Final = "dev.homeroom.answers"
 """The ID of the event that this message answers, or `NOTHING`."""
 NOTHING: Final = "none"
+ASKED: Final = "dev.homeroom.asked"
+"""The idempotency key under which the agent was asked; absent: the question's ID."""
 MORE_TO_COME: Final = "dev.homeroom.more_to_come"
 """True in all but the last word of an answer: in every part of it but the last, and in every edit
 but the last."""

@@ -56,8 +56,11 @@ class Edit:
     is_unfinished: bool
 
     def apply(self, line: Line) -> Line:
-        """The line as it reads now. Only its own sender can edit it; what is gone stays gone."""
-        if self.sender != line.sender or line.text is None:
+        """The line as it reads now. Only its own sender can edit it; what is gone stays gone.
+
+        A notice that there is no answer may become one.
+        """
+        if self.sender != line.sender or (line.text is None and line.answers is None):
             return line
         return replace(line, text=self.text, is_unfinished=self.is_unfinished)
 

@@ -17,7 +17,7 @@ from ..homes.ids import is_event_id
 from ..json_shapes import as_dict
 from ..sync.news import SAID
 from .answer_parts import OpenAnswer, Question
-from .content_keys import ANSWERS, MORE_TO_COME
+from .content_keys import ANSWERS, ASKED, MORE_TO_COME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Answers:
     """The bot's answers in one timeline."""
 
     given: frozenset[EventID]
-    """The events that are answered."""
+    """The events that are answered: questions, and what made the bot ask them once more."""
     open: tuple[OpenAnswer, ...]
     """The messages of answers that are not finished, in their order."""
 
@@ -56,6 +56,8 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
             continue
         elif content.get(MORE_TO_COME) is not True:
             given.add(EventID(answers))
+            if is_event_id(asked := content.get(ASKED)):
+                given.add(EventID(asked))
         elif not is_edit:
             parts = unfinished.setdefault(EventID(answers), [])
             question = _question(room_id, EventID(answers), content)

@@ -69,6 +69,9 @@ class Message:
     """Whether it asks the bot to verify each other's devices."""
     version: EventID | None = None
     """The edit that it is as; None: it is as it was sent."""
+    about: EventID | None = None
+    """The message that is to be answered once more, or a message of its answer: this event is a
+    reaction to it that asks for that, or an edit of it. It has no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,7 @@ class Edited:
     room_id: RoomID
     event_id: EventID
     sender: UserID
-    edit_id: EventID | None = None
+    edit_id: EventID
     event: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The edit itself, which may be encrypted."""
 
@@ -255,6 +258,24 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
     )
 
 
+def asked_again(news: Edited | Reaction, *, is_live: bool) -> Message:
+    """What has a message answered once more, in its room's line."""
+    if isinstance(news, Edited):
+        by, about, version = news.edit_id, news.event_id, news.edit_id
+    else:
+        by, about, version = news.event_id, news.target, None
+    return Message(
+        room_id=news.room_id,
+        event_id=by,
+        sender=news.sender,
+        sent_at=0,
+        text="",
+        about=about,
+        version=version,
+        is_live=is_live,
+    )
+
+
 def edited(message: Message, edit: Edited, event: object) -> Message:
     """The message as its sender's edit, which is in the clear, has it.
 
@@ -331,14 +352,17 @@ def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | R
             return Redaction(room_id=room_id, redacts=EventID(redacts), sender=UserID(sender))
     elif kind in ("m.room.message", "m.room.encrypted") and sender != bot:
         relation = as_dict(content.get("m.relates_to"))
-        edited = relation.get("event_id")
-        if relation.get("rel_type") == "m.replace" and is_event_id(edited):
-            edit_id = event.get("event_id")
+        edited, edit_id = relation.get("event_id"), event.get("event_id")
+        if (
+            relation.get("rel_type") == "m.replace"
+            and is_event_id(edited)
+            and is_event_id(edit_id)
+        ):
             return Edited(
                 room_id=room_id,
                 event_id=EventID(edited),
                 sender=UserID(sender),
-                edit_id=EventID(edit_id) if is_event_id(edit_id) else None,
+                edit_id=EventID(edit_id),
                 event=event,
             )
     return None
