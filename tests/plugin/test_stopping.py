@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mautrix.types import EventID
 
 from homeroom import replies
 from tests.fake import FakeHomeserver
@@ -22,9 +23,9 @@ from tests.plugin.test_streaming import (  # noqa: F401 (a fixture for all of th
 STOPPED = f"*{replies.STOPPED}*"
 
 
-def react(user: User, room_id: str, event_id: str, key: str) -> None:
+def react(user: User, room_id: str, event_id: str, key: str) -> EventID:
     relation = {"rel_type": "m.annotation", "event_id": event_id, "key": key}
-    user.send(room_id, {"m.relates_to": relation}, type="m.reaction")
+    return user.send(room_id, {"m.relates_to": relation}, type="m.reaction")
 
 
 def last_answer(bot: Bot, room_id: str) -> str:

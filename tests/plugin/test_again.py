@@ -1,0 +1,324 @@
+"""A question is answered once more, in the same place: on request, or because it was edited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from mautrix.types import EventID
+
+from homeroom import replies
+from homeroom.domain.conversation.answer import End, Item, Text
+from homeroom.domain.conversation.content_keys import ANSWERS, ASKED
+from homeroom.domain.conversation.turn import Turn
+from tests.fake import FakeHomeserver, Hang, Match, Recorded, User
+from tests.plugin.agent import Agent
+from tests.plugin.harness import Bot, own_sync, running, until
+from tests.plugin.test_stopping import STOPPED, last_answer, react
+from tests.plugin.test_streaming import (  # noqa: F401 (a fixture for all of these)
+    Speech,
+    move_in,
+    quick_edits,
+    shown,
+    texts,
+    when_shown,
+)
+
+
+def edit(user: User, room_id: str, event_id: str, text: str) -> EventID:
+    new = {"msgtype": "m.text", "body": text}
+    relation = {"rel_type": "m.replace", "event_id": event_id}
+    content = {**new, "body": f"* {text}", "m.new_content": new, "m.relates_to": relation}
+    return user.send(room_id, content)
+
+
+class Counting(Agent):
+    """An agent that gives another answer to every key, and the same to the same one."""
+
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
+        self.turns.append(turn)
+        number = list(dict.fromkeys(turn.key for turn in self.turns)).index(turn.key) + 1
+        yield Text(f"{turn.text}: ")
+        await asyncio.sleep(0.05)
+        yield Text(f"answer {number}")
+        yield End()
+
+    @property
+    def asked(self) -> list[tuple[str, EventID, EventID, EventID | None]]:
+        return [(turn.text, turn.key, turn.event_id, turn.replaces) for turn in self.turns]
+
+
+@pytest.mark.parametrize("way", ["!again", "! Again", "🔁", "🔁 on the question"])
+async def test_the_newest_question_is_answered_again_in_the_same_message(
+    hs: FakeHomeserver, tmp_path: Path, way: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Hello")
+        await when_shown(bot, chat_id, "Hello: answer 1")
+        await bot.settled()
+        if way.startswith("!"):
+            by = anna.send(chat_id, way)
+        else:
+            on_answer = way == "🔁"
+            by = react(anna, chat_id, last_answer(bot, chat_id) if on_answer else question, "🔁")
+        (message,) = await when_shown(bot, chat_id, "Hello: answer 2")
+        assert not message.is_unfinished
+        await bot.settled()
+        assert agent.asked == [
+            ("Hello", question, question, None),
+            ("Hello", by, question, question),
+        ]
+        last = bot.said(chat_id)[-1]
+        assert (last[ANSWERS], last[ASKED]) == (question, by)
+        react(anna, chat_id, last_answer(bot, chat_id), "🔁")
+        await when_shown(bot, chat_id, "Hello: answer 3")
+        assert agent.turns[-1].replaces == by
+        assert await bot.ask(anna, chat_id, "And?") != ""
+
+
+async def test_an_edit_of_the_newest_question_is_answered_in_its_answers_place(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        await when_shown(bot, chat_id, "Helo: answer 1")
+        await bot.settled()
+        first = edit(anna, chat_id, question, "Hallo")
+        await when_shown(bot, chat_id, "Hallo: answer 2")
+        await bot.settled()
+        second = edit(anna, chat_id, question, "Hello")
+        await when_shown(bot, chat_id, "Hello: answer 3")
+        by = anna.send(chat_id, "!again")
+        await when_shown(bot, chat_id, "Hello: answer 4")
+        await bot.settled()
+        assert agent.asked == [
+            ("Helo", question, question, None),
+            ("Hallo", first, question, question),
+            ("Hello", second, question, first),
+            ("Hello", by, question, second),
+        ]
+
+
+async def test_an_edit_stops_what_runs_and_the_edited_question_is_answered_there(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        speech.say("First words")
+        await when_shown(bot, chat_id, "First words")
+        changed = edit(anna, chat_id, question, "Hello")
+        await until("the next turn", lambda: len(speech.turns) == 2)
+        assert speech.closed == 1
+        assert (speech.turns[1].key, speech.turns[1].text) == (changed, "Hello")
+        speech.say("Other words", None)
+        (message,) = await when_shown(bot, chat_id, "Other words")
+        assert not message.is_unfinished
+        await bot.settled()
+        assert len(speech.turns) == 2
+
+
+async def test_an_edit_while_the_answer_is_given_once_more_stops_that(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        speech.say("One.", None)
+        await when_shown(bot, chat_id, "One.")
+        await bot.settled()
+        anna.send(chat_id, "!again")
+        speech.say("Two")
+        await when_shown(bot, chat_id, "Two")
+        changed = edit(anna, chat_id, question, "Hello")
+        await until("the next turn", lambda: len(speech.turns) == 3)
+        speech.say("Three.", None)
+        await when_shown(bot, chat_id, "Three.")
+        await bot.settled()
+        assert [turn.key for turn in speech.turns][2:] == [changed]
+
+
+async def test_what_is_not_the_newest_is_not_answered_again(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        assert await bot.ask(anna, chat_id, "!again") == replies.NOTHING_TO_REPEAT
+        question = anna.send(chat_id, "one")
+        await bot.settled()
+        answer = last_answer(bot, chat_id)
+        anna.send(chat_id, "two")
+        await bot.settled()
+        heard = len(bot.words(chat_id))
+        edit(anna, chat_id, question, "uno")
+        await bot.settled()
+        assert len(bot.words(chat_id)) == heard
+        react(anna, chat_id, answer, "🔁")
+        await until("a word", lambda: bot.words(chat_id)[heard:] == [replies.NOT_NEWEST])
+        assert agent.texts == ["one", "two"]
+
+
+async def test_a_new_conversation_begins_without_a_question(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "one")
+        await bot.settled()
+        await bot.ask(anna, chat_id, "!chat clear")
+        await bot.settled()
+        edit(anna, chat_id, question, "uno")
+        assert await bot.ask(anna, chat_id, "!again") == replies.NOTHING_TO_REPEAT
+        assert agent.texts == ["one"]
+
+
+async def test_edits_are_not_answered_where_the_settings_say_so(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    config = "chats: {answer_edits: false}"
+    async with running(hs, tmp_path, config=config, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        await bot.settled()
+        edit(anna, chat_id, question, "Hello")
+        await bot.settled()
+        assert agent.texts == ["Helo"]
+
+
+async def test_nobody_else_has_a_question_answered_again(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna, ben = hs.user("anna"), hs.user("ben")
+    config = "access: {allow: ['*'], answer: members}"
+    async with running(hs, tmp_path, config=config, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.invite(chat_id, ben)
+        ben.join(chat_id)
+        question = anna.send(chat_id, "Hello")
+        await bot.settled()
+        edit(ben, chat_id, question, "Something else")
+        assert await bot.ask(ben, chat_id, "!again") == replies.NOT_YOURS
+        ben.send(chat_id, "Mine")
+        await bot.settled()
+        anna.send(chat_id, "!again")
+        await until("the owner's wish", lambda: agent.texts == ["Hello", "Mine", "Mine"])
+
+
+async def test_a_longer_answer_goes_on_in_more_messages_and_a_shorter_one_takes_them_back(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    long = "word " * 5_000
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "Hello")
+        speech.say("short", None)
+        await when_shown(bot, chat_id, "short")
+        await bot.settled()
+        anna.send(chat_id, "!again")
+        speech.say(long, None)
+        await until("more messages", lambda: len(texts(bot, chat_id)) > 1)
+        await bot.settled()
+        assert " ".join(texts(bot, chat_id)).split() == long.split()
+        anna.send(chat_id, "!again")
+        speech.say("short again", None)
+        await when_shown(bot, chat_id, "short again")
+
+
+async def test_an_answer_that_does_not_come_again_is_left_as_it_is(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "Hello")
+        speech.say("The answer.", None)
+        await when_shown(bot, chat_id, "The answer.")
+        await bot.settled()
+        anna.send(chat_id, "!again")
+        await until("the turn", lambda: len(speech.turns) == 2)
+        anna.send(chat_id, "!stop")
+        await when_shown(bot, chat_id, "The answer.", replies.STOPPED)
+        await bot.settled()
+        anna.send(chat_id, "!again")
+        speech.say("Other words")
+        await until("words", lambda: "Other words" in texts(bot, chat_id))
+        anna.send(chat_id, "!stop")
+        await until("the end", lambda: f"Other words\n\n{STOPPED}" in texts(bot, chat_id))
+
+
+# Exactly once
+
+
+def is_own(request: Recorded) -> bool:
+    return request.user.startswith("@bot") and (request.route != "sync" or own_sync(request))
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the database"])
+@pytest.mark.parametrize("way", ["again", "edit"])
+async def test_one_answer_whatever_dies_where(
+    hs: FakeHomeserver, tmp_path: Path, way: str, lost: str
+) -> None:
+    """Killed before, and after, each of the requests that it takes."""
+    anna = hs.user("anna")
+    bot = Bot(hs, tmp_path)
+    agent = bot.platform = Counting()
+    await bot.start()
+    try:
+        chat_id = await move_in(bot, anna)
+        for place in range(20):
+            is_over = await one_life(bot, agent, anna, chat_id, way=way, lost=lost, place=place)
+            if is_over:
+                break
+        assert is_over
+        assert place > 4
+    finally:
+        await bot.kill()
+
+
+async def one_life(
+    bot: Bot, agent: Counting, anna: User, chat_id: str, *, way: str, lost: str, place: int
+) -> bool:
+    """Ask, and once more; killed at one of its requests. Returns whether there were so many."""
+    hs, before = bot.hs, len(agent.turns)
+    question = anna.send(chat_id, f"question {place}")
+    await bot.settled()
+    action = Hang(after=bool(place % 2))
+    fault = hs.fail(Match(when=is_own), action, skip=place // 2)
+    if way == "again":
+        by = react(anna, chat_id, last_answer(bot, chat_id), "🔁")
+        text = f"question {place}"
+    else:
+        text = f"question {place}!"
+        by = edit(anna, chat_id, question, text)
+    reached = asyncio.ensure_future(fault.reached())
+    settled = asyncio.ensure_future(bot.settled())
+    await asyncio.wait({reached, settled}, return_when=asyncio.FIRST_COMPLETED)
+    is_over = not reached.done()
+    for waiting in (reached, settled):
+        waiting.cancel()
+    await asyncio.gather(reached, settled, return_exceptions=True)
+    await bot.kill()
+    fault.cancel()
+    if lost == "the database":
+        bot.wipe()
+    await bot.start()
+    await bot.settled()
+    asked = [(turn.text, turn.key) for turn in agent.turns[before:]]
+    assert list(dict.fromkeys(asked)) == [(f"question {place}", question), (text, by)]
+    about = [s for s in shown(bot, chat_id) if s.text.startswith(f"question {place}")]
+    (message,) = about
+    assert message.text.startswith(f"{text}: answer ")
+    assert not message.is_unfinished
+    return is_over
