@@ -34,6 +34,7 @@ _HERE = Path(__file__).parent
 _DATABASE = os.environ.get("HOMEROOM_TEST_DATABASE") or "sqlite"
 _ON_POSTGRES = _DATABASE == "postgres"
 _SAME = {
+    "test_again.py": "what is asked once more is read from the room, not from the database",
     "test_faults.py": "of the homeserver's answers; what is stored then is seen in other files",
     "test_history.py": "what is read from rooms; nothing of it is stored",
     "test_hostile.py": "test_hostile_member.py is on PostgreSQL, which refuses more than SQLite",

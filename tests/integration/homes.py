@@ -281,11 +281,11 @@ async def writes_of_bot(stack: Stack, *, since: int, at_least: int = 0) -> list[
     Waits for as many as there must be: a message is heard before Synapse has answered, and
     logged, the request that sent it.
 
-    Left out: sliding sync, a POST that only reads; and the bot's own account data, which nobody
-    else sees: who the newest instance is, and a copy of the rows. maubot itself writes nothing
-    when an account starts again: its filter (POST .../filter) was uploaded when the account was
-    added and is remembered, and its profile is only read unless a display name or avatar is
-    configured.
+    Left out: sliding sync, a POST that only reads; and the bot's own account data, which
+    nobody else sees: who the newest instance is, and a copy of the rows; and read receipts.
+    maubot itself writes nothing when an account starts again: its filter (POST .../filter) was
+    uploaded when the account was added and is remembered, and its profile is only read unless
+    a display name or avatar is configured.
     """
 
     async def look() -> list[AccessLogEntry]:
@@ -293,7 +293,9 @@ async def writes_of_bot(stack: Stack, *, since: int, at_least: int = 0) -> list[
         return [
             entry
             for entry in entries
-            if entry.path != _READ_BY_POST and "/account_data/" not in entry.path
+            if entry.path != _READ_BY_POST
+            and "/account_data/" not in entry.path
+            and "/receipt/" not in entry.path
         ]
 
     async def are_enough() -> bool:

@@ -100,6 +100,7 @@ def kind_of(request: ProxiedRequest) -> str | None:
     path = re.sub(r"^user/[^/]+/account_data/.*$", "user/{}/account_data/{}", path)
     path = re.sub(r"/(state|send)/[^/]+/[^/]*$", r"/\1/{}/{}", path)
     path = re.sub(r"/typing/[^/]+$", "/typing/{}", path)
+    path = re.sub(r"/receipt/m.read/[^/]+$", "/receipt/m.read/{}", path)
     return f"{request.method} {path}"
 
 

@@ -64,6 +64,7 @@ WRONG: Mapping[str, tuple[Any, Any]] = {
     "status.token": (1234567890123456, "fifteen-letters"),
     "status.token_file": (True, "/nowhere/at/all"),
     "rooms.avatar": (5, "https://example.org/a.png"),
+    "chats.answer_edits": ("yes", 1),
     "texts.welcome": (5, "x" * 50_001),
     "encryption.devices": (True, "all"),
     "dev.reset": ("true", 1),

@@ -167,6 +167,32 @@ async def test_what_is_not_the_newest_is_not_answered_again(
         assert agent.texts == ["one", "two"]
 
 
+async def test_a_question_that_was_deleted_makes_no_older_one_the_newest(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "one")
+        question = anna.send(chat_id, "two")
+        await bot.settled()
+        anna.redact(chat_id, question)
+        assert await bot.ask(anna, chat_id, "!again") == replies.NOTHING_TO_REPEAT
+        assert agent.texts == ["one", "two"]
+
+
+async def test_an_edit_makes_no_command_of_a_question(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "one")
+        await bot.settled()
+        edit(anna, chat_id, question, "!chat archive")
+        await bot.settled()
+        assert [row["status"] for row in bot.tables()["chats"]] == ["active"]
+        assert agent.texts == ["one"]
+
+
 async def test_a_new_conversation_begins_without_a_question(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:

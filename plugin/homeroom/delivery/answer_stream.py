@@ -46,13 +46,16 @@ from .revisions import Superseded
 GATHER: Final = 0.3
 """Seconds from the first words to the first message."""
 EDIT_AFTER: Final = 1.0
-"""Seconds to the first edit; the next ones come `SLOWER` each, up to `SLOWEST` seconds."""
+"""Seconds to the first edit; the next ones come `SLOWER` each, up to `STEADY` seconds."""
 SLOWER: Final = 1.5
+STEADY: Final = 3.0
+"""Seconds between two edits, at most, as long as the homeserver has not asked for less: longer
+looks as if nothing more would come."""
 SLOWEST: Final = 15.0
-"""Seconds between two edits, at most."""
+"""Seconds between two edits, at most, where it asks again and again."""
 SHARE: Final = 10.0
-"""So many times as long as the last one took is waited between two edits: what a busy homeserver
-can do is better used for answers that are finished."""
+"""So many times as long as the last one took is waited between two edits, up to `STEADY` seconds:
+what a busy homeserver can do is better used for answers that are finished."""
 RESUMED: Final = 4.0
 """So many times as long until the first edit of an answer that is given again: much of it may come
 at once, and nobody wants to see it shrink."""
@@ -262,23 +265,25 @@ class Streamer:
         """Show what there is, again and again, until the platform has finished."""
         is_resumed = bool(messages.open) and not messages.holds_answer
         interval = EDIT_AFTER * (RESUMED if is_resumed else 1)
+        steady = min(STEADY, SLOWEST)
         await reading.has_begun.wait()
         await reading.done_within(interval if is_resumed else GATHER)
         while not reading.is_done:
-            started = time.monotonic()
+            started, is_limited = time.monotonic(), False
             try:
                 if text := reading.text.strip():
                     await messages.show(text, is_whole=False)
             except RateLimited as e:
                 self._limits.note(e.seconds)
-                interval = min(interval * 2, SLOWEST)
+                interval, is_limited = min(interval * 2, SLOWEST), True
             except Unavailable as e:
                 if not messages.open:
                     raise
                 self.log.debug("An edit was left out: %s", e)
-            busy = min((time.monotonic() - started) * SHARE, SLOWEST)
+            busy = min((time.monotonic() - started) * SHARE, steady)
             await reading.done_within(max(interval, busy, self._limits.seconds_left))
-            interval = min(interval * SLOWER, SLOWEST)
+            if not is_limited:
+                interval = min(interval * SLOWER, steady) if interval < steady else steady
 
     def _what_went_wrong(self, reading: PlatformReading) -> str | None:
         """The sentence for an answer that did not come, or not to its end; None: it is whole.
@@ -310,8 +315,8 @@ class Streamer:
     async def _finish(self, messages: AnswerMessages, text: str, trouble: str | None) -> None:
         """The last word: the whole text, or what there is of it and why it ends there."""
         question = messages.question
-        if trouble is not None and text:
-            text = with_note(text, trouble)
+        if text and (note := trouble or question.note):
+            text = with_note(text, note)
         if not text and (messages.holds_answer or not messages.open):
             if trouble != replies.WITHDRAWN:
                 await self.speaker.notice(

@@ -15,6 +15,7 @@ from mautrix.util.logging import TraceLogger
 
 from ..domain.commands import parse_command
 from ..domain.conversation.asked_again import Answered, answer_to
+from ..domain.conversation.content_keys import ANSWERS
 from ..domain.json_shapes import as_dict
 from ..domain.sync.news import Edited, Message, edited, read_encrypted, read_message
 from ..matrix.encryption import Opened, Unreadable
@@ -57,7 +58,7 @@ class EarlierQuestions:
         since: EventID | None,
         hears: Callable[[UserID], bool],
     ) -> Earlier | None:
-        """The newest question before an event; None: there is none that can be read.
+        """The newest question before an event; None: there is none (any more) that can be read.
 
         Args:
             before: an edit of the question counts, too, if it is this event.
@@ -68,13 +69,16 @@ class EarlierQuestions:
         """
         events: list[dict[str, Any]] = []
         """The latest first."""
+        answered: set[object] = set()
         begin: int | None = None
         token = None
         for _ in range(PAGES_AT_MOST):
             page, token = await self._page(room_id, token)
             for event in map(as_dict, page):
                 events.append(event)
-                if event.get("event_id") == since:
+                answered.add(as_dict(event.get("content")).get(ANSWERS))
+                is_gone = not event.get("content") and event.get("event_id") in answered
+                if event.get("event_id") == since or is_gone:
                     return None
                 if event.get("event_id") == before:
                     begin = len(events) - 1

@@ -13,15 +13,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Hashable,
-    Iterable,
-    Mapping,
-)
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any, Final, Protocol
@@ -97,6 +89,7 @@ class Inbox:
         owns: whether a chat is somebody's own: they may redact and stop what others began.
         own_chat: somebody's chat with this number.
         question_of: what is being answered by an unfinished answer's message.
+        receipt: is told of every message that is taken in.
         supersede: is told of a message that is to be handled once more, as it is now.
         checkpoint: what the rows of homes and chats prove at this moment.
     """
@@ -110,6 +103,7 @@ class Inbox:
     interrupt: Interrupt
     question_of: Callable[[EventID], EventID]
     supersede: Callable[[EventID], None]
+    receipt: Callable[[Message | Encrypted], None]
     own_chat: Callable[[UserID, ChatID], Chat | None]
     owns: Callable[[RoomID, UserID], bool]
     checkpoint: Callable[[], str | None]
@@ -196,6 +190,7 @@ class Inbox:
         for message in messages:
             if not self.has(message.event_id):
                 self._in_hand[message.event_id] = clock.now()
+                self.receipt(message)
                 self._queue(message)
         for message in messages:
             if isinstance(message, Message):

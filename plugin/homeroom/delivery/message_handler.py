@@ -45,6 +45,8 @@ from .earlier_questions import Earlier, EarlierQuestions
 from .revisions import Superseded
 
 STOPS_AT_MOST: Final = 1000
+ONLY_TEXT_EVERY: Final = 24 * 60 * 60 * 1000
+"""Milliseconds between two explanations in one room that only words are understood."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,8 +205,7 @@ class MessageHandler:
             await self.speaker.reply(message, replies.ARCHIVED)
             return
         if not message.is_text:
-            if await self.store.claim_notice(message.room_id, "only-text", every_ms=60_000):
-                await self.speaker.reply(message, replies.ONLY_TEXT)
+            await self._answer_wordless(message)
             return
         if await self._is_interrupted(message):
             return
@@ -215,9 +216,21 @@ class MessageHandler:
             event_id=message.event_id,
             thread_root=message.thread_root,
             asked=message.version,
+            note=replies.not_seen(message.attached),
         )
         turn = _turn(message, chat, is_shared=self.settings().answer_members)
         await self._ask(question, turn)
+
+    async def _answer_wordless(self, message: Message) -> None:
+        """Say from time to time that only words are understood; else a reaction is enough."""
+        if await self.store.claim_notice(message.room_id, "only-text", every_ms=ONLY_TEXT_EVERY):
+            await self.speaker.reply(message, replies.ONLY_TEXT)
+        else:
+            self.background.start(self._react(message), name="reacting to a file")
+
+    async def _react(self, message: Message) -> None:
+        with suppress(HomeserverError):
+            await self.speaker.react(message, replies.NOT_UNDERSTOOD)
 
     async def _ask_again(self, message: Message, chat: Chat) -> None:
         """Have the newest question answered once more, in the same place."""
@@ -241,6 +254,7 @@ class MessageHandler:
             event_id=earlier.message.event_id,
             thread_root=earlier.message.thread_root,
             asked=key,
+            note=replies.not_seen(earlier.message.attached),
             is_again=True,
         )
         if (why := self._interrupted.get(message.event_id)) is not None:

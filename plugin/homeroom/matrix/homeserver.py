@@ -104,6 +104,7 @@ class Homeserver:
         self._reading, self._scanning = api(retry_budgets.READING), api(retry_budgets.SCANNING)
         self._writing, self._leaving = api(retry_budgets.WRITING), api(retry_budgets.LEAVING)
         self._reading_rooms = api(retry_budgets.READING_ROOMS)
+        self._receipts = api(retry_budgets.BEST_EFFORT, FairTurns(lambda: 2))
         self._joining = api(retry_budgets.JOINING, FairTurns(lambda: retry_budgets.JOINS_AT_ONCE))
         self.account_data = AccountData(
             bot=self.bot,
@@ -491,6 +492,18 @@ class Homeserver:
     ) -> None:
         if self._on_sent is not None:
             self._on_sent(room_id, event_id, content)
+
+    async def react(self, room_id: RoomID, content: Mapping[str, Any], *, txn_id: str) -> None:
+        """Send a reaction, which is in the clear everywhere."""
+        path = Path.v3.rooms[room_id].send["m.reaction"][txn_id]
+        await self._writing.request(Method.PUT, path, dict(content), priority=Priority.NOTICE)
+
+    async def mark_read(self, room_id: RoomID, event_id: EventID) -> None:
+        """Show that the bot has read up to an event; `RateLimited` while writes have to wait."""
+        if (seconds := self._outgoing.seconds_until(Priority.RECEIPT)) > 0:
+            raise RateLimited(f"receipt in {room_id}: others wait", seconds=seconds)
+        path = Path.v3.rooms[room_id].receipt["m.read"][event_id]
+        await self._receipts.request(Method.POST, path, {})
 
     async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
         """Show the bot as typing for a while; 0 stops it."""

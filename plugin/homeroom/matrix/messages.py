@@ -32,7 +32,7 @@ LIVE: Final = "org.matrix.msc4357.live"
 GROWING: Final = " …"
 """At the end of what is shown of a message that still grows; its `body` is the text alone."""
 
-Kind = Literal["notice", "edit", "redaction"]
+Kind = Literal["notice", "edit", "redaction", "reaction"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +168,13 @@ class Speaker:
             priority=Priority.EDIT if best_effort else Priority.ANSWER,
             best_effort=best_effort,
         )
+
+    async def react(self, message: Message, key: str) -> None:
+        """React to a message with an emoji, which answers it."""
+        relation = {"rel_type": "m.annotation", "event_id": message.event_id, "key": key}
+        content = {"m.relates_to": relation, ANSWERS: message.event_id}
+        txn_id = _txn_id(message.event_id, 0, kind="reaction")
+        await self._homeserver.react(message.room_id, content, txn_id=txn_id)
 
     async def take_back(self, room_id: RoomID, event_id: EventID) -> None:
         """Redact a message of our own; to do it again changes nothing."""

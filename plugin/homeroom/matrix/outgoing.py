@@ -44,6 +44,8 @@ class Priority(IntEnum):
     """Of a growing answer: the next one has fresher text."""
     REPAIR = 4
     REJECTION = 5
+    RECEIPT = 6
+    """Left out while any of the others waits; itself it counts against nothing."""
 
 
 LEFT_OVER: Final[Mapping[Priority, float]] = {
@@ -53,6 +55,7 @@ LEFT_OVER: Final[Mapping[Priority, float]] = {
     Priority.EDIT: 4,
     Priority.REPAIR: 6,
     Priority.REJECTION: 9,
+    Priority.RECEIPT: 0,
 }
 """How much of the burst stays for the others after a request of this kind."""
 
@@ -125,6 +128,11 @@ class Outgoing:
             self._waiting[priority] -= 1
             self._moved.set()
             self._moved = asyncio.Event()
+
+    def seconds_until(self, priority: Priority) -> float:
+        """Seconds until such a request may be made, behind all that wait; 0: now."""
+        seconds = self._seconds_until(priority)
+        return max(seconds, SOON) if self._is_behind(priority) else seconds
 
     def try_now(self, priority: Priority) -> float:
         """Begin a request if it need not wait: then 0; else the seconds until it may be made."""

@@ -88,7 +88,12 @@ NOT_NEWEST: Final = (
 NOT_YOURS: Final = (
     "Only who asked, or the person whose chat this is, can have that answered again."
 )
-ONLY_TEXT: Final = "I understand text only: no pictures, files, voice messages and the like."
+ONLY_TEXT: Final = (
+    "I understand text only so far: no pictures, files or voice messages. Tell me in words, and I"
+    " answer."
+)
+NOT_UNDERSTOOD: Final = "❔"
+"""The reaction to what is not text, from the second on."""
 TOOK_TOO_LONG: Final = "The answer took too long. Please send your message again."
 SET_ASIDE: Final = (
     "Something about this message or its answer made me stop working several times, so I leave it"
@@ -131,6 +136,13 @@ KEPT_OUT: Final = (
     "Somebody removed you from your home, so I do not invite you again. Please ask the"
     " administrator of this bot."
 )
+
+
+def not_seen(attached: str | None) -> str:
+    """What stands below an answer to a caption; empty: there was nothing else to see."""
+    if attached is None:
+        return ""
+    return f"I cannot see the {attached} yet: this answers only what you wrote."
 
 
 def greeting(welcome: str, *, chat_id: str | None) -> str:

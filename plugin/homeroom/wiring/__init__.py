@@ -35,6 +35,7 @@ from ..delivery.room_history import RoomHistory
 from ..delivery.state_writes import StateWrites
 from ..delivery.sync_feed import SyncFeed
 from ..delivery.welcomes import Welcomes
+from ..matrix.read_receipts import ReadReceipts
 from ..matrix.typing_notice import TypingNotice
 from ..platforms.configured import ChosenPlatform
 from ..runtime.watchdog import Watchdog
@@ -288,6 +289,7 @@ def build_delivery(
         interrupt=handler.interrupt,
         question_of=handler.question_of,
         supersede=handler.supersede,
+        receipt=ReadReceipts(homeserver=base.homeserver, background=instance.background).taken_in,
         owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
         own_chat=homes.routes.own_chat,
         handled=handled,

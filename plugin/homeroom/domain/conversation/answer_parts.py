@@ -18,6 +18,8 @@ class Question:
     thread_root: EventID | None = None
     asked: EventID | None = None
     """The key under which it is asked, where that is not its own ID."""
+    note: str = ""
+    """A sentence of our own that stands below the answer."""
     is_again: bool = False
     """Whether it was answered before, and its answer is replaced."""
 

@@ -47,9 +47,11 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
             before.append(EventID(event_id))
             continue
         content = as_dict(event.get("content"))
-        if event.get("type") not in SAID or not content:
+        if event.get("type") not in (*SAID, "m.reaction") or not content:
             continue  # what the bot does to a room answers nobody, nor does what was redacted
         answers, is_edit = content.get(ANSWERS), _relation(content).get("rel_type") == "m.replace"
+        if not isinstance(answers, str) and event.get("type") not in SAID:
+            continue  # a reaction of somebody else's in the bot's name
         if not isinstance(answers, str):
             given.update(() if is_edit else before)
         elif not is_event_id(answers):

@@ -9,12 +9,13 @@ hostile members: what is not a well-formed, new message of somebody else is pass
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
+from ..commands import parse_command
 from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, is_user_id
 from ..homes.room_state import read_invite, read_predecessor
@@ -38,9 +39,14 @@ SAID: Final = ("m.room.message", "m.room.encrypted")
 _TEXT: Final = ("m.text", "m.emote")
 VERIFICATION: Final = "m.key.verification.request"
 """https://spec.matrix.org/latest/client-server-api/#key-verification-framework"""
-_WORDLESS: Final = frozenset(
-    {"m.image", "m.file", "m.audio", "m.video", "m.location", VERIFICATION}
-)
+_FILES: Final[Mapping[str, str]] = {
+    "m.image": "picture",
+    "m.video": "video",
+    "m.audio": "recording",
+    "m.file": "file",
+}
+"""What may have a caption: https://spec.matrix.org/latest/client-server-api/#media-captions"""
+_WORDLESS: Final = frozenset({"m.location", VERIFICATION})
 _WORDLESS_TYPES: Final = frozenset({"m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start"})
 MAX_REASON: Final = 200
 MAX_REACTION: Final = 20
@@ -60,7 +66,9 @@ class Message:
     thread_root: EventID | None = None
     is_reply: bool = False
     is_text: bool = True
-    """False: a picture, a file, a place …; `text` is empty then."""
+    """False: a picture without a caption, a file, a place …; `text` is empty then."""
+    attached: str | None = None
+    """What the text is the caption of: a picture …; None: of nothing."""
     is_live: bool = False
     """Whether it came in as it was sent, and not by catching up."""
     is_signed: bool | None = None
@@ -253,7 +261,9 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         text=body,
         thread_root=EventID(root) if is_event_id(root) else None,
         is_reply="m.in_reply_to" in relation,
-        is_text=event.get("type") == "m.room.message" and content.get("msgtype") in _TEXT,
+        is_text=event.get("type") == "m.room.message"
+        and (content.get("msgtype") in _TEXT or bool(body)),
+        attached=_FILES.get(str(content.get("msgtype"))) if body else None,
         is_verification=content.get("msgtype") == VERIFICATION,
     )
 
@@ -279,13 +289,15 @@ def asked_again(news: Edited | Reaction, *, is_live: bool) -> Message:
 def edited(message: Message, edit: Edited, event: object) -> Message:
     """The message as its sender's edit, which is in the clear, has it.
 
-    What is no edit of theirs, or none that can be read, changes nothing.
+    What is no edit of theirs, or none that can be read, changes nothing; nor does one that would
+    make a command of a message.
     """
     content = as_dict(as_dict(as_dict(event).get("content")).get("m.new_content"))
     text = _text_of({"type": as_dict(event).get("type"), "content": content})
     if edit.sender != message.sender or not isinstance(text, str) or not message.is_text:
         return message
-    if content.get("msgtype") not in _TEXT:
+    is_text = content.get("msgtype") in _TEXT or bool(text)
+    if not is_text or parse_command(text) is not None:
         return message
     return replace(message, text=speakable(text), version=edit.edit_id)
 
@@ -298,6 +310,10 @@ def _text_of(event: dict[str, Any]) -> object:
         return content.get("body")
     if kind == "m.room.message" and msgtype == "m.emote" and isinstance(content.get("body"), str):
         return f"/me {content['body']}"
+    if kind == "m.room.message" and isinstance(msgtype, str) and msgtype in _FILES:
+        body, name = content.get("body"), content.get("filename")
+        is_caption = isinstance(body, str) and isinstance(name, str) and body != name
+        return body.strip() if isinstance(body, str) and is_caption else ""
     if kind == "m.room.message" and isinstance(msgtype, str) and msgtype in _WORDLESS:
         return ""
     return "" if isinstance(kind, str) and kind in _WORDLESS_TYPES and content else None

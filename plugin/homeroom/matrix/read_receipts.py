@@ -1,0 +1,46 @@
+"""Read receipts: that the bot has taken a message in, as a person waits for its answer.
+
+Decoration: it holds nothing up, nor fails. Of what comes in while one is on its way only the
+newest is marked; where the homeserver wants fewer requests none is.
+
+https://spec.matrix.org/latest/client-server-api/#receipts
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mautrix.types import EventID, RoomID
+
+from ..domain.sync.news import Encrypted, Message
+from ..runtime.tasks import Background
+from .errors import HomeserverError
+from .homeserver import Homeserver
+
+
+@dataclass(slots=True, kw_only=True)
+class ReadReceipts:
+    """Marks messages as read, in the background."""
+
+    homeserver: Homeserver
+    background: Background
+    _newest: dict[RoomID, EventID] = field(default_factory=dict, init=False)
+    """Of the rooms for which a receipt is on its way."""
+
+    def taken_in(self, message: Message | Encrypted) -> None:
+        """The bot has taken in a message, and everything before it."""
+        is_under_way = message.room_id in self._newest
+        self._newest[message.room_id] = message.event_id
+        if not is_under_way:
+            self.background.start(self._mark(message.room_id), name="marking as read")
+
+    async def _mark(self, room_id: RoomID) -> None:
+        marked = None
+        try:
+            while (event_id := self._newest[room_id]) != marked:
+                with suppress(HomeserverError):
+                    await self.homeserver.mark_read(room_id, event_id)
+                marked = event_id
+        finally:
+            del self._newest[room_id]
