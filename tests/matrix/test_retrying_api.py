@@ -415,7 +415,7 @@ async def test_not_being_signed_in_is_a_state_and_no_refusal(
         await adapter.send(room_id, content, txn_id="1")
     assert naps.seconds == []
     await adapter.joined_rooms()
-    await adapter.set_typing(room_id, milliseconds=1000)
+    await adapter.signs.set_typing(room_id, milliseconds=1000)
     assert adapter.health.signed_out == action.json["errcode"]
     assert adapter.health.signed_out_at is not None
     await adapter.send(room_id, content, txn_id="1")

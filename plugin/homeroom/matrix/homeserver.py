@@ -38,6 +38,7 @@ from .errors import OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
 from .outgoing import Outgoing, OutgoingFigures, Priority
 from .required import checked, text_in
 from .retrying_api import Health, PatientAPI, RetryBudget
+from .signs import Signs
 from .sync_filters import ROOMS_WITHOUT_EVENTS, timelines
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
@@ -104,7 +105,6 @@ class Homeserver:
         self._reading, self._scanning = api(retry_budgets.READING), api(retry_budgets.SCANNING)
         self._writing, self._leaving = api(retry_budgets.WRITING), api(retry_budgets.LEAVING)
         self._reading_rooms = api(retry_budgets.READING_ROOMS)
-        self._receipts = api(retry_budgets.BEST_EFFORT, FairTurns(lambda: 2))
         self._joining = api(retry_budgets.JOINING, FairTurns(lambda: retry_budgets.JOINS_AT_ONCE))
         self.account_data = AccountData(
             bot=self.bot,
@@ -112,6 +112,14 @@ class Homeserver:
             writing=api(retry_budgets.ACCOUNT_DATA, FairTurns(lambda: 1)),
         )
         self.aliases = Aliases(reading=self._reading, writing=self._writing)
+        self.signs = Signs(
+            bot=self.bot,
+            reading=self._reading,
+            writing=self._writing,
+            receipts=api(retry_budgets.BEST_EFFORT, FairTurns(lambda: 2)),
+            outgoing=self._outgoing,
+            on_redacted=lambda room_id: self._tell(room_id, None, {}),
+        )
         self._client = client
         self._sender = Sender(
             mxid=first.mxid,
@@ -246,14 +254,8 @@ class Homeserver:
         """Rooms that the bot is no longer in, and has not forgotten."""
         # One event of each room, because Synapse leaves out rooms that have nothing to tell.
         timeline = {"types": ["m.room.member"], "limit": 1}
-        filter_ = {
-            **ROOMS_WITHOUT_EVENTS,
-            "room": {
-                **ROOMS_WITHOUT_EVENTS["room"],
-                "timeline": timeline,
-                "include_leave": True,
-            },
-        }
+        room = {**ROOMS_WITHOUT_EVENTS["room"], "timeline": timeline, "include_leave": True}
+        filter_ = {**ROOMS_WITHOUT_EVENTS, "room": room}
         rooms = (await self.sync(filter_=filter_)).get("rooms", {})
         return frozenset(RoomID(room_id) for room_id in checked(checked(rooms).get("leave", {})))
 
@@ -450,14 +452,6 @@ class Homeserver:
         self._tell(room_id, event_id, content)
         return event_id
 
-    async def redact(self, room_id: RoomID, event_id: EventID, *, txn_id: str) -> None:
-        """Take back a message of our own, ahead of everything that does not wait for it."""
-        path = Path.v3.rooms[room_id].redact[event_id][txn_id]
-        try:
-            await self._writing.request(Method.PUT, path, {}, priority=Priority.ANSWER)
-        finally:
-            self._tell(room_id, None, {})
-
     async def _send(
         self,
         room_id: RoomID,
@@ -492,26 +486,6 @@ class Homeserver:
     ) -> None:
         if self._on_sent is not None:
             self._on_sent(room_id, event_id, content)
-
-    async def react(self, room_id: RoomID, content: Mapping[str, Any], *, txn_id: str) -> None:
-        """Send a reaction, which is in the clear everywhere."""
-        path = Path.v3.rooms[room_id].send["m.reaction"][txn_id]
-        await self._writing.request(Method.PUT, path, dict(content), priority=Priority.NOTICE)
-
-    async def mark_read(self, room_id: RoomID, event_id: EventID) -> None:
-        """Show that the bot has read up to an event; `RateLimited` while writes have to wait."""
-        if (seconds := self._outgoing.seconds_until(Priority.RECEIPT)) > 0:
-            raise RateLimited(f"receipt in {room_id}: others wait", seconds=seconds)
-        path = Path.v3.rooms[room_id].receipt["m.read"][event_id]
-        await self._receipts.request(Method.POST, path, {})
-
-    async def set_typing(self, room_id: RoomID, *, milliseconds: int) -> None:
-        """Show the bot as typing for a while; 0 stops it."""
-        path = Path.v3.rooms[room_id].typing[self.bot]
-        body: dict[str, Any] = {"typing": milliseconds > 0}
-        if milliseconds > 0:
-            body["timeout"] = milliseconds
-        await self._reading.request(Method.PUT, path, body)
 
     async def _is_in(self, room_id: RoomID, user_id: UserID) -> bool:
         try:

@@ -174,12 +174,12 @@ class Speaker:
         relation = {"rel_type": "m.annotation", "event_id": message.event_id, "key": key}
         content = {"m.relates_to": relation, ANSWERS: message.event_id}
         txn_id = _txn_id(message.event_id, 0, kind="reaction")
-        await self._homeserver.react(message.room_id, content, txn_id=txn_id)
+        await self._homeserver.signs.react(message.room_id, content, txn_id=txn_id)
 
     async def take_back(self, room_id: RoomID, event_id: EventID) -> None:
         """Redact a message of our own; to do it again changes nothing."""
         txn_id = _txn_id(event_id, 0, kind="redaction")
-        await self._homeserver.redact(room_id, event_id, txn_id=txn_id)
+        await self._homeserver.signs.redact(room_id, event_id, txn_id=txn_id)
 
     async def is_encrypted(self, room_id: RoomID) -> bool:
         return await self._homeserver.is_encrypted(room_id)

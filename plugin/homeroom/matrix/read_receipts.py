@@ -40,7 +40,7 @@ class ReadReceipts:
         try:
             while (event_id := self._newest[room_id]) != marked:
                 with suppress(HomeserverError):
-                    await self.homeserver.mark_read(room_id, event_id)
+                    await self.homeserver.signs.mark_read(room_id, event_id)
                 marked = event_id
         finally:
             del self._newest[room_id]

@@ -41,7 +41,7 @@ class TypingNotice:
                 await asyncio.sleep(TYPING_AFTER)
                 is_shown = True
                 while True:
-                    await self.homeserver.set_typing(room_id, milliseconds=TYPING_MS)
+                    await self.homeserver.signs.set_typing(room_id, milliseconds=TYPING_MS)
                     await asyncio.sleep(TYPING_MS / 1000 * 0.8)
 
         task = asyncio.create_task(keep_typing())
@@ -54,4 +54,4 @@ class TypingNotice:
 
     async def _end(self, room_id: RoomID) -> None:
         with suppress(HomeserverError):
-            await self.homeserver.set_typing(room_id, milliseconds=0)
+            await self.homeserver.signs.set_typing(room_id, milliseconds=0)
