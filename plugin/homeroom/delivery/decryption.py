@@ -16,7 +16,8 @@ from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
-from ..domain.sync.news import Edited, Encrypted, Message, edited, read_message
+from ..domain.conversation.asked_again import as_edited
+from ..domain.sync.news import Edited, Encrypted, Message, read_message
 from ..homes.onboarding import Onboarding
 from ..homes.routes import Routes
 from ..matrix.encryption import Cause, Encryption, Unreadable
@@ -72,7 +73,7 @@ class Decryption:
                 return original
         elif isinstance(message, Encrypted):
             return original  # what was said in secret is not replaced in the clear
-        return edited(original, edit, event)
+        return as_edited(original, edit, event)
 
     async def peek(self, message: Encrypted) -> Message | None:
         """What a message says before its turn, if that can be read; nobody is told if not."""

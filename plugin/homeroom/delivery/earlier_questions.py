@@ -14,10 +14,10 @@ from mautrix.types import EventID, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.commands import parse_command
-from ..domain.conversation.asked_again import Answered, answer_to
+from ..domain.conversation.asked_again import Answered, answer_to, as_edited
 from ..domain.conversation.content_keys import ANSWERS
 from ..domain.json_shapes import as_dict
-from ..domain.sync.news import Edited, Message, edited, read_encrypted, read_message
+from ..domain.sync.news import Edited, Message, read_encrypted, read_message
 from ..matrix.encryption import Opened, Unreadable
 from ..matrix.errors import Refused, Unavailable
 from ..matrix.homeserver import Homeserver
@@ -145,7 +145,7 @@ class EarlierQuestions:
                 sender=message.sender,
                 edit_id=EventID(str(later["event_id"])),
             )
-            now = edited(message, edit, clear or {})
+            now = as_edited(message, edit, clear or {})
             if now.version is not None:
                 return Earlier(message=now, answered=answered)
         return Earlier(message=message, answered=answered)

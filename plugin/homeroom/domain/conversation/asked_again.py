@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from mautrix.types import EventID, UserID
 
+from ..commands import parse_command
 from ..homes.ids import is_event_id
 from ..json_shapes import as_dict
-from ..sync.news import SAID
+from ..sync.news import SAID, Edited, Message, edited
 from .content_keys import ANSWERS, ASKED, MORE_TO_COME
 
 
@@ -23,6 +24,12 @@ class Answered:
     """Under which it was answered to the end, in their order."""
     is_unfinished: bool = False
     """Whether the last word of its newest answer is missing."""
+
+
+def as_edited(message: Message, edit: Edited, event: object) -> Message:
+    """The message as an edit, which is in the clear, has it; no edit makes a command of one."""
+    now = edited(message, edit, event)
+    return message if parse_command(now.text) is not None else now
 
 
 def answer_to(question: EventID, events: Iterable[object], *, bot: UserID) -> Answered:

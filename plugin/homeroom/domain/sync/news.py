@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
-from ..commands import parse_command
 from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, is_user_id
 from ..homes.room_state import read_invite, read_predecessor
@@ -289,15 +288,14 @@ def asked_again(news: Edited | Reaction, *, is_live: bool) -> Message:
 def edited(message: Message, edit: Edited, event: object) -> Message:
     """The message as its sender's edit, which is in the clear, has it.
 
-    What is no edit of theirs, or none that can be read, changes nothing; nor does one that would
-    make a command of a message.
+    What is no edit of theirs, or none that can be read, changes nothing.
     """
     content = as_dict(as_dict(as_dict(event).get("content")).get("m.new_content"))
     text = _text_of({"type": as_dict(event).get("type"), "content": content})
     if edit.sender != message.sender or not isinstance(text, str) or not message.is_text:
         return message
     is_text = content.get("msgtype") in _TEXT or bool(text)
-    if not is_text or parse_command(text) is not None:
+    if not is_text:
         return message
     return replace(message, text=speakable(text), version=edit.edit_id)
 
