@@ -65,9 +65,10 @@ async def test_the_newest_question_is_answered_again_in_the_same_message(
         else:
             on_answer = way == "🔁"
             by = react(anna, chat_id, last_answer(bot, chat_id) if on_answer else question, "🔁")
-        (message,) = await when_shown(bot, chat_id, "Hello: answer 2")
-        assert not message.is_unfinished
+        await when_shown(bot, chat_id, "Hello: answer 2")
         await bot.settled()
+        (message,) = shown(bot, chat_id)
+        assert not message.is_unfinished
         assert agent.asked == [
             ("Hello", question, question, None),
             ("Hello", by, question, question),
@@ -119,9 +120,10 @@ async def test_an_edit_stops_what_runs_and_the_edited_question_is_answered_there
         assert speech.closed == 1
         assert (speech.turns[1].key, speech.turns[1].text) == (changed, "Hello")
         speech.say("Other words", None)
-        (message,) = await when_shown(bot, chat_id, "Other words")
-        assert not message.is_unfinished
+        await when_shown(bot, chat_id, "Other words")
         await bot.settled()
+        (message,) = shown(bot, chat_id)
+        assert not message.is_unfinished
         assert len(speech.turns) == 2
 
 
