@@ -38,6 +38,7 @@ from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner
 from ..homes.refresher import Refresher
 from ..homes.routes import Routes
+from ..matrix.read_receipts import ReadReceipts
 from ..runtime.tasks import Background
 from .history_memory import HistoryMemory
 from .inbox import Inbox
@@ -62,6 +63,7 @@ class EventDispatcher:
 
     bot: UserID
     inbox: Inbox
+    receipts: ReadReceipts
     history: HistoryMemory
     welcomes: Welcomes
     onboarding: Onboarding
@@ -195,6 +197,7 @@ class EventDispatcher:
                 some = []
             else:
                 some.append(message)
+                self.receipts.taken_in(message)
         self.inbox.take_in(some, work=work)
 
     def _to_handle(

@@ -14,6 +14,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Any, Final, Protocol
@@ -89,7 +90,6 @@ class Inbox:
         owns: whether a chat is somebody's own: they may redact and stop what others began.
         own_chat: somebody's chat with this number.
         question_of: what is being answered by an unfinished answer's message.
-        receipt: is told of every message that is taken in.
         supersede: is told of a message that is to be handled once more, as it is now.
         checkpoint: what the rows of homes and chats prove at this moment.
     """
@@ -103,7 +103,6 @@ class Inbox:
     interrupt: Interrupt
     question_of: Callable[[EventID], EventID]
     supersede: Callable[[EventID], None]
-    receipt: Callable[[Message | Encrypted], None]
     own_chat: Callable[[UserID, ChatID], Chat | None]
     owns: Callable[[RoomID, UserID], bool]
     checkpoint: Callable[[], str | None]
@@ -190,7 +189,6 @@ class Inbox:
         for message in messages:
             if not self.has(message.event_id):
                 self._in_hand[message.event_id] = clock.now()
-                self.receipt(message)
                 self._queue(message)
         for message in messages:
             if isinstance(message, Message):
@@ -475,14 +473,12 @@ class Inbox:
         while True:
             edit = self._revisions.edits.get(message.event_id)
             in_the_clear = await self.decrypt(message, edit)
-            if in_the_clear is not None:
-                if isinstance(message, Encrypted):
-                    self._carry_out_stop_elsewhere(in_the_clear)
-                try:
+            with suppress(Superseded):
+                if in_the_clear is not None:
+                    if isinstance(message, Encrypted):
+                        self._carry_out_stop_elsewhere(in_the_clear)
                     await handle(in_the_clear)
-                except Superseded:
-                    continue
-            break
+                break
         newest = self._revisions.edits.get(message.event_id)
         if newest is not None and newest is not edit and self.settings().answer_edits:
             self.take_in([asked_again(newest, is_live=message.is_live)], work=message.event_id)

@@ -289,7 +289,6 @@ def build_delivery(
         interrupt=handler.interrupt,
         question_of=handler.question_of,
         supersede=handler.supersede,
-        receipt=ReadReceipts(homeserver=base.homeserver, background=instance.background).taken_in,
         owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
         own_chat=homes.routes.own_chat,
         handled=handled,
@@ -304,6 +303,7 @@ def build_delivery(
     dispatcher = EventDispatcher(
         bot=instance.client.mxid,
         inbox=inbox,
+        receipts=ReadReceipts(homeserver=base.homeserver, background=instance.background),
         history=base.history,
         welcomes=Welcomes(
             onboarding=homes.onboarding,
