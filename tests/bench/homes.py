@@ -20,13 +20,13 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from tests.bench.gauge import until_idle
+from tests.bench.gauge import cpu_seconds, until_idle
 from tests.bench.place import add_place, directories, measured_with
 from tests.integration import homes
 from tests.stack.console import run, step
@@ -37,6 +37,7 @@ from tests.stack.synapse import Synapse
 RESULTS: Final = ROOT / ".bench" / "homes.json"
 BEFORE: Final = "9b7915f"
 """The last revision of 0.2.1."""
+T = TypeVar("T")
 TASKS: Final = ("a home", "!chat new")
 
 
@@ -47,6 +48,8 @@ class Done:
     side: str
     task: str
     seconds: float
+    cpu: float
+    """CPU seconds of maubot: a busy machine changes them little."""
     requests: Sequence[str]
 
 
@@ -64,23 +67,32 @@ async def one_person(side: str, stack: Stack, number: int) -> list[Done]:
     """Have a new person get a home, and make a chat in it."""
     user = await stack.user(f"person{number}")
 
-    async def requests_since(mark: int) -> list[str]:
+    async def measured(task: str, work: Awaitable[T]) -> tuple[Done, T]:
+        await until_idle(stack.maubot.pid)
+        mark, cpu = stack.proxy.mark(), cpu_seconds(stack.maubot.pid)
+        started = time.perf_counter()
+        result = await work
+        seconds = time.perf_counter() - started
         await until_idle(stack.maubot.pid)
         asked = (f"{each.method} {each.path}" for each in stack.proxy.requests[mark:])
-        return [request for request in asked if not request.endswith("/sync")]
+        done = Done(
+            side=side,
+            task=task,
+            seconds=seconds,
+            cpu=cpu_seconds(stack.maubot.pid) - cpu,
+            requests=[request for request in asked if not request.endswith("/sync")],
+        )
+        return done, result
 
-    mark, started = stack.proxy.mark(), time.perf_counter()
-    direct = await user.start_dm(stack.bot.user_id)
-    await user.wait_for_invite(space=True)
-    await user.wait_for_invite(name="General", space=False)
-    seconds = time.perf_counter() - started
+    async def invited() -> str:
+        direct = await user.start_dm(stack.bot.user_id)
+        await user.wait_for_invite(space=True)
+        await user.wait_for_invite(name="General", space=False)
+        return direct
+
+    made, direct = await measured(TASKS[0], invited())
     home = await homes.move_in(stack, user, direct=direct)
-    made = Done(side=side, task=TASKS[0], seconds=seconds, requests=await requests_since(mark))
-    mark, started = stack.proxy.mark(), time.perf_counter()
-    await homes.ask(stack, user, home.chat, "!chat new Plans")
-    seconds = time.perf_counter() - started
-    await user.wait_for_invite(name="Plans", space=False)
-    new = Done(side=side, task=TASKS[1], seconds=seconds, requests=await requests_since(mark))
+    new, _ = await measured(TASKS[1], homes.ask(stack, user, home.chat, "!chat new Plans"))
     return [made, new]
 
 
@@ -124,23 +136,23 @@ async def bench(options: argparse.Namespace) -> int:
 
 def print_report(done: Sequence[Done]) -> None:
     """Print a line for each task and side; the first person warms everything up."""
-    print(f"\n  {'':24}{'median':>9}{'min to max':>20}{'requests':>10}   n")
+    print(f"\n  {'':24}{'median':>9}{'min to max':>20}{'CPU':>9}{'requests':>10}   n")
     for task in TASKS:
         medians = {}
         for side in ("before", "now"):
             found = [each for each in done if (each.task, each.side) == (task, side)][1:]
             seconds = sorted(each.seconds for each in found)
             requests = statistics.median(len(each.requests) for each in found)
-            medians[side] = statistics.median(seconds), requests
+            cpu = statistics.median(each.cpu for each in found)
+            medians[side] = statistics.median(seconds), cpu, requests
             spread = f"{seconds[0] * 1000:.0f} to {seconds[-1] * 1000:.0f} ms"
             print(
                 f"  {task + ', ' + side:24}{medians[side][0] * 1000:>6.0f} ms{spread:>20}"
-                f"{requests:>10g}{len(found):>4}"
+                f"{cpu * 1000:>6.0f} ms{requests:>10g}{len(found):>4}"
             )
         before, now = medians["before"], medians["now"]
-        print(
-            f"  {task}: {now[0] / before[0]:.2f} times the time, {now[1] - before[1]:+g} requests"
-        )
+        times, cpu, more = now[0] / before[0], now[1] / before[1], now[2] - before[2]
+        print(f"  {task}: {times:.2f} times the time, {cpu:.2f} the CPU, {more:+g} requests")
 
 
 def read_options() -> argparse.Namespace:

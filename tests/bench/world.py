@@ -31,6 +31,7 @@ import aiohttp
 from mautrix.types import RoomID, UserID
 from yarl import URL
 
+from homeroom import replies
 from homeroom.domain.homes.ids import child_order, derive_platform_chat_id
 from homeroom.domain.homes.marker import MARKER_TYPE, Marker
 from homeroom.domain.homes.model import ChatID, RoomType
@@ -197,7 +198,12 @@ class Populating:
         owner, bot = await self._register(name), UserID(self._bot.user_id)
         space_id = await self._create(
             space_request(
-                bot=bot, owner=owner, name="Home", initial_chats=CHATS, version=self._version
+                bot=bot,
+                owner=owner,
+                name="Home",
+                topic=replies.SPACE_TOPIC,
+                initial_chats=CHATS,
+                version=self._version,
             )
         )
         await self._join(space_id, owner)

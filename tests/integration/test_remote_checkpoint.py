@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.integration.homes import (
     start,
     tables,
 )
+from tests.stack.http import ApiError
 from tests.stack.postgres import Postgres
 from tests.stack.proxy import ProxiedRequest
 from tests.stack.stack import MakeStack, Stack
@@ -48,7 +50,22 @@ async def furnished(
     await say_and_hear(stack, anna.user, anna.chat, "Hello")
     await proved(stack)
     await stack.maubot.stop()
+    while not await has_checkpoint(stack):  # on a machine so busy that a stop has no time for it
+        await start(stack)
+        await proved(stack)
+        await stack.maubot.stop()
     return stack, anna, bert
+
+
+async def has_checkpoint(stack: Stack) -> bool:
+    """Whether there is a head in the account data."""
+    path = f"/_matrix/client/v3/user/{quote(stack.bot.user_id)}/{CHECKPOINT}"
+    try:
+        return bool(await stack.bot_api.request("GET", path))
+    except ApiError as error:
+        if error.errcode != "M_NOT_FOUND":
+            raise
+        return False
 
 
 async def proved(stack: Stack) -> None:
@@ -81,7 +98,7 @@ def is_part(request: ProxiedRequest) -> bool:
 async def test_killed_at_any_request_of_a_write(
     make_stack: MakeStack, plugin: Path, cluster: Postgres | None
 ) -> None:
-    """It is the old one, the new one or none, and the rows are what they were."""
+    """It is the old one or the new one, and the rows are what they were."""
     stack, anna, _ = await furnished(make_stack, plugin, cluster)
     for let_through in range(3):
         stack.proxy.sever_after(let_through + 1, when="before", where=is_part)
@@ -102,7 +119,8 @@ async def test_killed_at_any_request_of_a_write(
         mark = stack.maubot.mark()
         await start(stack)
         log = stack.maubot.log_text(since=mark)
-        assert (RESTORED in log) is not (SCANNED in log)
+        assert RESTORED in log
+        assert SCANNED not in log
         assert await tables(stack) == before
         await proved(stack)
         await stack.maubot.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -572,6 +573,8 @@ async def test_a_room_that_the_bot_was_thrown_out_of_keeps_its_row(
 
 
 PEOPLE = ("anna", "bert")
+UNASKED = ("write", "rename", "unlink", "throw out")
+"""What nobody asks the bot for."""
 STEPS = ("write", "rename", "new chat", "clear", "archive", "unlink", "throw out", "invite")
 
 
@@ -595,6 +598,38 @@ async def _do(bot: Bot, user: User, step: str, *, is_up: bool) -> None:
         await bot.settled()
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_verification_of_a_restored_start_finds_no_drift(
+    hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    """Whatever people do before it and meanwhile (drift is an error in the log: `no_bugs`)."""
+    choose = random.Random(seed)
+    people = [hs.user(name) for name in PEOPLE]
+    async with running(hs, tmp_path, config=CONFIG) as bot:
+        for user in people:
+            await bot.onboard(user)
+        await bot.ask(people[0], bot.chats_of(people[0])[0], "Hello")
+
+        async def do_something() -> None:
+            await _do(bot, choose.choice(people), choose.choice(UNASKED), is_up=False)
+
+        for _ in range(4):
+            await do_something()
+        await bot.settled()
+        await bot.stop()
+        for _ in range(2):
+            await do_something()
+        bot.wipe(checkpoint=False)
+        mark = len(caplog.text)
+        await bot.start()
+        while "Verified" not in caplog.text[mark:]:
+            await do_something()
+            await asyncio.sleep(0.01)
+        await bot.settled()
+        assert "Restored" in caplog.text[mark:]
+        assert live(bot.tables()) == await scanned(bot)
+
+
 LAW = settings(
     max_examples=6,
     deadline=None,
@@ -604,7 +639,6 @@ LAW = settings(
 )
 
 
-@pytest.mark.timeout(900)  # of many lives; a busy machine takes its time over them
 @LAW
 @given(data=st.data())
 async def test_whatever_happened_restored_rows_are_what_a_scan_says(

@@ -1,8 +1,8 @@
 """A long life in random order, against a model: one home each, ids for ever, every word once.
 
 People invite, write, make, rename, archive, leave and upgrade; the bot is stopped, killed, thrown
-out and asked back; rows are lost and damaged; requests fail. Whenever it runs and has nothing
-left to do, what is stored and what is on the homeserver is what the model says.
+out and asked back; rows are lost and damaged; requests fail; reads are late. Whenever it runs and
+has nothing left to do, what is stored and what is on the homeserver is what the model says.
 
 A failure prints the steps that lead to it, as a program. `CI` repeats the same examples on every
 run; elsewhere they are new each time, and what failed once is tried again first.
@@ -325,6 +325,13 @@ class Life(RuleBasedStateMachine):
         if what == "new chat" and name in self.homes:
             known = len(self.chats_of(name))
             self.learn(name, expected={known, known + 1})
+
+    @rule(reads=st.integers(0, 6), every=st.integers(1, 2))
+    def read_late(self, reads: int, every: int) -> None:
+        """One worker hears of everything late; with 0 reads none does."""
+        self.hs.no_lag()
+        if reads:
+            self.hs.lag(reads=reads, every=every)
 
     # What must always be true
 
