@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from homeroom.homes import invites
 from tests.fake import FakeHomeserver
-from tests.plugin.harness import running
+from tests.plugin.harness import running, until
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +61,22 @@ async def test_whoever_wants_everything_says_so_in_maubots_settings(
     async with running(hs, tmp_path):
         pass
     assert any(re.search("http", record.name) for record in caplog.records)
+
+
+async def test_whoever_sends_many_invites_is_named_once(
+    hs: FakeHomeserver,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(invites, "JOINS_AN_HOUR", 1)
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        rooms = [anna.create_room(invite=[bot.me]) for _ in range(5)]
+        told = f"{anna.user_id} sends more than 1 invites an hour: the others are answered later"
+        await until("a line in the log", lambda: told in caplog.messages)
+        bert = hs.user("bert")
+        await bot.hear(bert.create_room(invite=[bot.me]), 1)
+        assert caplog.messages.count(told) == 1
+        assert sum(bot.me in hs.rooms[room].joined for room in rooms) <= 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from mautrix.types import RoomID
+from mautrix.types import RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
@@ -44,6 +44,8 @@ class Invites:
     _under_way: set[RoomID] = field(default_factory=set, init=False)
     _tried: dict[RoomID, None] = field(default_factory=dict, init=False)
     _strangers: deque[Invite] = field(default_factory=deque, init=False)
+    _waiting: set[UserID] = field(default_factory=set, init=False)
+    """Who was told of in the log, because they sent more than are answered in an hour."""
     _joins: Hourly = field(default_factory=lambda: Hourly(at_most=JOINS_AN_HOUR), init=False)
 
     def answer(self, invite: Invite) -> None:
@@ -81,13 +83,15 @@ class Invites:
 
         try:
             while (seconds := self._joins.take(invite.inviter)) > 0:
-                self.log.warning(
-                    "%s sends many invites: the one to %s is answered in %d s",
-                    invite.inviter,
-                    invite.room_id,
-                    seconds,
-                )
+                if invite.inviter not in self._waiting:
+                    self._waiting.add(invite.inviter)
+                    self.log.warning(
+                        "%s sends more than %d invites an hour: the others are answered later",
+                        invite.inviter,
+                        JOINS_AN_HOUR,
+                    )
                 await asyncio.sleep(seconds)
+            self._waiting.discard(invite.inviter)
             await retry(
                 lambda: self.onboarding.accept_invite(invite),
                 policy=JOIN_AGAIN,

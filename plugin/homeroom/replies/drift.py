@@ -39,7 +39,9 @@ def report(plan: Plan, *, seconds: float, dry_run: bool) -> str:
         lines = [f"`{room.room_id}`: {plain(room.reason)}" for room in plan.unreadable]
         parts.append("**Could not be read, left as they are**\n\n" + listed(lines))
     if plan.findings:
-        parts.append("**Findings**\n\n" + listed([_finding(f) for f in plan.findings]))
+        # Nobody's many hide somebody's one.
+        urgent_first = sorted(plan.findings, key=lambda f: ADVICE[f.kind][1] == _NOTHING)
+        parts.append("**Findings**\n\n" + listed([_finding(f) for f in urgent_first]))
     return "\n\n".join(parts)
 
 
@@ -121,6 +123,7 @@ def _repair(repair: Repair) -> str:
             assert_never(repair)
 
 
+_NOTHING: Final = "nothing has to be done"
 ADVICE: Final = {
     FindingKind.UNOWNED_SPACE: (
         "a Space that I made, but whose it is cannot be told",
@@ -136,7 +139,7 @@ ADVICE: Final = {
     ),
     FindingKind.DUPLICATE_CHAT_ID: (
         "two chats asked for one number; this one got another",
-        "nothing has to be done",
+        _NOTHING,
     ),
     FindingKind.DUPLICATE_PLATFORM_CHAT_ID: (
         "two chats asked for one conversation; this one got a new one",
@@ -144,7 +147,7 @@ ADVICE: Final = {
     ),
     FindingKind.FOREIGN_MARKER: (
         "somebody else's event that looks like my mark; ignored",
-        "nothing has to be done",
+        _NOTHING,
     ),
     FindingKind.MALFORMED_MARKER: (
         "a mark of mine that I cannot read; the row is left as it is",
@@ -169,7 +172,7 @@ ADVICE: Final = {
     ),
     FindingKind.NOT_OURS: (
         "the database called a room Homeroom's that is not; it is not answered",
-        "nothing has to be done",
+        _NOTHING,
     ),
 }
 """What each finding means, and what a person can do about it."""
