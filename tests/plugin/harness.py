@@ -58,6 +58,7 @@ SLEEPERS = {
     "homeroom: watching the account",
     "homeroom: watching the device",
     "homeroom: watching the event loop",
+    "homeroom: watching the history",
 }
 """Work that is never done."""
 POSITION = "SELECT value, bot FROM sync_state WHERE key = 'position'"

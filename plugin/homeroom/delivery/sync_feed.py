@@ -15,7 +15,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
@@ -33,6 +34,7 @@ from ..domain.sync.changed_rooms import (
 from ..domain.sync.news import SAID
 from ..domain.sync.timeline import (
     is_initial,
+    is_told_whole,
     joined_in,
     next_batch,
     redacted_in,
@@ -56,54 +58,18 @@ from .inbox import Inbox
 from .lanes import Lanes, Part
 from .recent_timelines import recent_timelines
 from .state_writes import StateWrites
+from .terms import LIVE, TakeIn, Terms
 
 T = TypeVar("T")
 
 READ_AGAIN: Final = RetryPolicy(pauses=(1, 2, 5, 10, 30, 60))
 READ_LIVE_BACK: Final = 5 * 60 * 1000
 """Milliseconds before the last response for which a gap in a live one is read back at least."""
-
-
 SILENT_AFTER: Final = 90.0
 """Seconds without a response of maubot's sync loop, which asks again every half minute."""
 PROBE_EVERY: Final = 15.0
 PROBE_WITHIN: Final = 30.0
 """Seconds that our own question for news may take."""
-
-
-class TakeIn(Protocol):
-    """`EventDispatcher.take_in`."""
-
-    def __call__(
-        self,
-        response: object,
-        *,
-        work: Hashable,
-        leave_out: frozenset[EventID],
-        later: frozenset[RoomID],
-        is_live: bool,
-        rescanned: frozenset[RoomID],
-        only_messages: bool,
-    ) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How a response is to be taken."""
-
-    is_live: bool
-    """Whether it is news of this moment, and not what happened meanwhile."""
-    not_before: int | None = None
-    """Messages older than this are passed over, in milliseconds since 1970; None: none is."""
-    since: str | None = None
-    """The position before it."""
-    since_at: int | None = None
-    """When the bot had seen all that came before."""
-    has_questions: bool = True
-    """False: nothing in it is answered; it only tells what there is."""
-
-
-LIVE: Final = Terms(is_live=True)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,6 +95,10 @@ class SyncFeed:
     background: Background
     settings: Callable[[], Settings]
     log: TraceLogger
+    keeps_position: bool = field(default=True, init=False)
+    """False: positions are not to be trusted now."""
+    maubot_told_at: int = field(default=0, init=False)
+    """When maubot's sync last told what was said, or began anew, in milliseconds since 1970."""
     _line: asyncio.Queue[tuple[object, bool]] = field(default_factory=asyncio.Queue, init=False)
     _since: str | None = field(default=None, init=False)
     _terms: Terms = field(default=Terms(is_live=False), init=False)
@@ -166,6 +136,8 @@ class SyncFeed:
             return
         self._last_response_at = self.homeserver.clock.now()
         self._maubot_heard_at = time.monotonic()
+        if not is_live or any(map(timeline_of, joined_in(response).values())):
+            self.maubot_told_at = now()
         self._line.put_nowait((response, is_live))
 
     def close(self) -> None:
@@ -173,15 +145,12 @@ class SyncFeed:
         self._is_closed = True
 
     async def listen_for_ourselves(self) -> None:
-        """While maubot's sync loop brings nothing, ask for news: for ever.
-
-        It asks again every half minute; a request that is accepted and never answered keeps it
-        for longer than anybody likes to wait.
-        """
+        """While maubot's sync loop brings nothing, as a hanging request keeps it, ask for news."""
         while True:
             await asyncio.sleep(PROBE_EVERY)
             silent_for = time.monotonic() - self._maubot_heard_at
-            if silent_for < SILENT_AFTER or self._since is None or self._is_closed:
+            is_asked = silent_for >= SILENT_AFTER and self.keeps_position and not self._is_closed
+            if self._since is None or not is_asked:
                 continue
             try:
                 response = await asyncio.wait_for(
@@ -215,6 +184,10 @@ class SyncFeed:
         while True:
             response, is_live = await self._line.get()
             await self.take(response, terms=self._terms_of(response, is_live=is_live))
+            if not is_live and is_initial(response):
+                # maubot has lost its place: what was said meanwhile only the chats tell.
+                reading = partial(self.read_again, since=now() - READ_LIVE_BACK)
+                self.background.start(self._until_read(reading), name="reading the chats")
 
     def _terms_of(self, response: object, *, is_live: bool) -> Terms:
         """How a response of maubot's is to be taken.
@@ -231,7 +204,7 @@ class SyncFeed:
         return replace(LIVE, since=self._since, not_before=self._terms.not_before)
 
     async def take_first(self, response: object) -> None:
-        """Take in what maubot was told first, and threw away."""
+        """Take in what maubot was told first."""
         await self.take(response, terms=self._terms_of(response, is_live=False))
 
     async def since(self, position: str, *, since_at: int | None) -> bool:
@@ -269,19 +242,35 @@ class SyncFeed:
         For a start without a position, when nothing else tells what was said while the bot was
         away: it costs as much as was said lately.
         """
+        await self._until_read(self._take_recent)
+
+    async def _until_read(self, read: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._keep_trying(self._take_recent)
+            await self._keep_trying(read)
         except (Refused, TooLarge) as e:
             self.log.warning("What was said meanwhile is not to be had: %s", e)
 
     async def _take_recent(self) -> None:
         terms = self.begin(since=None, since_at=None)
         assert terms.not_before is not None
+        await self._take_timelines(terms, not_before=terms.not_before)
+
+    async def _take_timelines(self, terms: Terms, *, not_before: int) -> None:
         chats = self.routes.chat_rooms()
-        async for response in recent_timelines(
-            self.homeserver, chats, not_before=terms.not_before
-        ):
+        async for response in recent_timelines(self.homeserver, chats, not_before=not_before):
             await self.take(response, terms=terms)
+
+    async def read_again(self, *, since: int) -> None:
+        """Take in what the chats' own timelines show, while nothing else may tell of it.
+
+        What was said `since` is not too old, whatever `catch_up.max_age` is.
+
+        Raises:
+            HomeserverError: it is not to be had.
+        """
+        max_age = self.settings().catch_up_max_age * 1000
+        since = min(self.homeserver.clock.now() - max_age, since)
+        await self._take_timelines(Terms(is_live=False, not_before=since), not_before=since)
 
     async def take(
         self, response: object, *, terms: Terms, rescanned: frozenset[RoomID] = frozenset()
@@ -291,7 +280,7 @@ class SyncFeed:
         Args:
             rescanned: rooms that were scanned since the homeserver answered it.
         """
-        work = self.inbox.begin(next_batch(response))
+        work = self.inbox.begin(next_batch(response) if self.keeps_position else None)
         try:
             for some in slices(response):
                 self._take_some(some, work=work, terms=terms, rescanned=rescanned)
@@ -329,7 +318,8 @@ class SyncFeed:
         }
         leave_out: set[EventID] = set()
         for room_id in rooms.keys() - later:
-            leave_out |= self._left_out(room_id, timeline_of(rooms[room_id]), terms=terms)
+            its_terms = self._terms_in(room_id, rooms[room_id], terms)
+            leave_out |= self._left_out(room_id, timeline_of(rooms[room_id]), terms=its_terms)
             self._note_seen(room_id, timeline_of(rooms[room_id]))
         self.take_in(
             response,
@@ -345,10 +335,19 @@ class SyncFeed:
                 room_id,
                 rooms[room_id],
                 work=work,
-                terms=terms,
+                terms=self._terms_in(room_id, rooms[room_id], terms),
                 gap=gaps.get(room_id),
                 has_other_members=room_id in changed,
             )
+
+    def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
+        """A room that is told from its beginning on is no news of this moment.
+
+        A homeserver that does not know a position (any more) may answer in that way.
+        """
+        if terms.is_live and self._is_ours(room_id) and is_told_whole(entry):
+            return replace(terms, is_live=False, not_before=self._read_back_to(terms))
+        return terms
 
     def _put_in_lane(
         self,

@@ -39,7 +39,8 @@ CONDITIONS: Final = {
         "No news from the homeserver",
         (
             "The homeserver has brought nothing for more than a minute. Is it up, and is the"
-            " client started in maubot?"
+            ' client started in maubot? If it was restored from an older backup, press "Clear'
+            ' cache" of the client in maubot; until then messages take a minute.'
         ),
     ),
     "storage": (

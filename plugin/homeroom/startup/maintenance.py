@@ -11,6 +11,7 @@ from typing import Final
 from mautrix.util.logging import TraceLogger
 
 from ..delivery.answer_stream import Streamer
+from ..delivery.history_watch import HistoryWatch
 from ..delivery.inbox import Inbox
 from ..delivery.sync_feed import SyncFeed
 from ..homes.checkpoint_state import CheckpointState
@@ -50,6 +51,7 @@ class Maintenance:
     remote_checkpoint: RemoteCheckpoint
     inbox: Inbox
     feed: SyncFeed
+    history_watch: HistoryWatch
     invites: Invites
     streamer: Streamer
     watchdog: Watchdog
@@ -62,6 +64,7 @@ class Maintenance:
         keep_running = self.background.keep_running
         keep_running(self.feed.run, name="taking in responses")
         keep_running(self.feed.listen_for_ourselves, name="listening for ourselves")
+        keep_running(self.history_watch.run, name="watching the history")
         keep_running(self.watchdog.run, name="watching the event loop")
         self.invites.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")

@@ -191,7 +191,10 @@ async def take(
         outgoing=sources.homeserver.outgoing,
         checkpoint_at=sources.remote_checkpoint.written_of,
     )
-    return replace(snapshot, condition=_condition(snapshot, opened_at, routes.is_paused))
+    condition = _condition(snapshot, opened_at, routes.is_paused)
+    if condition is Condition.OK and not sources.feed.keeps_position:
+        condition = Condition.SILENT  # the homeserver has gone back in time
+    return replace(snapshot, condition=condition)
 
 
 async def take_without_settings(

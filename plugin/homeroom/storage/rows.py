@@ -105,7 +105,7 @@ def read_chat(row: Row) -> Chat | None:
 def read_position(row: Row) -> Position | None:
     """Read the row of `sync_state`; None if it has no token or belongs to nobody."""
     token, bot, saved_at = _text(row["value"]), _text(row["bot"]), row["saved_at"]
-    if token is None or bot is None or not isinstance(saved_at, int):
+    if not token or bot is None or not isinstance(saved_at, int):
         return None
     return Position(token=SyncToken(token), bot=UserID(bot), saved_at=saved_at)
 

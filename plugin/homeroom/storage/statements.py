@@ -194,6 +194,15 @@ READ_LAST_HANDLED: Final = _compile(
         HANDLED_EVENTS.c.room_id, func.max(HANDLED_EVENTS.c.handled_at).label("handled_at")
     ).group_by(HANDLED_EVENTS.c.room_id)
 )
+DELETE_HANDLED: Final = _compile(
+    HANDLED_EVENTS.delete().where(HANDLED_EVENTS.c.event_id == bindparam("of_event_id"))
+)
+READ_NEWEST_HANDLED: Final = _compile(
+    HANDLED_EVENTS.select()
+    .where(HANDLED_EVENTS.c.handled_at <= bindparam("before"))
+    .order_by(HANDLED_EVENTS.c.handled_at.desc(), HANDLED_EVENTS.c.event_id.desc())
+    .limit(bindparam("at_most"))
+)
 
 READ_SYNC_STATE: Final = _compile(SYNC_STATE.select().where(SYNC_STATE.c.key == bindparam("key")))
 WRITE_SYNC_STATE: Final = _upsert(SYNC_STATE)

@@ -178,6 +178,29 @@ class Store:
                 rows = await reading.fetch(*statements.READ_LAST_HANDLED())
         return {RoomID(row["room_id"]): row["handled_at"] for row in rows}
 
+    async def newest_handled(self, *, before: int, at_most: int) -> list[tuple[EventID, RoomID]]:
+        """Read which events were acted on last, the newest first."""
+        with attempt("read what was handled last"):
+            async with connection(self._database) as reading:
+                rows = await reading.fetch(
+                    *statements.READ_NEWEST_HANDLED(before=before, at_most=at_most)
+                )
+        return [(EventID(row["event_id"]), RoomID(row["room_id"])) for row in rows]
+
+    async def forget_handled(self, event_ids: Iterable[EventID]) -> None:
+        """Forget that these events were acted on: there are none such any more."""
+        with attempt("forget handled events"):
+            async with transaction(self._database) as writing:
+                await _for_each(
+                    writing,
+                    statements.DELETE_HANDLED,
+                    ({"of_event_id": event_id} for event_id in event_ids),
+                )
+
+    async def forget_position(self, *, bot: UserID) -> None:
+        """Forget up to where everything was handled: the next start asks the rooms."""
+        await self.save_position(SyncToken(""), bot=bot)
+
     async def prune(self, *, older_than: int, keep: int) -> int:
         """Forget handled events, return how many.
 

@@ -27,6 +27,7 @@ from ..delivery.decryption import Decryption
 from ..delivery.dispatcher import EventDispatcher
 from ..delivery.earlier_questions import EarlierQuestions
 from ..delivery.handled import HandledMarks
+from ..delivery.history_watch import HistoryWatch
 from ..delivery.inbox import Inbox
 from ..delivery.lanes import Lanes
 from ..delivery.message_handler import MessageHandler
@@ -101,6 +102,15 @@ def build(instance: Instance) -> App:
         log=instance.log,
     )
     watchdog = Watchdog(log=instance.log)
+    history_watch = HistoryWatch(
+        homeserver=base.homeserver,
+        store=base.store,
+        routes=homes.routes,
+        reconciler=homes.reconciler,
+        feed=delivery.feed,
+        admins=lambda: instance.settings().admins,
+        log=instance.log,
+    )
     maintenance = Maintenance(
         observer=homes.observer,
         reconciler=homes.reconciler,
@@ -110,6 +120,7 @@ def build(instance: Instance) -> App:
         remote_checkpoint=homes.remote_checkpoint,
         inbox=delivery.inbox,
         feed=delivery.feed,
+        history_watch=history_watch,
         invites=homes.invites,
         streamer=delivery.streamer,
         watchdog=watchdog,

@@ -177,6 +177,11 @@ class ToldState:
                 key: told for key, told in known.items() if told.event.get("event_id") not in gone
             }
 
+    def forget(self) -> None:
+        """The homeserver has gone back in time: nothing that it told is so any more."""
+        self._memberships.clear()
+        self._rooms.clear()
+
     # What lies over reads
 
     def over_joined_rooms(self, listed: Iterable[RoomID], *, now: int) -> frozenset[RoomID]:

@@ -42,6 +42,11 @@ def joined_in(response: object) -> dict[RoomID, dict[str, Any]]:
     return {RoomID(room_id): as_dict(entry) for room_id, entry in joined.items()}
 
 
+def is_told_whole(entry: object) -> bool:
+    """Whether a response tells of a room from its beginning on."""
+    return any(event.get("type") == "m.room.create" for event in events_in(entry))
+
+
 def timeline_of(entry: object) -> list[Any]:
     """What was said in a room of a response, oldest first."""
     return as_list(as_dict(as_dict(entry).get("timeline")).get("events"))
