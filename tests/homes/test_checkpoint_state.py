@@ -44,9 +44,9 @@ def test_without_a_doubt_rows_prove_something() -> None:
 def test_a_room_that_cannot_be_read_is_a_doubt() -> None:
     checkpoint_state, routes = trusting()
     unread = Topology(bot=BOT, rooms={WORK: Unreadable(room_id=WORK, reason="no")})
-    routes.note_look(unread, whole=False)
+    routes.note_scan(unread, whole=False)
     assert checkpoint_state.checkpoint is None
-    routes.note_look(Topology(bot=BOT), whole=True)
+    routes.note_scan(Topology(bot=BOT), whole=True)
     assert checkpoint_state.checkpoint == PROOF
 
 

@@ -51,7 +51,7 @@ async def test_who_changes_something_all_the_time_waits_for_it_alone(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many scans an hour for each person; what is left is scanned later, or at the start."""
-    waiting = {*harness.SLEEPERS, "homeroom: looking again"}
+    waiting = {*harness.SLEEPERS, "homeroom: rescanning"}
     monkeypatch.setattr(harness, "SLEEPERS", waiting)
     monkeypatch.setattr(refresher, "SCANS_AN_HOUR", 10)
     anna, bert = hs.user("anna"), hs.user("bert")

@@ -452,7 +452,7 @@ async def test_rows_that_were_proved_and_are_wrong_are_mended_and_reported(
         await bot.settled()
         reports = [r for r in caplog.records if "Please report" in r.message]
         assert len(reports) == 1
-        assert "2 rows were taken to be true" in reports[0].message
+        assert "2 rows of the checkpoint were not true" in reports[0].message
         assert [r for r in bot.tables()["chats"] if r["matrix_user_id"] == anna.user_id] == before[
             "chats"
         ]

@@ -265,7 +265,7 @@ async def test_answers_do_not_wait_for_other_requests(
         await looking.reached()
         anna.send(chat_id, "Hello")
         assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]
-        assert "Could not look again" not in caplog.text, "the other one is still under way"
+        assert "Could not scan" not in caplog.text, "the other one is still under way"
         looking.release()
 
 

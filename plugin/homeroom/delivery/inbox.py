@@ -91,7 +91,7 @@ class Inbox:
         own_chat: somebody's chat with this number.
         question_of: what is being answered by an unfinished answer's message.
         supersede: is told of a message that is to be handled once more, as it is now.
-        checkpoint: what the rows of homes and chats prove at this moment.
+        checkpoint: that of the rows of homes and chats at this moment; None: they have none.
     """
 
     bot: UserID

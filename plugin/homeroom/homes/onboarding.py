@@ -53,7 +53,7 @@ class Onboarding:
     """Rooms that have more people in them: nothing is said there."""
 
     def is_welcome(self, invite: Invite) -> bool:
-        """Whether an invite is worth a look: of somebody who may have a home, or to a room that
+        """Whether an invite is worth a scan: of somebody who may have a home, or to a room that
         one of Homeroom's says to be upgraded to."""
         return self.provisioner.allows(invite.inviter) or (
             invite.predecessor is not None and self.routes.owner_of(invite.predecessor) is not None
@@ -88,7 +88,7 @@ class Onboarding:
     async def welcome(self, arrival: Arrival) -> None:
         """Give a home to the person whose invite brought the bot into a room.
 
-        Not if the room belongs to a home: its new membership brings another look.
+        Not if the room belongs to a home: its new membership brings another scan.
 
         Raises:
             HomeserverError, StoreError: it is not finished. If not `Refused`: to be tried again.
@@ -127,7 +127,7 @@ class Onboarding:
             del self._groups[next(iter(self._groups))]
 
     async def scan_for_chat(self, room_id: RoomID) -> None:
-        """Look at a room that was never looked at: a chat may have been upgraded to it just now.
+        """Scan a room that was never scanned: a chat may have been upgraded to it just now.
 
         Raises:
             HomeserverError: nobody knows yet.

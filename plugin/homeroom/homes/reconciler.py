@@ -1,17 +1,17 @@
-"""Reconcile: remember, look, decide, write.
+"""Reconcile: read the rows, scan, decide, write.
 
     records  = store.snapshot()
     topology = observer.scan()          the homeserver, reads only
     plan     = make_plan(topology, records)
     store.apply(plan.changes)
-    mirror.heal(topology), routes.load(...)
+    mautrix_state.heal(topology), routes.load(...)
 
 The same five steps serve the start, `!reconcile`, its dry run, and every live event, which never
-edits a row but names the rooms to look at again. One reconcile at a time; nobody else writes
+edits a row but names the rooms to scan again. One reconcile at a time; nobody else writes
 rows, so what is in the store between the snapshot and the apply cannot change.
 
-A start may `resume` instead: with rows that are proved to be the truth at the stored position only
-the rooms are looked at of which something was said since. `verify` holds that against a whole look
+A start may `resume` instead: with rows that a checkpoint says were the truth at some position, only
+the rooms are scanned of which something was said since. `verify` compares that with a whole scan
 afterwards, while the bot works.
 """
 
@@ -52,7 +52,7 @@ LINES_AT_ONCE: Final = 100
 UPGRADES_AT_MOST: Final = 20
 """Upgrades in a row that a look at some rooms follows; chats that have rows do not count."""
 RESTS: Final = 1.0
-"""Seconds of rest for each second of asking, of a look that nobody waits for."""
+"""Seconds of rest for each second of asking, of a scan that nobody waits for."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -102,10 +102,10 @@ class Reconciler:
     async def run(
         self, *, dry_run: bool = False, on_progress: OnProgress | None = None
     ) -> Reconciled:
-        """Look at everything and make the store agree with it; a dry run only decides.
+        """Scan everything and make the store agree with it; a dry run only decides.
 
         Raises:
-            HomeserverError: there is no complete look. Nothing was changed.
+            HomeserverError: there is no complete scan. Nothing was changed.
             StoreError: the database failed. The transaction was rolled back.
         """
         async with self._one_at_a_time:
@@ -125,22 +125,22 @@ class Reconciler:
                 on_progress(progress)
 
         topology = await self.observer.scan(expected=records.joined, on_progress=report)
-        looked = time.monotonic()
+        scanned = time.monotonic()
         plan = await self._plan(topology, records)
         decided = time.monotonic()
         if not dry_run:
             digest = await asyncio.to_thread(lambda: Digest.of(records).after(plan.changes))
             self.checkpoint_state.note_due(plan)
             await self._write(plan, digest, rescanned=topology)
-            self._note_look(topology, whole=True)
+            self._note_scan(topology, whole=True)
             self.routes.load(records)
             self.routes.apply(plan.changes)
             self.findings = plan.findings
-            await self._note_proof()
+            await self._note_checkpoint()
         self.log.debug(
-            "Looked for %.2f s, decided in %.2f s, wrote for %.2f s",
-            looked - started,
-            decided - looked,
+            "Scanned for %.2f s, decided in %.2f s, wrote for %.2f s",
+            scanned - started,
+            decided - scanned,
             time.monotonic() - decided,
         )
         done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
@@ -148,7 +148,7 @@ class Reconciler:
         return done
 
     async def _write(self, plan: Plan, digest: Digest | None, *, rescanned: Topology) -> None:
-        """Make the databases say what the plan says. Until they do the rows prove nothing."""
+        """Make the databases say what the plan says. Until they do there is no checkpoint."""
         self.checkpoint_state.invalidate()
         await self.store.apply(plan.changes)
         await self.mautrix_state.heal(rescanned)
@@ -157,7 +157,7 @@ class Reconciler:
     async def resume(
         self, records: Records, digest: Digest, changed: frozenset[RoomID], *, bot: UserID
     ) -> Reconciled:
-        """Go on with rows that are true but for these rooms, which are looked at again.
+        """Go on with rows that are true but for these rooms, which are scanned again.
 
         Raises:
             HomeserverError, StoreError: as `run`; then it is as if there had been no resuming.
@@ -183,16 +183,16 @@ class Reconciler:
             return done
 
     async def verify(self, news: Callable[[], Awaitable[frozenset[RoomID]]]) -> Reconciled:
-        """Hold what is known against a whole look, in no hurry and in nobody's way.
+        """Compare what is known with a whole scan, in no hurry and in nobody's way.
 
-        What differs is looked at again, as after news. If there were no news of it since the
-        start, the proof was none: that is a bug, and reported as one.
+        What differs is scanned again, as after news. If there were no news of it since the
+        start, the checkpoint was wrong: that is a bug, and reported as one.
 
         Args:
-            news: which rooms something was said of since what the start took on trust.
+            news: which rooms something was said of since the position of the checkpoint.
 
         Raises:
-            HomeserverError, StoreError: there is no complete look, or no second look.
+            HomeserverError, StoreError: there is no complete scan, or no second one.
         """
         started = time.monotonic()
         with self._noting_failure(), many_objects():
@@ -205,7 +205,7 @@ class Reconciler:
             outdated = await self.mautrix_state.outdated(topology)
             async with self._one_at_a_time:
                 self._refuse_while_paused()
-                self._note_look(topology, whole=True)
+                self._note_scan(topology, whole=True)
                 self.findings = plan.findings
                 self.checkpoint_state.note_due(plan)
                 self.checkpoint_state.digest = await asyncio.to_thread(
@@ -214,7 +214,7 @@ class Reconciler:
                 differs = frozenset(map(_room_of, plan.changes)) | outdated
                 if differs:
                     await self._scan_some(differs)
-                await self._note_proof()
+                await self._note_checkpoint()
             done = Reconciled(topology=topology, plan=plan, seconds=time.monotonic() - started)
             await self._report(done, title="Verified")
         await self._remember(done)
@@ -227,7 +227,7 @@ class Reconciler:
         drift = [change for change in changes if change.after.matrix_user_id not in told]
         if drift:
             self.log.error(
-                "%d rows were taken to be true and were not; they are mended now. Please report"
+                "%d rows of the checkpoint were not true; they are mended now. Please report"
                 " this: %s",
                 len(drift),
                 "; ".join(f"{change.before} -> {change.after}" for change in drift[:3]),
@@ -252,12 +252,12 @@ class Reconciler:
             raise
         self.failure = None
 
-    async def _note_proof(self) -> None:
+    async def _note_checkpoint(self) -> None:
         """It makes the next start faster; it is no reason to fail."""
         try:
             await self.store.note_checkpoint(self.checkpoint_state.checkpoint)
         except StoreError as e:
-            self.log.warning("The next start will look at everything: %s", e)
+            self.log.warning("The next start will scan everything: %s", e)
 
     async def _remember(self, done: Reconciled) -> None:
         """Keep what the status page shows; it is no reason to fail."""
@@ -280,18 +280,18 @@ class Reconciler:
             self.log.warning("This reconcile will not be remembered: %s", e)
 
     async def rescan(self, room_ids: Iterable[RoomID]) -> Reconciled:
-        """Look again at these rooms, and at everything else of the owners they belong to."""
+        """Scan these rooms again, and everything else of the owners that they belong to."""
         async with self._one_at_a_time:
             return await self._scan_some(frozenset(room_ids))
 
     async def _scan_some(self, room_ids: frozenset[RoomID]) -> Reconciled:
-        async def look() -> Topology:
+        async def scan() -> Topology:
             records = self.routes.records_of(self.routes.owners(room_ids))
             return await self.observer.scan_rooms(
                 room_ids | records.room_ids, expected=records.joined
             )
 
-        return await self._reconcile_some(look, room_ids)
+        return await self._reconcile_some(scan, room_ids)
 
     async def scan_for_new(self, owner: UserID) -> Reconciled:
         """Scan every joined room that was never read, and again the owner's own."""
@@ -302,14 +302,14 @@ class Reconciler:
         return await self._scan_beyond(frozenset())
 
     async def _scan_beyond(self, owners: frozenset[UserID]) -> Reconciled:
-        async def look() -> Topology:
+        async def scan() -> Topology:
             records = self.routes.records_of(owners)
             return await self.observer.scan_beyond(
                 self.routes.known - records.room_ids, expected=records.joined
             )
 
         async with self._one_at_a_time:
-            return await self._reconcile_some(look, frozenset(), also=owners)
+            return await self._reconcile_some(scan, frozenset(), also=owners)
 
     async def possible_homes(self) -> list[RoomID]:
         """The rooms that could not be read and may, for all that is known, be somebody's home."""
@@ -321,7 +321,7 @@ class Reconciler:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Forget all routes and look at nothing more until the next `run`.
+        """Forget all routes and scan nothing more until the next `run`.
 
         Inside the block no reconcile is under way, so that rows may be deleted.
         """
@@ -337,27 +337,27 @@ class Reconciler:
 
     async def _reconcile_some(
         self,
-        look: Callable[[], Awaitable[Topology]],
+        scan: Callable[[], Awaitable[Topology]],
         room_ids: frozenset[RoomID],
         *,
         also: frozenset[UserID] = frozenset(),
     ) -> Reconciled:
-        """A look at some rooms is only compared with rows whose rooms were all looked at.
+        """Compare a scan of some rooms with the rows whose rooms were all scanned.
 
         The rows are the routes' own, which are what the store was last made to say: a row that
-        somebody put into the database meanwhile was not looked at, and has to wait for `run`.
+        somebody put into the database meanwhile was not scanned, and has to wait for `run`.
         """
         self._refuse_while_paused()
         started = time.monotonic()
         with self.checkpoint_state.invalidated() as digest:
-            topology, owners = await self._look_as_far_as_needed(look, room_ids, also=also)
+            topology, owners = await self._scan_as_far_as_needed(scan, room_ids, also=also)
             compared = topology.rooms.keys() | self.routes.rooms_of(owners)
             plan = await self._plan(topology, self.routes.records_of(owners))
             self.checkpoint_state.note_due(plan, instead_of=compared)
             await self._write(plan, digest and digest.after(plan.changes), rescanned=topology)
-        self._note_look(topology, whole=False)
+        self._note_scan(topology, whole=False)
         self.routes.apply(plan.changes)
-        await self._note_proof()
+        await self._note_checkpoint()
         compared |= self.routes.rooms_of(owners)
         older = (f for f in self.findings if f.room_id not in compared)
         self.findings = (*older, *plan.findings)
@@ -365,15 +365,15 @@ class Reconciler:
         self._tell(plan)
         return done
 
-    async def _look_as_far_as_needed(
+    async def _scan_as_far_as_needed(
         self,
-        look: Callable[[], Awaitable[Topology]],
+        scan: Callable[[], Awaitable[Topology]],
         room_ids: frozenset[RoomID],
         *,
         also: frozenset[UserID],
     ) -> tuple[Topology, frozenset[UserID]]:
-        """A look, and one at all other rooms of everybody whom it is about; and who that is."""
-        topology = await look()
+        """Scan, and also all other rooms of everybody whom it is about; and who that is."""
+        topology = await scan()
         rescanned = room_ids | topology.rooms.keys()
         for step in itertools.count(1):
             owners = also | self.routes.owners(rescanned) | _owners_in(topology)
@@ -402,9 +402,9 @@ class Reconciler:
 
         return await asyncio.to_thread(decide)
 
-    def _note_look(self, topology: Topology, *, whole: bool) -> None:
+    def _note_scan(self, topology: Topology, *, whole: bool) -> None:
         before = self.routes.unreadable
-        self.routes.note_look(topology, whole=whole)
+        self.routes.note_scan(topology, whole=whole)
         if before and not self.routes.unreadable:
             self.log.info("Every room could be read now")
 

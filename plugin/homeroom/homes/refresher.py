@@ -70,8 +70,8 @@ class Refresher:
 
         Args:
             when_done: called when the rows say what the rooms say. Also after a bug in the rescan,
-                which must not hold up the position for ever: then the rows prove nothing, and the
-                next start scans everything. Not called if the plugin stops before.
+                which must not hold up the position for ever: then there is no checkpoint, and
+                the next start scans everything. Not called if the plugin stops before.
         """
         by_person: dict[UserID | RoomID, set[RoomID]] = {}
         for room_id in room_ids:
@@ -84,7 +84,7 @@ class Refresher:
         self._news.set()
         if not self._is_running:
             self._is_running = True
-            self.background.start(self._run(), name="looking again")
+            self.background.start(self._run(), name="rescanning")
 
     async def _run(self) -> None:
         """Rescan what is due, until nothing is wanted any more."""
@@ -117,11 +117,11 @@ class Refresher:
     async def _rescan_until_it_works(self, room_ids: frozenset[RoomID]) -> Reconciled | None:
         async def once() -> Reconciled | None:
             if self.routes.is_paused:
-                return None  # `!reconcile` looks at everything
+                return None  # `!reconcile` scans everything
             return await self.reconciler.rescan(room_ids)
 
         def failed(error: Exception, _: float) -> None:
-            self.log.warning("Could not look again at %s: %s", ", ".join(room_ids), error)
+            self.log.warning("Could not scan %s again: %s", ", ".join(room_ids), error)
 
         return await retry(
             once, policy=RESCAN_AGAIN, on=(HomeserverError, StoreError), failed=failed

@@ -2,7 +2,7 @@
 
 `domain/homes/checkpoint_shards.py` says what it looks like. It is written in the background, only
 where something has changed, and only what the database says as well: rows, position and the text
-that proves them. If the homeserver does not take it, that is said once, and nothing else suffers.
+that goes with them. If the homeserver does not take it, that is said once, and nothing else suffers.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class RemoteCheckpoint:
 
     async def _write(self, *, is_last: bool) -> bool:
         """Write what has changed; False: there is nothing to be written yet."""
-        # Rows and their proof, of the same moment; and only what is in the database, too.
+        # Rows and their checkpoint, of the same moment; and only what is in the database, too.
         checkpoint, records = self.checkpoint_state.checkpoint, self.routes.records
         position = await self.store.position()
         if checkpoint is None or position is None or position.bot != self.homeserver.bot:

@@ -75,7 +75,7 @@ class Repairer:
             for some in batches(sorted(repaired), LOOKS_AT_ONCE):
                 await self.reconciler.rescan(some)
         except (HomeserverError, StoreError) as e:
-            self.log.debug("Could not look at what was repaired: %s", e)
+            self.log.debug("Could not scan what was repaired: %s", e)
 
     async def run_locked(self, repairs: Iterable[Repair], *, owner: UserID) -> None:
         """Carry out this owner's repairs; the caller holds the owner's lock."""

@@ -164,11 +164,11 @@ class RoomCreation:
             return _Holder.SOMEBODY_ELSE
         return _Holder.NOBODY
 
-    async def resolve(self, *, proved: Records) -> frozenset[RoomID]:
+    async def resolve(self, *, known: Records) -> frozenset[RoomID]:
         """After a start, before any news: the rooms that were created lately, whatever is listed.
 
         Args:
-            proved: rows of which it is known that they were the truth, and of which the news since
+            known: rows of which it is known that they were the truth, and of which the news since
                 are to come. Other rooms are asked whether the bot has left them since.
 
         Raises:
@@ -176,7 +176,7 @@ class RoomCreation:
         """
         created: set[RoomID] = set()
         for noted in await self.store.room_requests(since=now() - TRUSTED_FOR):
-            if noted.room_id is not None and await self._was_left(noted.room_id, proved):
+            if noted.room_id is not None and await self._was_left(noted.room_id, known):
                 continue
             room_id = noted.room_id or await self._holder(noted)
             if not isinstance(room_id, _Holder):
@@ -184,10 +184,10 @@ class RoomCreation:
                 created.add(room_id)
         return frozenset(created)
 
-    async def _was_left(self, room_id: RoomID, proved: Records) -> bool:
+    async def _was_left(self, room_id: RoomID, known: Records) -> bool:
         """Whether the bot has certainly left a room that it created lately."""
-        if room_id in proved.chats:
-            return proved.chats[room_id].status is Status.LEFT
+        if room_id in known.chats:
+            return known.chats[room_id].status is Status.LEFT
         bot = self.homeserver.bot
         try:
             member = await self.homeserver.state_content(room_id, "m.room.member", state_key=bot)

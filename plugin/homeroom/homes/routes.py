@@ -59,7 +59,7 @@ class Routes:
                 case _:
                     assert_never(change)
 
-    def note_look(self, topology: Topology, *, whole: bool) -> None:
+    def note_scan(self, topology: Topology, *, whole: bool) -> None:
         """Remember which rooms were scanned; `whole`: there are no others."""
         if whole:
             self._forget_looks()

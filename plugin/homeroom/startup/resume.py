@@ -1,4 +1,4 @@
-"""Resuming: going on from rows that can prove that they were the truth at a sync position.
+"""Resuming: going on from the rows of a checkpoint, the whole truth at its sync position.
 
     basis    = the database's rows, or else those in the bot's account data
     response = homeserver.sync_since(position)        while the rows are read and summed up
@@ -6,8 +6,8 @@
 
 What it costs grows with what has changed, not with what exists. At the least doubt (rows that
 somebody touched, another build or account, a position that is old or that the homeserver does not
-know) the next basis is tried, and then everything is scanned. A database that can prove its own
-rows is never overruled; where it cannot, it keeps the rows that it has, and the rooms are scanned
+know) the next basis is tried, and then everything is scanned. A database with a valid checkpoint
+is never overruled; without one it keeps the rows that it has, and the rooms are scanned
 of which the checkpoint in the account data says something else.
 """
 
@@ -37,11 +37,11 @@ from ..runtime.clock import now
 from ..storage import Store
 
 MAX_AGE: Final = 24 * 60 * 60 * 1000
-"""Milliseconds. What happened since an older position may be more than there is to look at."""
+"""Milliseconds. What happened since an older position may be more than a scan."""
 MANY: Final = 100
 """Changed rooms from which on it matters how many there are in all."""
 TOO_MANY: Final = 0.2
-"""Of all rooms: if more have changed, to look at everything is faster."""
+"""Of all rooms: if more have changed, a scan of everything is faster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +109,12 @@ class Resumption:
             return None
         ours = basis.records.room_ids
         bot = self.homeserver.bot
-        created = await self.room_creation.resolve(proved=basis.records)
+        created = await self.room_creation.resolve(known=basis.records)
         self.homeserver.told.synced(basis.response, is_ours=ours.__contains__, now=now())
         changed = rooms_to_rescan(basis.response, bot=bot, is_ours=ours.__contains__)
         changed |= basis.in_doubt | (created - ours)
         if len(changed) > max(MANY, TOO_MANY * len(basis.records.chats)):
-            self.log.info("%d rooms have changed: looking at everything", len(changed))
+            self.log.info("%d rooms have changed: scanning everything", len(changed))
             return None
         done = await self.reconciler.resume(basis.records, basis.digest, changed, bot=bot)
         return Resumed(
@@ -142,7 +142,7 @@ class Resumption:
             return None
         async with self._asked_since(position.token) as asking:
             records = await self.store.snapshot()
-            digest = await self._proved(records, checkpoint)
+            digest = await self._digest(records, checkpoint)
             if digest is None:
                 raise _DoubtError(
                     "The database was written by another version, or changed from outside"
@@ -169,17 +169,17 @@ class Resumption:
             async with self._asked_since(head.position) as asking:
                 joined = asyncio.create_task(self.homeserver.joined_rooms())
                 try:
-                    proved = await self.remote.rows(head)
-                    if await self._proved(proved, head.checkpoint) is None:
+                    rows = await self.remote.rows(head)
+                    if await self._digest(rows, head.checkpoint) is None:
                         raise _DoubtError(
                             "The checkpoint in my account data is of another build, account or"
                             " setting"
                         )
-                    restored = restore(proved, stored=await self.store.snapshot())
+                    restored = restore(rows, stored=await self.store.snapshot())
                     await self.store.apply(restored.missing)
                     digest = await asyncio.to_thread(Digest.of, restored.records)
-                    response = await self._answer(asking, proved, head.position)
-                    self._require_rooms(proved, response, joined=await joined)
+                    response = await self._answer(asking, rows, head.position)
+                    self._require_rooms(rows, response, joined=await joined)
                     await self._park(head.parked)
                 finally:
                     joined.cancel()
@@ -206,7 +206,8 @@ class Resumption:
             if place.room_id not in known:
                 await self.store.park(place)
 
-    async def _proved(self, records: Records, checkpoint: str) -> Digest | None:
+    async def _digest(self, records: Records, checkpoint: str) -> Digest | None:
+        """The digest of the rows; None: the checkpoint is not theirs."""
         digest = await asyncio.to_thread(Digest.of, records)
         return digest if make_checkpoint(self.origin(), digest) == checkpoint else None
 

@@ -152,7 +152,7 @@ class Startup:
         try:
             return await self.resumption.run()
         except (HomeserverError, StoreError) as e:
-            self.log.warning("Could not resume, looking at everything: %s", e)
+            self.log.warning("Could not resume, scanning everything: %s", e)
         except Exception:
             self.log.exception("Error while trying to resume")
         return None
@@ -166,7 +166,7 @@ class Startup:
         position = early.newest_position or await self.maubots_position()
         if not position:
             position = await early.first_position(within=FIRST_SYNC_WITHIN)
-        await self.room_creation.resolve(proved=Records())
+        await self.room_creation.resolve(known=Records())
         done = await self.reconciler.run()
         # Who was in these rooms when the bot went away need not be in them now.
         await self.encryption.forget_sessions(done.topology.rooms)

@@ -56,7 +56,7 @@ PLACE_COLUMNS: Final = tuple(column.name for column in fields(Place))
 FEW: Final = 20
 """Rows that are made ready sooner than a thread would have begun."""
 _UNKNOWN: Final = "unknown"
-"""No proof: whatever the database says, it is written over."""
+"""No checkpoint: whatever the database says, it is written over."""
 
 
 class Store:
@@ -66,7 +66,7 @@ class Store:
         self._database = database
         self._now = now
         self._checkpoint: str | None = _UNKNOWN
-        """What the database says that its rows prove."""
+        """The checkpoint that the database has for its rows."""
         self._handled = Coalescer(self.handled)
         self._mark_handled = Coalescer(self._mark_all_handled)
 
@@ -83,8 +83,8 @@ class Store:
 
         Only the last change of a row counts, otherwise the order does not matter: rows may swap
         their ids. Applying the same changes again changes nothing but `updated_at`. An id that
-        an unchanged, routed row has already is an error. Changed rows prove nothing until
-        `note_proof`.
+        an unchanged, routed row has already is an error. Changed rows have no
+        checkpoint until `note_checkpoint`.
         """
         homes: dict[UserID, Home] = {}
         chats: dict[RoomID, Chat] = {}
@@ -237,8 +237,8 @@ class Store:
         return None if row is None else read_position(row)
 
     async def checkpoint(self) -> str | None:
-        """Read what the rows were said to prove; None if that was at another position."""
-        with attempt("read the proof"):
+        """Read the checkpoint of the rows; None if that was at another position."""
+        with attempt("read the checkpoint"):
             async with snapshot(self._database) as reading:
                 row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_CHECKPOINT))
                 token = await _token(reading)
@@ -248,11 +248,11 @@ class Store:
         return text.removesuffix(f" {token}")
 
     async def note_checkpoint(self, checkpoint: str | None) -> None:
-        """Remember what the rows prove (`domain/proof.py`): that they are the truth at the
+        """Remember the checkpoint (`domain/homes/checkpoint.py`): the rows are the truth at the
         position that is saved, but for what was said since. None: nothing.
         """
         if checkpoint != self._checkpoint:
-            with attempt("note a proof"):
+            with attempt("note a checkpoint"):
                 async with transaction(self._database) as writing:
                     await self._write_checkpoint(writing, checkpoint, at=await _token(writing))
             self._checkpoint = checkpoint
@@ -263,7 +263,7 @@ class Store:
         """Remember up to where everything was handled, in place of what was remembered.
 
         Args:
-            proof: as in `note_proof`, at this position.
+            checkpoint: as in `note_checkpoint`, at this position.
         """
         with attempt("save the sync position"):
             async with transaction(self._database) as writing:

@@ -1,7 +1,7 @@
 """The checkpoint as the bot's account data holds it: one head, and shards of rows.
 
     dev.homeroom.checkpoint      the head: up to which sync position these rows are the whole
-                                 truth, what proves it, and slot and checksum of every shard
+                                 truth, their digest, and slot and checksum of every shard
     dev.homeroom.checkpoint.N.S  a shard in its slot, 0 or 1: the rows of some owners
 
 An owner is always in the same shard, so that what one person does rewrites one shard. The number

@@ -23,7 +23,7 @@ MANY_EVENTS: Final = 1000
 
 
 class RoomByRoom:
-    """One look.
+    """One scan.
 
     Args:
         found: every room is added to it: read, or `Unreadable`. Rooms whose own state says that
