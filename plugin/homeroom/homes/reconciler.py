@@ -10,9 +10,9 @@ The same five steps serve the start, `!reconcile`, its dry run, and every live e
 edits a row but names the rooms to scan again. One reconcile at a time; nobody else writes
 rows, so what is in the store between the snapshot and the apply cannot change.
 
-A start may `resume` instead: with rows that a checkpoint says were the truth at some position, only
-the rooms are scanned of which something was said since. `verify` compares that with a whole scan
-afterwards, while the bot works.
+A start may `resume` instead: with rows that a checkpoint says were the truth at some position,
+only the rooms are scanned of which something was said since. `verify` compares that with a whole
+scan afterwards, while the bot works.
 """
 
 from __future__ import annotations

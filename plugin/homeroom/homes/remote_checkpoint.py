@@ -2,7 +2,8 @@
 
 `domain/homes/checkpoint_shards.py` says what it looks like. It is written in the background, only
 where something has changed, and only what the database says as well: rows, position and the text
-that goes with them. If the homeserver does not take it, that is said once, and nothing else suffers.
+that goes with them. If the homeserver does not take it, that is said once, and nothing else
+suffers.
 """
 
 from __future__ import annotations

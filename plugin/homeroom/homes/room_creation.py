@@ -175,8 +175,10 @@ class RoomCreation:
             HomeserverError, StoreError: what became of a request is not to be had.
         """
         created: set[RoomID] = set()
+        joined = known.joined
         for noted in await self.store.room_requests(since=now() - TRUSTED_FOR):
-            if noted.room_id is not None and await self._was_left(noted.room_id, known):
+            made = noted.room_id
+            if made is not None and made not in joined and await self._was_left(made, known):
                 continue
             room_id = noted.room_id or await self._holder(noted)
             if not isinstance(room_id, _Holder):

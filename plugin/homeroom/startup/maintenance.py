@@ -1,5 +1,5 @@
 """What goes on quietly while the bot runs: reading again what could not be read, verifying what
-was taken on trust, forgetting."""
+was resumed from, forgetting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..storage import StoreError
 from .start import Started
 
 VERIFY_AFTER: Final = (30, 60, 300, 1800)
-"""Seconds until what a resume took on trust is verified, and until it is again, if that failed or
+"""Seconds until what was resumed from is verified, and until it is again, if that failed or
 there was something to repair; the last one repeats."""
 REREAD_AFTER: Final = (5, 15, 60, 300)
 """Seconds between attempts to read rooms that could not be read; the last one repeats."""
@@ -124,7 +124,7 @@ class Maintenance:
         """Scan everything once, in no hurry; again until there is nothing left to repair.
 
         Args:
-            since: the position up to which the start took the rows on trust.
+            since: the position of the checkpoint that the start went on from.
         """
         for seconds in waits(VERIFY_AFTER):
             await asyncio.sleep(seconds)

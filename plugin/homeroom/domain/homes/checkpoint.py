@@ -32,7 +32,7 @@ _OF_CHAT: Final = attrgetter(*(field.name for field in fields(Chat)))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What has to be the same for rows to be taken on trust."""
+    """What has to be the same for a start to resume from the rows."""
 
     bot: UserID
     homeserver: str

@@ -138,9 +138,9 @@ class SlidingScan:
     async def read_unclassified(self, room_ids: Iterable[RoomID]) -> None:
         """Scan rooms that may be anybody's: members are asked for where they matter."""
         incomplete: dict[RoomID, Room] = {}
-        strange = _Names(self, REQUIRED_STATE, room_ids)
+        unclassified = _Names(self, REQUIRED_STATE, room_ids)
         ours = _Names(self, MEMBERS, reader=partial(self._read_members, incomplete))
-        async for result in self._answers(strange.next, ours.next):
+        async for result in self._answers(unclassified.next, ours.next):
             self._take(result)
             incomplete |= result.incomplete
             ours.add(result.incomplete)
