@@ -16,7 +16,6 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.commands import AGAIN_REACTION, parse_command
-from ..domain.homes.told_state import TRUSTED_FOR
 from ..domain.homes.topology import Invite
 from ..domain.never import assert_never
 from ..domain.sync.changed_rooms import rooms_changed_lately
@@ -33,6 +32,7 @@ from ..domain.sync.news import (
     read_response,
 )
 from ..domain.sync.timeline import timeline_gaps
+from ..domain.sync.told_state import TRUSTED_FOR
 from ..homes.invites import Invites
 from ..homes.onboarding import Onboarding
 from ..homes.provisioner import Provisioner

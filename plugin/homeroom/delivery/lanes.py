@@ -21,8 +21,8 @@ from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
+from ..domain.homes.place import Place
 from ..domain.json_shapes import as_dict
-from ..domain.sync.place import Place
 from ..domain.sync.timeline import begins_before
 from ..matrix.encryption import Encryption
 from ..matrix.errors import HomeserverError, NotSignedIn, Refused

@@ -13,7 +13,7 @@ from typing import ClassVar
 from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
-from ..domain.sync.place import Place
+from ..domain.homes.place import Place
 from ..runtime import clock
 from ..storage import Store, StoreError
 

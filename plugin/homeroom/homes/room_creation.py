@@ -31,7 +31,7 @@ from mautrix.util.logging import TraceLogger
 from ..domain.homes.marker import MARKER_TYPE
 from ..domain.homes.model import Records, Status
 from ..domain.homes.provisioning import ALIAS_PREFIX, alias_name, with_alias
-from ..domain.homes.told_state import TRUSTED_FOR
+from ..domain.sync.told_state import TRUSTED_FOR
 from ..matrix.errors import HomeserverError, OutcomeUnknown, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..runtime.clock import now

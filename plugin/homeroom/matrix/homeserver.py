@@ -24,7 +24,7 @@ from mautrix.types import ContentURI, EventID, EventType, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.homes.room_state import STATE_TYPES
-from ..domain.homes.told_state import ToldState
+from ..domain.sync.told_state import ToldState
 from ..runtime.clock import ServerClock, now
 from ..runtime.fair_turns import FairTurns
 from ..storage.errors import StoreError

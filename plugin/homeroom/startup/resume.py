@@ -25,9 +25,9 @@ from mautrix.util.logging import TraceLogger
 from ..domain.homes.checkpoint import Digest, Origin, make_checkpoint
 from ..domain.homes.checkpoint_shards import Damaged
 from ..domain.homes.model import ROUTED, Records
+from ..domain.homes.place import Place
 from ..domain.homes.restored_rows import restore
 from ..domain.sync.changed_rooms import is_initial, rooms_to_rescan
-from ..domain.sync.place import Place
 from ..homes.reconciler import Reconciled, Reconciler
 from ..homes.remote_checkpoint import RemoteCheckpoint
 from ..homes.room_creation import RoomCreation

@@ -20,9 +20,9 @@ from mautrix.util.async_db import Connection, Database
 
 from ..domain.conversation.answer_parts import OpenAnswer
 from ..domain.homes.model import Chat, Home, Records
+from ..domain.homes.place import Place
 from ..domain.homes.plan import Change, SetChat, SetHome
 from ..domain.never import assert_never
-from ..domain.sync.place import Place
 from ..runtime.batches import batches
 from . import statements
 from .coalesce import Coalescer

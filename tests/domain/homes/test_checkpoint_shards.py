@@ -31,7 +31,7 @@ from homeroom.domain.homes.checkpoint_shards import (
     writes,
 )
 from homeroom.domain.homes.model import Chat, Conversation, Home, Records, RoomType, Status
-from homeroom.domain.sync.place import Place
+from homeroom.domain.homes.place import Place
 from tests.domain.builders import ANNA, BERT, ELSEWHERE, HOME, NEW, WORK
 from tests.domain.homes.test_checkpoint import records
 

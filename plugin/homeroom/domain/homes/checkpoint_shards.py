@@ -26,9 +26,9 @@ from typing import Any, Final, TypeVar
 
 from mautrix.types import RoomID, SyncToken, UserID
 
-from ..sync.place import Place
 from .ids import chat_number, is_platform_chat_id, read_conversation
 from .model import Chat, ChatID, Home, PlatformChatID, Records, RoomType, Status
+from .place import Place
 
 HEAD_TYPE: Final = "dev.homeroom.checkpoint"
 VERSION: Final = 1

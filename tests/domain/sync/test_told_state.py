@@ -8,7 +8,7 @@ import pytest
 from mautrix.types import EventID, RoomID
 
 from homeroom.domain.homes.room_state import STATE_TYPES
-from homeroom.domain.homes.told_state import MAX_EVENTS, MAX_ROOMS, TRUSTED_FOR, ToldState
+from homeroom.domain.sync.told_state import MAX_EVENTS, MAX_ROOMS, TRUSTED_FOR, ToldState
 from tests.domain.builders import ANNA, BOT, ELSEWHERE, HOME, WORK
 
 NAME = ("m.room.name", "")

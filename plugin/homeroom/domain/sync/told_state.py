@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
+from ..homes.room_state import STATE_TYPES
 from ..json_shapes import as_dict
-from ..sync.timeline import events_in, redacted_in
-from .room_state import STATE_TYPES
+from .timeline import events_in, redacted_in
 
 TRUSTED_FOR: Final = 10 * 60 * 1000
 """Milliseconds for which what was told outranks what is read: longer than workers lag."""
