@@ -34,14 +34,7 @@ from ..domain.commands import (
     parse_command,
 )
 from ..domain.homes.model import Chat, ChatID
-from ..domain.sync.news import (
-    Edited,
-    Encrypted,
-    Message,
-    Reaction,
-    Redaction,
-    asked_again,
-)
+from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction, asked_again
 from ..domain.sync.position import Progress
 from ..matrix.errors import NotSignedIn, Unavailable
 from ..runtime import clock
