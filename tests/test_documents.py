@@ -28,6 +28,7 @@ FILES = (".py", ".json", ".yaml", ".yml", ".html")
 QUESTIONS = {
     "Where is a 429 handled?": "matrix/retrying_api.py",
     "Where does a chat get its id?": "domain/homes/id_assignment.py",
+    "Where is a question asked once more?": "delivery/message_handler.py",
     "What happens on SIGTERM?": "bot.py",
     "Where is a reply's text?": "replies/sentences.py",
     "Who writes to the database?": "storage/store.py",
