@@ -284,10 +284,7 @@ class Inbox:
         self._revisions.note_edit(edit, of=edit.event_id)
 
     def answer_edit(self, edit: Edited, *, work: Hashable, is_live: bool) -> None:
-        """Have an edited message answered as it is now, after `revise`.
-
-        While it is in hand it is handled as it is now; else it is asked about once more.
-        """
+        """Have a message handled as it is now, or once more if it is done; after `revise`."""
         question = self.question_of(edit.event_id)
         for place, message in enumerate(self._waiting.get(edit.room_id, ())):
             about = message.about if isinstance(message, Message) else None
