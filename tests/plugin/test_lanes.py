@@ -323,7 +323,7 @@ async def test_the_newest_version_of_a_question_is_asked_under_its_own_key(
             for number in range(MANY):
                 anna.send(annas, f"anna {number}")
         if when == "in line":
-            await until("the edit has come", lambda: question in bot.app.inbox._edits)
+            await until("the edit has come", lambda: question in bot.app.inbox._revisions.edits)
             agent.let_go.set()
         else:
             await bot.start()

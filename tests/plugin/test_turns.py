@@ -209,7 +209,7 @@ async def test_a_command_that_is_redacted_in_line_is_not_carried_out(
         mistake = anna.send(one, "!chat new Secret")
         await until("it is in line", lambda: bot.app.inbox.has(mistake))
         anna.redact(one, mistake)
-        await until("it is heard", lambda: mistake in bot.app.inbox._redacted)
+        await until("it is heard", lambda: mistake in bot.app.inbox._revisions.redactions)
         making.release()
         agent.let_go.set()
         await bot.settled()
