@@ -25,7 +25,7 @@ from tests.stack.memory import resident_megabytes
 from tests.stack.probe import PROBE_ID, Counts, build_probe, look_inside
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 
-RESTARTS = int(os.environ.get("HOMEROOM_TEST_RESTARTS") or 50)
+RESTARTS = int(os.environ.get("HOMEROOM_TEST_RESTARTS") or 30)
 """Of the instance and of the client, in one process; a tenth as many of maubot follow."""
 WARM = 10
 """Restarts before the first measurement: imports, caches and pools are there by then."""
