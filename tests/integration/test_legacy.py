@@ -64,7 +64,11 @@ async def legacy_home(
     chats: Sequence[str] = ("First", "Second"),
     version: str | None = None,
 ) -> Home:
-    """A home as it was before markers: a Space, rooms, and links with `via`."""
+    """A home as it was before markers: a Space, rooms, and links with `via`.
+
+    maubot must not be running: a bot takes in at once what is made in its name.
+    """
+    assert not stack.maubot.running
     user = await stack.user(name)
     space = await legacy_room(
         stack, user, name="Old home", version=version, creation_content={"type": "m.space"}
@@ -185,9 +189,9 @@ async def test_without_any_row_the_keys_are_derived_before_the_first_message(
     make_stored: MakeBot, version: str
 ) -> None:
     stack = await make_stored(proxy=True)
+    await stack.maubot.stop()
     home = await legacy_home(stack, "alice", version=version)
     ids = [(f"C{n}", derived(room)) for n, room in enumerate(home.chats.values(), start=1)]
-    await stack.maubot.stop()
     stamping = Hold()
     rule = stack.proxy.rule(stamping, method="PUT", path=MARKER_TYPE)
 
@@ -210,10 +214,11 @@ async def test_a_wipe_before_the_markers_are_stamped_gives_the_same_keys(
     make_stack: MakeStack, plugin: Path
 ) -> None:
     stack = await make_stack(plugin=plugin, proxy=True)
+    await stack.maubot.stop()
     home = await legacy_home(stack, "alice", chats=("First", "Second", "Third"))
     ids = [(f"C{n}", derived(room)) for n, room in enumerate(home.chats.values(), start=1)]
     stack.proxy.rule(Hold(), method="PUT", path=MARKER_TYPE)
-    await restart(stack)
+    await start(stack)
     before = await tables(stack)
     assert before.chats == chat_rows(home, ids)
     for _ in range(2):
@@ -230,8 +235,8 @@ async def test_a_wipe_before_the_markers_are_stamped_gives_the_same_keys(
 
 async def test_stored_keys_are_kept_and_missing_ones_are_derived(make_stored: MakeBot) -> None:
     stack = await make_stored()
-    home = await legacy_home(stack, "alice", chats=("First", "Second", "Third", "Fourth"))
     await stack.maubot.stop()
+    home = await legacy_home(stack, "alice", chats=("First", "Second", "Third", "Fourth"))
     await remember_home(stack, home)
     await remember(stack, home, "First", chat_id="C7", platform_chat_id="old-conversation/1")
     await remember(stack, home, "Second", chat_id="C1")
@@ -253,9 +258,9 @@ async def test_the_homeserver_limits_how_fast_markers_are_stamped(
     make_stack: MakeStack, plugin: Path
 ) -> None:
     stack = await make_stack(plugin=plugin, proxy=True)
+    await stack.maubot.stop()
     home = await legacy_home(stack, "alice")
     ids = [(f"C{n}", derived(room)) for n, room in enumerate(home.chats.values(), start=1)]
-    await stack.maubot.stop()
     limited = {"errcode": "M_LIMIT_EXCEEDED", "error": "Too fast", "retry_after_ms": 100}
     rule = stack.proxy.rule(Answer(429, limited), method="PUT", path=MARKER_TYPE, times=3)
     await start(stack)
@@ -268,9 +273,10 @@ async def test_the_version_of_the_rooms_is_the_homeservers_default(
 ) -> None:
     synapse = await make_synapse(default_room_version="11")
     stack = await make_stack(plugin=plugin, synapse=synapse)
+    await stack.maubot.stop()
     home = await legacy_home(stack, "alice")
     ids = [(f"C{n}", derived(room)) for n, room in enumerate(home.chats.values(), start=1)]
-    await restart(stack)
+    await start(stack)
     await assert_stamped(stack, home, ids)
     # One more chat of a home that was taken in, and it is a home like any other.
     made = await ask(stack, home.user, home.chat, "!chat new Third")
@@ -285,13 +291,14 @@ async def test_a_space_that_could_be_anybodys_is_reported_and_not_taken_in(
 ) -> None:
     stack = await make_stack(plugin=plugin)
     admin, office = await make_admin(stack)
+    await stack.maubot.stop()
     home = await legacy_home(stack, "alice", chats=("First",))
     bob = await stack.user("bob")
     path = f"{CLIENT}/rooms/{quote(home.space)}/invite"
     await stack.bot_api.request("POST", path, {"user_id": bob.user_id})
     await bob.join(home.space)
     before = await tables(stack)
-    summary = await restart(stack)
+    summary = await start(stack)
     assert (summary.adopted, summary.findings) == (0, 1)
     assert await tables(stack) == before
     report = await ask(stack, admin, office, "!reconcile")
