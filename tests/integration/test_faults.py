@@ -70,6 +70,7 @@ EXPECTED = {
     "POST createRoom",
     "PUT rooms/{}/state/{}/{}",
     "PUT rooms/{}/send/{}/{}",
+    "POST rooms/{}/receipt/{}/{}",
     "POST join/{}",
     "POST rooms/{}/leave",
     "POST rooms/{}/forget",
@@ -98,7 +99,7 @@ def kind_of(request: ProxiedRequest) -> str | None:
     path = path.removeprefix("org.matrix.")
     path = re.sub(r"^(rooms|join|directory/room)/[^/]+", r"\1/{}", path)
     path = re.sub(r"^user/[^/]+/account_data/.*$", "user/{}/account_data/{}", path)
-    path = re.sub(r"/(state|send)/[^/]+/[^/]*$", r"/\1/{}/{}", path)
+    path = re.sub(r"/(state|send|receipt)/[^/]+/[^/]*$", r"/\1/{}/{}", path)
     path = re.sub(r"/typing/[^/]+$", "/typing/{}", path)
     path = re.sub(r"/receipt/m.read/[^/]+$", "/receipt/m.read/{}", path)
     return f"{request.method} {path}"
