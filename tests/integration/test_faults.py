@@ -437,7 +437,7 @@ async def require_that_every_room_is_somebodys(life: Life) -> int:
     return len(made)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 async def test_every_fault_at_every_kind_of_request(make_bot: MakeStack, seed: int) -> None:
     bot = await make_bot(proxy=True, config=CONFIG)
     log, began, deck = bot.maubot.mark(), time.monotonic(), Deck(seed)
