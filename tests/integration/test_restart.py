@@ -364,6 +364,8 @@ async def make_version_1(stack: Stack) -> None:
         "DROP TABLE room_requests",
         "DROP TABLE places",
         "DROP TABLE saved_settings",
+        "DROP TABLE withheld_keys",
+        "DROP TABLE attempts",
         "DROP TABLE handled_events",
         "DROP TABLE sync_state",
         "DROP TABLE notices",

@@ -33,6 +33,7 @@ INPUTS = int(os.environ.get("HOMEROOM_FUZZ_INPUTS", "40"))
 MAX_HOLD = 0.05
 MAX_BODY = 30_000
 """Characters of a question; with its JSON it is an event that homeservers take."""
+MAX_BYTES = 60_000
 AT_ONCE = 10
 
 PIECES = [
@@ -66,7 +67,14 @@ def markdown(dice: random.Random) -> str:
         part = "".join(some) * dice.choice([1, 1, 2, 10, 300, 5_000])
         parts.append(part[: size - length])
         length += len(parts[-1])
-    return "".join(parts)
+    return that_fits("".join(parts))
+
+
+def that_fits(text: str) -> str:
+    """As much of it as an event can carry: homeservers count bytes of JSON."""
+    while len(json.dumps(text).encode()) > MAX_BYTES:
+        text = text[: len(text) // 2]
+    return text
 
 
 def body(dice: random.Random) -> Raw:
