@@ -51,6 +51,8 @@ async def test_a_new_chat_whose_maker_is_killed_is_made_once_and_told(
     hs: FakeHomeserver, tmp_path: Path, step: int, moment: str, lag: bool, is_lost: bool
 ) -> None:
     """The process dies right before, or right after, a request of `!chat new` is carried out."""
+    if is_lost and moment == "before":
+        pytest.skip("what is not known anywhere cannot come again")
     anna = hs.user("anna")
     bot = Bot(hs, tmp_path)
     await bot.start()
@@ -58,8 +60,6 @@ async def test_a_new_chat_whose_maker_is_killed_is_made_once_and_told(
     (chat_id,) = bot.chats_of(anna)
     if lag:
         hs.lag()
-    if is_lost and moment == "before":
-        pytest.skip("what is not known anywhere cannot come again")
     writes = Match(when=lambda r: r.user == bot.me.user_id and r.changes_rooms)
     fault = hs.fail(writes, Hang(after=moment == "after"), skip=step)
     anna.send(chat_id, "!chat new Work")
