@@ -22,7 +22,7 @@ from urllib.parse import quote
 import pytest
 
 from homeroom import replies
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from tests.integration.homes import (
     Home,
     Tables,
@@ -73,14 +73,15 @@ class Scene:
         return await tables(self.stack), await marker(self.stack, self.chat), children, rooms
 
     def answered(self) -> list[str]:
-        """Whom the bot has answered in Alice's chat; notices among it."""
+        """Whom the bot has answered in Alice's chat; notices to somebody among it."""
         timeline = self.alice.user.timeline(self.chat)
         senders = {event["event_id"]: event["sender"] for event in timeline}
         answers = [event for event in timeline if event["sender"] == self.stack.bot.user_id]
         return [
             senders[event["content"][ANSWERS]]
             for event in answers
-            if ANSWERS in event["content"] and MORE_TO_COME not in event["content"]
+            if event["content"].get(ANSWERS, NOTHING) != NOTHING
+            and MORE_TO_COME not in event["content"]
         ]
 
     def require_peace(self) -> None:
@@ -268,6 +269,10 @@ async def put(user: MatrixUser, room_id: str, path: str, content: Mapping[str, A
 async def test_a_guest_who_may_not_be_answered_gets_nothing_done(scene: Scene) -> None:
     stack, mallory, chat = scene.stack, scene.mallory.user, scene.chat
     await say_and_hear(stack, scene.alice.user, chat, "before")
+    await mallory.send_text(chat, "Let me in")
+    await mallory.wait_for_message(
+        chat, sender=stack.bot.user_id, body=replies.only_the_owner(may_share=False)
+    )  # the one notice that talk of others costs
     target = scene.alice.user.messages(chat, sender=scene.alice.user.user_id)[-1].event_id
     before, memory = await scene.everything(), resident_megabytes(stack.maubot.pid)
     began = time.monotonic()

@@ -123,6 +123,7 @@ def chat_rows(home: Home, ids: Sequence[tuple[str, str]]) -> dict[str, dict[str,
             "status": "active",
             "conversation": None,
             "conversation_since": None,
+            "answer": None,
         }
         for (name, room_id), (chat_id, key) in zip(home.chats.items(), ids, strict=True)
     }

@@ -154,6 +154,7 @@ async def test_an_invite_makes_a_home_with_every_property_that_it_needs(
             "status": "active",
             "conversation": None,
             "conversation_since": None,
+            "answer": None,
         }
     assert rows.chats.keys() == set(chats)
     assert len(set(rows.keys().values())) == len(chats)

@@ -116,6 +116,7 @@ async def test_an_invite_makes_a_whole_home(
                     "status": "active",
                     "conversation": None,
                     "conversation_since": None,
+                    "answer": None,
                 }
             ],
         }

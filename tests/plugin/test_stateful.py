@@ -386,6 +386,7 @@ class Life(RuleBasedStateMachine):
             "name": chat.name,
             "conversation": chat.conversation and chat.conversation.number,
             "conversation_since": chat.conversation and chat.conversation.since,
+            "answer": None,
         }
         return dict.fromkeys(of_row) if chat.is_forgotten else of_row
 

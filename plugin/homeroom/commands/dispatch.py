@@ -22,6 +22,7 @@ from ..domain.commands import (
     ChatList,
     ChatNew,
     ChatRename,
+    ChatShare,
     Command,
     Help,
     Misused,
@@ -111,7 +112,7 @@ class Commands:
         if self._is_admin(sender):
             return True
         if chat is not None:
-            return sender == chat.matrix_user_id or self.settings().answer_members
+            return self.settings().hears(chat, sender)
         return self.routes.home(sender) is not None and self.provisioner.allows(sender)
 
     async def _is_doubtful(self, message: Message) -> bool:
@@ -170,7 +171,7 @@ class Commands:
         sender, via = message.sender, self.homeserver.server_name
         match command:
             case Help() | Stop() | Again():  # the last two, in a chat, are delivery's
-                return replies.HELP
+                return replies.help_text(may_share=self.settings().share)
             case ChatList():
                 return replies.chat_list(self.routes.chats_of(sender), via=via)
             case ChatNew(name=name):
@@ -186,6 +187,8 @@ class Commands:
                 own = self._own(chat, sender, chat_id)
                 was_invited = await self.chats.set_archived(own, archived=archive)
                 return replies.archived(own, archive, was_invited=was_invited)
+            case ChatShare(share=share, chat_id=chat_id):
+                return await self._share(self._own(chat, sender, chat_id), share=share)
             case ChatDelete(chat_id=chat_id, is_confirmed=is_confirmed):
                 own = self._own(chat, sender, chat_id)
                 return (
@@ -203,6 +206,15 @@ class Commands:
             return replies.cleared(chat)
         await self.chats.clear(chat, since=message.event_id)
         return replies.CLEARED
+
+    async def _share(self, chat: Chat, *, share: bool) -> str:
+        settings = self.settings()
+        if share and not settings.share:
+            raise Denied(replies.EVERYBODY if settings.answer_members else replies.NO_SHARING)
+        await self.chats.share(chat, is_shared=share)
+        if not share and settings.answer_members:
+            return replies.EVERYBODY
+        return replies.shared(chat, share)
 
     async def _delete(self, chat: Chat, message: Message) -> str:
         await self.chats.delete(chat)

@@ -36,6 +36,7 @@ def read_settings(data: Mapping[Any, Any], *, no_encryption: str | None = None) 
         admins=frozenset(UserID(user) for user in values.users("admins")),
         allow=values.texts("access.allow", at_most=1000),
         answer_members=values.choice("access.answer", "owner", ("owner", "members")) == "members",
+        share=values.flag("access.share", DEFAULTS.share),
         reject=values.flag("access.reject", DEFAULTS.reject),
         space_name=values.text("rooms.space_name", DEFAULTS.space_name),
         initial_chats=values.texts(

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 from mautrix.types import UserID
 
+from ..domain.homes.model import Chat
+
 PlatformKind = Literal["echo", "webhook", "openai"]
 
 
@@ -57,6 +59,8 @@ class Settings:
     allow: tuple[str, ...] = ()
     """Globs of user IDs; empty: the users of the bot's own homeserver."""
     answer_members: bool = False
+    share: bool = False
+    """Whether owners may have everybody in a chat of theirs answered (`!chat share`)."""
     reject: bool = True
     """Whether invites of people who may not have a home are rejected; else they stay."""
     space_name: str = "Homeroom"
@@ -90,6 +94,14 @@ class Settings:
     status_token: str = field(default="", repr=False)
     """Empty: there is no status page."""
     dev_reset: bool = False
+
+    def hears(self, chat: Chat, user_id: UserID) -> bool:
+        """Whether this person is answered in the chat."""
+        return user_id == chat.matrix_user_id or self.hears_members(chat)
+
+    def hears_members(self, chat: Chat) -> bool:
+        """Whether everybody in the chat is answered, not only its owner."""
+        return self.answer_members or (self.share and chat.answer == "members")
 
 
 DEFAULTS: Final = Settings()

@@ -170,9 +170,7 @@ class Decryption:
     ) -> None:
         """Say something in a chat, to whoever would have been answered there."""
         chat = self.routes.chat(message.room_id)
-        if chat is None or not (
-            self.settings().answer_members or message.sender == chat.matrix_user_id
-        ):
+        if chat is None or not self.settings().hears(chat, message.sender):
             return
         if await self.store.claim_notice(message.room_id, kind, every_ms=every):
             with suppress(HomeserverError):

@@ -40,6 +40,7 @@ from ..homes.refresher import Refresher
 from ..homes.routes import Routes
 from ..matrix.read_receipts import ReadReceipts
 from ..runtime.tasks import Background
+from .friends import Friends
 from .history_memory import HistoryMemory
 from .inbox import Inbox
 from .welcomes import Welcomes
@@ -64,6 +65,7 @@ class EventDispatcher:
     bot: UserID
     inbox: Inbox
     receipts: ReadReceipts
+    friends: Friends
     history: HistoryMemory
     welcomes: Welcomes
     onboarding: Onboarding
@@ -133,6 +135,15 @@ class EventDispatcher:
             done = partial(self.inbox.finish, self._responses)
             self.refresher.request(taken.rescans, when_done=done)
 
+    def _for_inbox(
+        self, message: Message | Encrypted, *, is_live: bool
+    ) -> Iterator[Message | Encrypted]:
+        is_new = message.sent_at > self.now() - LIVE_FOR
+        if self._concerns_us(message):
+            yield replace(message, is_live=is_live and is_new)
+        elif is_new and self.routes.chat(message.room_id) is not None:
+            self.friends.wrote(message.room_id)
+
     def _changed_lately(self, response: object, *, is_news: bool) -> frozenset[RoomID]:
         """Rooms that a scan may have read late; of news every change is followed anyway."""
         if is_news:
@@ -167,7 +178,7 @@ class EventDispatcher:
         if chat is None and isinstance(message, Message) and not message.is_text:
             return message.is_verification and self.routes.home(message.sender) is not None
         if chat is not None:
-            return settings.answer_members or is_admin or message.sender == chat.matrix_user_id
+            return is_admin or settings.hears(chat, message.sender)
         is_command = (
             parse_command(message.text) is not None
             and (is_admin or self.routes.home(message.sender) is not None)
@@ -211,9 +222,8 @@ class EventDispatcher:
         match news:
             case Message() | Encrypted():
                 self.history.on_message(news)
-                if news.event_id not in leave_out and self._concerns_us(news):
-                    is_new = is_live and news.sent_at > self.now() - LIVE_FOR
-                    yield replace(news, is_live=is_new)
+                if news.event_id not in leave_out:
+                    yield from self._for_inbox(news, is_live=is_live)
             case Edited(edit_id=edit_id):
                 is_wanted = self.settings().answer_edits and edit_id not in leave_out
                 if is_wanted and self._is_heard(news.room_id, news.sender):
@@ -227,9 +237,7 @@ class EventDispatcher:
 
     def _is_heard(self, room_id: RoomID, sender: UserID) -> bool:
         chat = self.routes.chat(room_id)
-        return chat is not None and (
-            self.settings().answer_members or sender == chat.matrix_user_id
-        )
+        return chat is not None and self.settings().hears(chat, sender)
 
     def _member_changed(self, change: MemberChange) -> set[RoomID]:
         """Take note; returns what is to be scanned."""

@@ -170,7 +170,7 @@ class MessageHandler:
             await self.onboarding.answer_stray(
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
-        elif self.settings().answer_members or message.sender == chat.matrix_user_id:
+        elif self.settings().hears(chat, message.sender):
             await (self._ask_again if has_again else self._take_turn)(message, chat)
 
     async def _is_interrupted(self, message: Message) -> bool:
@@ -183,10 +183,8 @@ class MessageHandler:
 
     async def _answer_stop(self, message: Message, chat: Chat | None) -> None:
         """The answer that ends says so itself. A word is only needed where there is none."""
-        is_heard = self.settings().answer_members or (
-            chat is not None and message.sender == chat.matrix_user_id
-        )
-        if message.event_id not in self._stops and message.is_live and chat and is_heard:
+        is_heard = chat is not None and self.settings().hears(chat, message.sender)
+        if message.event_id not in self._stops and message.is_live and is_heard:
             await self.speaker.reply(message, replies.NOTHING_TO_STOP)
 
     async def _say_paused(self, message: Message) -> None:
@@ -218,7 +216,7 @@ class MessageHandler:
             asked=message.version,
             note=replies.not_seen(message.attached),
         )
-        turn = _turn(message, chat, is_shared=self.settings().answer_members)
+        turn = _turn(message, chat, is_shared=self.settings().hears_members(chat))
         await self._ask(question, turn)
 
     async def _answer_wordless(self, message: Message) -> None:
@@ -239,7 +237,7 @@ class MessageHandler:
             message.room_id,
             before=key,
             since=chat.conversation.since if chat.conversation else None,
-            hears=lambda user_id: self.settings().answer_members or user_id == chat.matrix_user_id,
+            hears=lambda user_id: self.settings().hears(chat, user_id),
         )
         if earlier is not None and key in earlier.answered.keys:
             return
@@ -262,7 +260,7 @@ class MessageHandler:
         elif await self._may_go_on(message, chat):
             before = [asked for asked in earlier.answered.keys if asked != key]
             turn = replace(
-                _turn(earlier.message, chat, is_shared=self.settings().answer_members),
+                _turn(earlier.message, chat, is_shared=self.settings().hears_members(chat)),
                 key=key,
                 replaces=before[-1] if before else None,
             )

@@ -78,7 +78,7 @@ class RoomHistory:
         settings = self.settings()
         return Scope(
             owner=chat.matrix_user_id,
-            members=settings.answer_members,
+            members=settings.hears_members(chat),
             since=chat.conversation.since if chat.conversation else None,
             messages=settings.platform.openai.history_messages,
             characters=settings.platform.openai.history_characters,

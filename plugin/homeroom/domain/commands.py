@@ -30,7 +30,8 @@ _LEAVE_OPTIONS: Final = ("--scope", "--goodbye", "--dry-run", "--confirm")
 _PERSONS_WORDS: Final = ("chat", "help", "stop", "again")
 _ADMINS_WORDS: Final = ("reconcile", "reset")
 _CHAT_VERBS: Final = (
-    *("new", "list", "rename", "clear", "archive", "unarchive", "delete", "info", "help"),
+    *("new", "list", "rename", "clear", "archive", "unarchive", "share", "delete"),
+    *("info", "help"),
 )
 _WORD: Final = re.compile(r"\s*(?P<mark>[!/])(?P<blank>\s*)(?P<word>[^\W_]+)(?=\s|$)")
 _NUMBER: Final = re.compile(r"[cC]([1-9][0-9]{0,5})")
@@ -71,6 +72,14 @@ class ChatArchive:
     """Put a chat away, or bring it back."""
 
     archive: bool
+    chat_id: ChatID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatShare:
+    """Have everybody in a chat answered, or only its owner again."""
+
+    share: bool
     chat_id: ChatID | None = None
 
 
@@ -165,6 +174,7 @@ ChatCommand = (
     | ChatRename
     | ChatClear
     | ChatArchive
+    | ChatShare
     | ChatDelete
     | ChatInfo
     | Stop
@@ -247,16 +257,16 @@ def _parse_chat(text: str) -> Command:
         return _too_long(name) or ChatRename(name=name, chat_id=chat_id)
     if verb == "delete" and name.lower() in ("", "yes"):
         return ChatDelete(is_confirmed=bool(name), chat_id=chat_id)
+    if verb == "share" and name.lower() in ("", "off"):
+        return ChatShare(share=not name, chat_id=chat_id)
     takes_number = verb not in ("list", "help")
     if name or (chat_id and not takes_number):
         what = "only a chat's number, like C3," if takes_number else "nothing"
         return Misused(reason=f"“!chat {verb}” takes {what} after it.", meant=f"!chat {verb}")
     if not takes_number:
         return ChatList() if verb == "list" else Help()
-    if verb == "clear":
-        return ChatClear(chat_id=chat_id)
-    if verb == "info":
-        return ChatInfo(chat_id=chat_id)
+    if verb in ("clear", "info"):
+        return (ChatClear if verb == "clear" else ChatInfo)(chat_id=chat_id)
     return ChatArchive(archive=verb == "archive", chat_id=chat_id)
 
 

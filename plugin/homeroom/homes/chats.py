@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from mautrix.types import EventID, UserID
 
 from .. import replies
 from ..config import Settings
 from ..domain.homes.ids import child_order, cleared
-from ..domain.homes.marker import MARKER_TYPE, chat_marker
+from ..domain.homes.marker import MARKER_TYPE, Marker, chat_marker
 from ..domain.homes.model import Chat, Status
 from ..domain.homes.provisioning import chat_for_command, child_content, removed_child_content
 from ..matrix.errors import HomeserverError, Refused, Unavailable
@@ -121,6 +122,14 @@ class Chats:
             await self.homeserver.invite(chat.room_id, chat.matrix_user_id)
             return True
 
+    async def share(self, chat: Chat, *, is_shared: bool) -> None:
+        """Have everybody in a chat answered, or only whom the settings say."""
+        async with self.locks.of(chat.matrix_user_id):
+            chat = self.routes.chat(chat.room_id) or chat
+            answer: Literal["members"] | None = "members" if is_shared else None
+            await self._mark(chat, lambda marker: replace(marker, answer=answer))
+            await self.reconciler.rescan({chat.room_id})
+
     async def delete(self, chat: Chat) -> None:
         """Leave a chat for good. Its row and its number stay, so that nothing gets them again."""
         async with self.locks.of(chat.matrix_user_id):
@@ -146,9 +155,11 @@ class Chats:
                 chat.space_id, "m.space.child", link, state_key=chat.room_id
             )
 
-    async def _mark(self, chat: Chat) -> None:
-        """Have the chat's marker say what this row says."""
+    async def _mark(
+        self, chat: Chat, change: Callable[[Marker], Marker] = lambda marker: marker
+    ) -> None:
+        """Have the chat's marker say what this row says, and what it said otherwise, changed."""
         bot = self.homeserver.bot
         present = await self.homeserver.state_content(chat.room_id, MARKER_TYPE, state_key=bot)
-        content = chat_marker(chat).keeping(present).to_content()
+        content = change(chat_marker(chat).keeping(present)).to_content()
         await self.homeserver.put_state(chat.room_id, MARKER_TYPE, content, state_key=bot)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mautrix.api import Method, Path
-from mautrix.types import UserID
+from mautrix.types import RoomID, UserID
 
 from .errors import Refused
 from .retrying_api import PatientAPI
@@ -27,9 +27,9 @@ class AccountData:
     reading: PatientAPI
     writing: PatientAPI
 
-    async def get(self, kind: str) -> Any:
+    async def get(self, kind: str, *, room_id: RoomID | None = None) -> Any:
         """The content of a type; None: the homeserver says that there is none."""
-        path = Path.v3.user[self.bot].account_data[kind]
+        path = self._path(kind, room_id)
         try:
             return await self.reading.request(Method.GET, path)
         except Refused as e:
@@ -37,6 +37,11 @@ class AccountData:
                 return None
             raise
 
-    async def set(self, kind: str, content: dict[str, Any]) -> None:
-        path = Path.v3.user[self.bot].account_data[kind]
-        await self.writing.request(Method.PUT, path, content)
+    async def set(
+        self, kind: str, content: dict[str, Any], *, room_id: RoomID | None = None
+    ) -> None:
+        await self.writing.request(Method.PUT, self._path(kind, room_id), content)
+
+    def _path(self, kind: str, room_id: RoomID | None) -> Any:
+        path = Path.v3.user[self.bot]
+        return (path if room_id is None else path.rooms[room_id]).account_data[kind]

@@ -23,11 +23,13 @@ HELP: Final = """**What you can do here**
 - `!chat rename [C3] NAME` renames one.
 - `!chat clear [C3]` begins a new conversation in it.
 - `!chat archive [C3]` puts it away, `!chat unarchive [C3]` brings it back.
+- `!chat share [C3]` has me answer everybody in it, `!chat share off` only you.
 - `!chat delete [C3]` makes me leave it for good.
 - `!chat info [C3]` tells what support may ask for.
 - `!help` shows this.
 
 Without a number like C3 it is about the chat you write in."""
+_HELP_ON_SHARING: Final = next(line for line in HELP.splitlines(True) if "!chat share" in line)
 ARCHIVED: Final = "This chat is archived. `!chat unarchive` takes it up again."
 CLEARED: Final = (
     "A new conversation begins here: the agent no longer knows what was said before."
@@ -41,6 +43,11 @@ NO_HOME: Final = "You have no home yet. Invite me to a room to get one."
 NOT_A_CHAT: Final = (
     "Which chat? Write it in the chat, or put its number behind it. `!chat list` shows them."
 )
+NO_SHARING: Final = (
+    "Sharing a chat is not allowed here: I only answer the person whose chat it is. The"
+    " administrator of this bot can change that."
+)
+EVERYBODY: Final = "In every chat here I answer everybody; that is how this bot is set up."
 OWNERS_ONLY: Final = "That is for the person whose chat this is."
 ADMINS_ONLY: Final = "`!reconcile` is for the administrators of this bot."
 NO_ANSWER: Final = (
@@ -150,6 +157,27 @@ def greeting(welcome: str, *, chat_id: str | None) -> str:
     if not welcome or chat_id == "C1":
         return welcome
     return "A new chat. Just write; `!help` shows what else you can do."
+
+
+def help_text(*, may_share: bool) -> str:
+    return HELP if may_share else HELP.replace(_HELP_ON_SHARING, "")
+
+
+def only_the_owner(*, may_share: bool) -> str:
+    """What people hear who write in a chat in which they are not answered."""
+    text = "Hello! In this chat I only answer the person whose chat it is."
+    if may_share:
+        text += " If I am to answer everybody here, that person writes `!chat share`."
+    return text
+
+
+def shared(chat: Chat, is_shared: bool) -> str:
+    if is_shared:
+        return (
+            f"{_titled(chat)} is shared: I answer everybody in it now."
+            " `!chat share off` ends that."
+        )
+    return f"In {_titled(chat)} I only answer you from now on."
 
 
 def welcome(home: Home, *, is_new: bool, via: str) -> str:

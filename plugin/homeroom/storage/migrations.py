@@ -204,6 +204,9 @@ _ATTEMPTS: Final = (
 )
 
 
+_ANSWER: Final = ("ALTER TABLE chats ADD COLUMN answer TEXT",)
+
+
 async def _to_version_1(connection: Connection) -> None:
     await _run(connection, _HOMES_AND_CHATS)
 
@@ -236,6 +239,10 @@ async def _to_version_8(connection: Connection) -> None:
     await _run(connection, _ATTEMPTS)
 
 
+async def _to_version_9(connection: Connection) -> None:
+    await _run(connection, _ANSWER)
+
+
 async def _run(connection: Connection, statements: tuple[str, ...]) -> None:
     for statement in statements:
         await connection.execute(statement)
@@ -249,3 +256,4 @@ UPGRADES.register(_to_version_5, description="the last good settings")
 UPGRADES.register(_to_version_6, description="places of parked rooms")
 UPGRADES.register(_to_version_7, description="keys that were withheld")
 UPGRADES.register(_to_version_8, description="what the process may die of")
+UPGRADES.register(_to_version_9, description="whom chats answer")

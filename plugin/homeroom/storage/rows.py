@@ -99,6 +99,7 @@ def read_chat(row: Row) -> Chat | None:
         name=_text(row["name"], empty=True),
         status=_STATUSES.get(row["status"]),
         conversation=read_conversation(row["conversation"], row["conversation_since"]),
+        answer="members" if row["answer"] == "members" else None,
     )
 
 
@@ -189,6 +190,7 @@ def chat_values(chat: Chat) -> dict[str, object]:
         "status": chat.status and chat.status.value,
         "conversation": chat.conversation and chat.conversation.number,
         "conversation_since": chat.conversation and chat.conversation.since,
+        "answer": chat.answer,
     }
 
 

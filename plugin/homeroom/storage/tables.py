@@ -39,6 +39,7 @@ CHATS: Final = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("conversation", BigInteger),
     Column("conversation_since", Text),
+    Column("answer", Text),
 )
 
 # Rows of rooms that were left or replaced keep their ids, so only routed rows are unique.

@@ -26,6 +26,7 @@ from ..delivery.attempts import Attempts
 from ..delivery.decryption import Decryption
 from ..delivery.dispatcher import EventDispatcher
 from ..delivery.earlier_questions import EarlierQuestions
+from ..delivery.friends import Friends
 from ..delivery.handled import HandledMarks
 from ..delivery.history_watch import HistoryWatch
 from ..delivery.inbox import Inbox
@@ -315,6 +316,14 @@ def build_delivery(
         bot=instance.client.mxid,
         inbox=inbox,
         receipts=ReadReceipts(homeserver=base.homeserver, background=instance.background),
+        friends=Friends(
+            homeserver=base.homeserver,
+            speaker=base.speaker,
+            routes=homes.routes,
+            background=instance.background,
+            settings=instance.settings,
+            log=instance.log,
+        ),
         history=base.history,
         welcomes=Welcomes(
             onboarding=homes.onboarding,

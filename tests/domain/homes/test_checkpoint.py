@@ -37,6 +37,7 @@ OTHER: dict[str, Any] = {
     "name": None,
     "room_type": RoomType.SPACE,
     "conversation": Conversation(number=1, since="$event"),
+    "answer": "members",
     "bot": BERT,
     "homeserver": "https://example.com",
     "version": "1.0.1",

@@ -59,6 +59,7 @@ OTHERS: dict[str, list[Any]] = {
     "name": ["", None, "Name"],
     "room_type": [RoomType.SPACE, None],
     "conversation": [None, Conversation(number=1, since="$other")],
+    "answer": ["members"],
 }
 SHARD = shard_type(0, slot=0)
 """The first that is written."""

@@ -22,7 +22,7 @@ from ..never import assert_never
 from .model import Chat, Home, Records
 from .plan import Change
 
-RULES: Final = 3
+RULES: Final = 4
 """To be raised when a plan decides otherwise than before, or other news ask for another scan."""
 _SIZE: Final = 16
 _MODULUS: Final = 1 << (8 * _SIZE)

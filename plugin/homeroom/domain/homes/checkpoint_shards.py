@@ -278,6 +278,7 @@ def _chat_values(chat: Chat) -> list[Any]:
         chat.room_type and chat.room_type.value,
         chat.conversation and chat.conversation.number,
         chat.conversation and chat.conversation.since,
+        chat.answer,
     ]
 
 
@@ -420,6 +421,7 @@ def _chat(
     room_type: Any,
     number: Any,
     since: Any,
+    answer: Any,
 ) -> Chat:
     if chat_id is not None and chat_number(ChatID(_text(chat_id))) is None:
         raise Damaged("no chat ID")
@@ -428,6 +430,8 @@ def _chat(
     conversation = None if number is None else read_conversation(number, since)
     if number is not None and conversation is None:
         raise Damaged("no conversation")
+    if answer not in (None, "members"):
+        raise Damaged("nobody whom it answers")
     return Chat(
         room_id=RoomID(_text(room_id)),
         matrix_user_id=UserID(_text(owner)),
@@ -438,6 +442,7 @@ def _chat(
         status=_optional(Status, status),
         room_type=_optional(RoomType, room_type),
         conversation=conversation,
+        answer=answer,
     )
 
 

@@ -78,7 +78,7 @@ class Marker:
         return content
 
     def keeping(self, present: object) -> Marker:
-        """This marker, with what rows do not say as it is in the content that the room has now."""
+        """This marker, with what it is not about as it is in the content that the room has now."""
         try:
             now = parse_marker(present)
         except MarkerError:
@@ -97,6 +97,7 @@ def chat_marker(chat: Chat, *, before: Marker | None = None) -> Marker:
         platform_chat_id=chat.platform_chat_id,
         archived=chat.status is Status.ARCHIVED,
         conversation=chat.conversation,
+        answer=chat.answer,
     )
 
 

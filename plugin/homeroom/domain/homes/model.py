@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 from mautrix.types import EventID, RoomID, UserID
 
@@ -81,6 +81,8 @@ class Chat:
     room_type: RoomType | None = RoomType.CHAT
     conversation: Conversation | None = None
     """None: the room's first."""
+    answer: Literal["members"] | None = None
+    """Whom the bot answers, after `!chat share`; None: as the settings say."""
 
     @property
     def is_routed(self) -> bool:

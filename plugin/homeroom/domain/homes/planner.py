@@ -60,7 +60,8 @@ def make_plan(topology: Topology, records: Records, *, adopt_unmarked: bool = Tr
     for room_id, claim in claims.of_room.items():
         if claim.room_type is RoomType.CHAT and room_id not in chats:
             space_id = spaces.of_chat(claim, records.chats.get(room_id))
-            chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id)
+            row = records.chats.get(room_id)
+            chats[room_id] = _chat_row(claim, numbering.of_room.get(room_id), space_id, row=row)
     for room_id, row in remembered.items():
         if room_id not in chats:
             status = _without_claim(row.status)
@@ -220,7 +221,7 @@ class _Spaces:
         return _is_unknown(space_id, self._claims, self._topology)
 
 
-def _chat_row(claim: Claim, ids: Ids | None, space_id: RoomID | None) -> Chat:
+def _chat_row(claim: Claim, ids: Ids | None, space_id: RoomID | None, *, row: Chat | None) -> Chat:
     if ids is None:  # upgraded or closed: a memory of what it was
         status = Status.REPLACED
         chat_id = claim.marked.chat_id or claim.stored.chat_id
@@ -241,6 +242,7 @@ def _chat_row(claim: Claim, ids: Ids | None, space_id: RoomID | None) -> Chat:
         name=claim.room.name,
         status=status,
         conversation=claim.conversation,
+        answer=source.answer if (source := claim.marker or row) is not None else None,
     )
 
 
