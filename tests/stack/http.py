@@ -8,7 +8,6 @@ No retries, no rate limits honoured: whoever tests these wants to see them.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,11 +55,9 @@ class JsonApi:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         url = URL(self.base_url + path, encoded=True).update_query(query or {})
         limit = aiohttp.ClientTimeout(total=timeout)
-        # aiohttp warns of more than 1 MiB that is not in parts.
-        parts = io.BytesIO(data) if data is not None else None
         async with (
             aiohttp.ClientSession(timeout=limit, headers=headers) as session,
-            session.request(method, url, json=body, data=parts) as response,
+            session.request(method, url, json=body, data=data) as response,
         ):
             raw = await response.read()
             try:
