@@ -22,7 +22,7 @@ from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOT
 from homeroom.domain.conversation.turn import Turn
 from homeroom.matrix.messages import LIVE
 from homeroom.platforms import PlatformError
-from tests.fake import FakeHomeserver, Hang, Late, Match, RateLimit, Respond, User
+from tests.fake import FakeHomeserver, Hang, Late, Match, RateLimit, Respond, Truncate, User
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
 from tests.plugin.harness import LOG, Bot, running, until
@@ -425,8 +425,9 @@ async def test_killed_in_the_middle_the_same_message_is_made_whole(
         assert len(speech.turns) == 2
 
 
+@pytest.mark.parametrize("forgets", [False, True], ids=["", "the homeserver forgets"])
 async def test_killed_while_the_first_words_are_sent_they_are_gone_on_with(
-    hs: FakeHomeserver, tmp_path: Path
+    hs: FakeHomeserver, tmp_path: Path, forgets: bool
 ) -> None:
     anna = hs.user("anna")
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
@@ -437,10 +438,29 @@ async def test_killed_while_the_first_words_are_sent_they_are_gone_on_with(
         await sending.reached()
         await when_shown(bot, chat_id, "one")
         await bot.kill()
+        if forgets:
+            forget_transactions(hs)
         speech.say_again("one two", None)
         await bot.start()
         (message,) = await when_shown(bot, chat_id, "one two")
         assert not message.is_unfinished
+
+
+async def test_a_message_that_may_be_there_is_looked_for_before_it_is_sent_again(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """The homeserver did it, did not say so, and has forgotten it since."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        (chat_id,) = await bot.onboard(anna) and bot.chats_of(anna)
+        hs.fail(Match(method="PUT", path="/send/"), Truncate())
+        looking = hs.fail(Match(method="GET", path="/messages"), Hang())
+        anna.send(chat_id, "Hello")
+        await looking.reached()
+        forget_transactions(hs)
+        looking.release()
+        await bot.settled()
+        assert bot.words(chat_id) == [bot.echo(chat_id, "Hello")]
 
 
 def forget_transactions(hs: FakeHomeserver) -> None:

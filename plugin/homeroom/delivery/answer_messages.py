@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from mautrix.types import EventID
@@ -29,9 +29,12 @@ class AnswerMessages:
     """The messages of one answer.
 
     Nothing is sent while it is not known whether what was sent before has arrived: it is sent
-    again first, under the same transaction ID. Else a late edit would undo the one after it.
+    again first, under the same transaction ID. Else a late edit would undo the one after it. The
+    homeserver may have forgotten that ID (after a day, or with a new token), so before a message
+    is sent again the room is asked whether it is there.
 
     Args:
+        find: reads from the room which messages of the answer are there, in their order.
         left_open: those that an earlier attempt left unfinished, or that are to be replaced.
         holds_answer: whether they hold a whole answer, which is better than none.
     """
@@ -42,6 +45,7 @@ class AnswerMessages:
         *,
         speaker: Speaker,
         store: Store,
+        find: Callable[[Question], Awaitable[Sequence[EventID]]],
         left_open: Sequence[OpenAnswer],
         holds_answer: bool = False,
     ) -> None:
@@ -51,7 +55,10 @@ class AnswerMessages:
         self.holds_answer = holds_answer
         self._speaker = speaker
         self._store = store
+        self._find = find
         self._messages = [_Message(answer.answer_id) for answer in left_open]
+        self._may_be_there = set(range(len(self._messages)))
+        """Which of the messages may have been sent, if their ID is not known."""
         self._unknown: Edit | None = None
         """An edit that may have arrived, or may still."""
 
@@ -116,13 +123,22 @@ class AnswerMessages:
         """
         message = self._messages[number]
         self.holds_answer = False
-        message.answer_id = await self._speaker.answer(
-            self.question,
-            message.text if message.text is not None else text,
-            part=number,
-            has_more=message.has_more is not False,
-            is_growing=message.is_growing is True,
-        )
+        sent = await self._find(self.question) if number in self._may_be_there else ()
+        if number < len(sent):
+            message.answer_id = sent[number]
+        else:
+            self._may_be_there.add(number)
+            try:
+                message.answer_id = await self._speaker.answer(
+                    self.question,
+                    message.text if message.text is not None else text,
+                    part=number,
+                    has_more=message.has_more is not False,
+                    is_growing=message.is_growing is True,
+                )
+            except (RateLimited, Refused, EncryptionGone):
+                self._may_be_there.discard(number)
+                raise
         if message.has_more is not False:
             await self._note(number, message.answer_id)
 

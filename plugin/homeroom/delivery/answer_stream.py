@@ -20,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from mautrix.types import EventID
 from mautrix.util.logging import TraceLogger
@@ -28,9 +28,10 @@ from mautrix.util.logging import TraceLogger
 from .. import replies
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer, Question, shown_text
-from ..domain.conversation.asked_again import Answered
+from ..domain.conversation.asked_again import Answered, answer_to
 from ..domain.conversation.turn import Turn
 from ..domain.conversation.unanswered import is_finished
+from ..domain.json_shapes import as_dict
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
@@ -59,6 +60,8 @@ what a busy homeserver can do is better used for answers that are finished."""
 RESUMED: Final = 4.0
 """So many times as long until the first edit of an answer that is given again: much of it may come
 at once, and nobody wants to see it shrink."""
+LOOK_BACK: Final = 5
+"""Pages of a room that are read to find a question and what was said after it."""
 CLOSING: Final = 3.0
 """Seconds that a stop waits for an answer to say that it goes on later."""
 
@@ -180,6 +183,7 @@ class Streamer:
             question,
             speaker=self.speaker,
             store=self.store,
+            find=self._messages_in_room,
             left_open=self._open.get(question.event_id, ())
             if earlier is None
             else [
@@ -188,6 +192,21 @@ class Streamer:
             ],
             holds_answer=earlier is not None and not earlier.is_unfinished,
         )
+
+    async def _messages_in_room(self, question: Question) -> tuple[EventID, ...]:
+        """The messages of an answer that the room itself shows, in their order."""
+        events: list[Any] = []
+        token: str | None = None
+        for _ in range(LOOK_BACK):
+            page, token = await self.homeserver.messages_before(
+                question.room_id, token, until=None
+            )
+            events += page
+            is_found = any(as_dict(each).get("event_id") == question.event_id for each in page)
+            if token is None or is_found:
+                break
+        bot = self.homeserver.bot
+        return answer_to(question.event_id, reversed(events), bot=bot).messages
 
     async def end(self, event_id: EventID, why: str) -> bool:
         """End an answer that was left open and will not be given again, with a sentence.
@@ -344,8 +363,13 @@ class Streamer:
         question, answer_id = last.question, last.answer_id
         if answer_id is None:
             # Whether it was sent is not known; if it was, this is its ID.
-            answer_id = await self.speaker.answer(
-                question, f"*{why}*", part=last.part, has_more=False
+            sent = await self._messages_in_room(question)
+            answer_id = (
+                sent[last.part]
+                if last.part < len(sent)
+                else await self.speaker.answer(
+                    question, f"*{why}*", part=last.part, has_more=False
+                )
             )
         event = await self.homeserver.message(question.room_id, answer_id)
         if is_finished(event):
