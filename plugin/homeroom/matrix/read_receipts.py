@@ -27,6 +27,8 @@ class ReadReceipts:
     background: Background
     _newest: dict[RoomID, EventID] = field(default_factory=dict, init=False)
     """Of the rooms for which a receipt is on its way."""
+    _marked: dict[RoomID, EventID] = field(default_factory=dict, init=False)
+    """What was marked last: a response that comes twice is no news. One of each chat."""
 
     def taken_in(self, message: Message | Encrypted) -> None:
         """The bot has taken in a message, and everything before it."""
@@ -36,11 +38,10 @@ class ReadReceipts:
             self.background.start(self._mark(message.room_id), name="marking as read")
 
     async def _mark(self, room_id: RoomID) -> None:
-        marked = None
         try:
-            while (event_id := self._newest[room_id]) != marked:
+            while (event_id := self._newest[room_id]) != self._marked.get(room_id):
+                self._marked[room_id] = event_id  # one that fails is not worth another request
                 with suppress(HomeserverError):
                     await self.homeserver.signs.mark_read(room_id, event_id)
-                marked = event_id
         finally:
             del self._newest[room_id]
