@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from homeroom import replies
+from homeroom.delivery import inbox
 from homeroom.homes import reconciler, refresher
+from homeroom.runtime.retry import RetryPolicy
 from homeroom.startup import maintenance
 from tests.fake import FakeHomeserver, Recorded
 from tests.plugin import harness
@@ -99,6 +102,28 @@ async def test_a_long_chain_of_upgrades_is_followed_in_parts(
         await bot.restart()
         await bot.settled()
         assert await bot.ask(anna, chain[-1], "Hello") == f"Hello\n\n({key})"
+
+
+async def test_who_writes_and_can_have_no_home_is_not_scanned_for_without_end(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is one too many waits in its own room, and loses nothing."""
+    monkeypatch.setattr(inbox, "ANSWER_AGAIN", RetryPolicy(pauses=(3600,)))
+    monkeypatch.setattr(refresher, "SCANS_AN_HOUR", 10)
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, config="limits: {homes: 1}") as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        asked = bert.create_room(invite=[bot.me])
+        await bot.hear(asked, 1)
+        await bot.settled()
+        before = len(looks(bot))
+        for number in range(15):
+            bert.send(asked, f"And now? {number}")
+        await until("the rest waits", lambda: bot.app.inbox.not_done == 10)
+        assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+        assert bot.words(asked) == [replies.too_many_homes()]
+        assert len(looks(bot)) - before <= 10
 
 
 def looks(bot: Bot) -> list[Recorded]:

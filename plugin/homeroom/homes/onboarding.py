@@ -146,16 +146,15 @@ class Onboarding:
         """
         if not self.provisioner.allows(sender) or self.routes.owner_of(room_id) is not None:
             return
+        home = self.routes.home(sender)
+        needs_home = home is None or self.provisioner.is_incomplete(sender)
+        if needs_home and (seconds := self.scans.take(sender)) > 0:
+            raise Unavailable(f"{sender} caused many scans; the next in {seconds:.0f} s")
         others = await self.homeserver.joined_members(room_id) - {self.homeserver.bot}
         if others != {sender}:
             self._note_group(room_id)
             return
-        home = self.routes.home(sender)
-        if home is None or self.provisioner.is_incomplete(sender):
-            if (seconds := self.scans.take(sender)) > 0:
-                raise Unavailable(
-                    f"{sender} had many looks within an hour; more in {seconds:.0f} s"
-                )
+        if home is None or needs_home:
             await self._welcome(sender, room_id=room_id, silent=False)
             return
         text = await self._way_back(sender, room_id=room_id)

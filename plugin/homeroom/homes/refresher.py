@@ -25,7 +25,7 @@ from .reconciler import Reconciled, Reconciler
 from .repairer import Repairer
 from .routes import Routes
 
-RESCAN_AGAIN: Final = RetryPolicy(pauses=(2, 5, 15, 60, 300))
+RESCAN_AGAIN: Final = RetryPolicy(pauses=(2, 5, 15, 60))
 SCANS_AN_HOUR: Final = 50
 """Of one person's rooms, half of them at once."""
 
