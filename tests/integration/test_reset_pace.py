@@ -6,7 +6,8 @@ less time, that is after two seconds instead of five.
 
 Synapse holds every 429 back for half a second, on top of the `retry_after_ms` in it, so with one
 request in five seconds the bound of 1.15 times what it asks for has little room (1.13 was seen).
-What the homeserver takes by itself is counted with what it asks for.
+What the homeserver takes by itself, for 429s and for everything else, is counted with what it asks
+for.
 """
 
 from __future__ import annotations
@@ -127,6 +128,12 @@ async def test_many_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
     )
     # What is asked for, or, where the bot waits before it is told to, what is allowed.
     least = max(sum(asked) + HELD_BACK * len(asked), (allowed - BURST) / PER_SECOND)
+    # And what the homeserver takes to do it, which is much where it shares the machine.
+    least += sum(
+        request.seconds
+        for request in stack.proxy.requests[mark:]
+        if request.status == 200 and not request.path.endswith("/sync")
+    )
     print(f"{allowed} requests were allowed, in {least:.1f} s at least: {took / least:.3f}")
     assert took <= SLACK * least
     await attached(stack, ada, office, "homeroom-reset-report.txt")

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -47,6 +48,8 @@ class ProxiedRequest:
     forwarded: bool = False
     status: int | None = None
     answer: Json = None
+    seconds: float = 0.0
+    """How long the client waited."""
 
     @property
     def writes(self) -> bool:
@@ -254,9 +257,11 @@ class FaultProxy:
         seen = _record(request, raw)
         self.requests.append(seen)
         self._open[seen] = request
+        began = time.monotonic()
         try:
             return await self._respond(request, raw, seen)
         finally:
+            seen.seconds = time.monotonic() - began
             self._open.pop(seen, None)
 
     async def _respond(
