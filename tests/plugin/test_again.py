@@ -270,7 +270,7 @@ async def test_an_answer_that_does_not_come_again_is_left_as_it_is(
     anna = hs.user("anna")
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
         chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
+        question = anna.send(chat_id, "Hello")
         speech.say("The answer.", None)
         await when_shown(bot, chat_id, "The answer.")
         await bot.settled()
@@ -282,8 +282,32 @@ async def test_an_answer_that_does_not_come_again_is_left_as_it_is(
         anna.send(chat_id, "!again")
         speech.say("Other words")
         await until("words", lambda: "Other words" in texts(bot, chat_id))
-        anna.send(chat_id, "!stop")
+        react(anna, chat_id, question, "🛑")
         await until("the end", lambda: f"Other words\n\n{STOPPED}" in texts(bot, chat_id))
+
+
+@pytest.mark.parametrize("way", ["!stop", "🛑"])
+async def test_a_stop_counts_after_a_crash(hs: FakeHomeserver, tmp_path: Path, way: str) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        speech.say("The answer.", None)
+        await when_shown(bot, chat_id, "The answer.")
+        await bot.settled()
+        edit(anna, chat_id, question, "Hello")
+        speech.say("Other words")
+        await when_shown(bot, chat_id, "Other words")
+        await bot.kill()
+        if way == "!stop":
+            anna.send(chat_id, way)
+        else:
+            react(anna, chat_id, question, way)
+        await bot.start()
+        await when_shown(bot, chat_id, f"Other words\n\n{STOPPED}")
+        await bot.settled()
+        assert len(speech.turns) == 2
+        assert not shown(bot, chat_id)[0].is_unfinished
 
 
 # Exactly once

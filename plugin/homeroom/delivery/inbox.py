@@ -220,7 +220,8 @@ class Inbox:
             return
         question = self.question_of(reaction.target)
         for message in self._waiting.get(reaction.room_id, ()):
-            if message.event_id == question:
+            about = message.about if isinstance(message, Message) else None
+            if message.event_id == question or about in (question, reaction.target):
                 self._stop([message], because_of=reaction)
 
     def _stop(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mautrix.types import RoomID, UserID
 
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
+from homeroom.domain.conversation.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.unanswered import Answers, answers_in, is_finished
 
 BOT = UserID("@bot:test")
@@ -18,8 +18,10 @@ def said(name: str) -> dict[str, Any]:
     return {"event_id": f"${name}", "sender": "@anna:test", "content": {"body": name}}
 
 
-def answer(to: str | None, *, more: bool = False) -> dict[str, Any]:
+def answer(to: str | None, *, more: bool = False, asked: str = "") -> dict[str, Any]:
     content: dict[str, Any] = {"body": "…"}
+    if asked:
+        content[ASKED] = f"${asked}"
     if to is not None:
         content[ANSWERS] = f"${to}"
     if more:
@@ -42,6 +44,22 @@ CASES = {
     "a long answer that ended is one": ([said("a"), answer("a", more=True), answer("a")], []),
     "an edit with more to come is no end": (
         [said("a"), answer("a", more=True), edit("a", more=True)],
+        ["$a"],
+    ),
+    "an answer under another key closes what made the bot ask, too": (
+        [
+            said("a"),
+            said("b"),
+            {**(last := answer("a")), "content": {**last["content"], ASKED: "$b"}},
+        ],
+        [],
+    ),
+    "a reaction that names what it answers is an answer": (
+        [said("a"), {**answer("a"), "type": "m.reaction"}],
+        [],
+    ),
+    "a reaction that names nothing closes nothing": (
+        [said("a"), {**answer(None), "type": "m.reaction"}],
         ["$a"],
     ),
     "the last edit is": ([said("a"), answer("a", more=True), edit("a")], []),
