@@ -167,11 +167,16 @@ class MessageHandler:
         elif message.room_id in self.routes.unknown:
             raise Unavailable("it may be in a chat, but the room could not be read yet")
         elif chat is None:
-            await self.onboarding.answer_stray(
-                message.sender, room_id=message.room_id, event_id=message.event_id
-            )
+            await self._answer_stray(message)
         elif self.settings().hears(chat, message.sender):
             await (self._ask_again if has_again else self._take_turn)(message, chat)
+
+    async def _answer_stray(self, message: Message) -> None:
+        await self.onboarding.answer_stray(
+            message.sender, room_id=message.room_id, event_id=message.event_id
+        )
+        if self.routes.chat(message.room_id) is not None:
+            await self._handle(message)  # its owner has made it one
 
     async def _is_interrupted(self, message: Message) -> bool:
         """Whether nothing is to be done about it; what there is of an answer says so then."""

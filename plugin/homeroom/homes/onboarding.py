@@ -21,6 +21,7 @@ from ..matrix.outgoing import Priority
 from ..runtime.clock import now
 from ..runtime.hourly import Hourly
 from ..storage import Store, StoreError
+from .handmade_rooms import HandmadeRooms
 from .provisioner import Denied, Ensured, Provisioner
 from .reconciler import Reconciler
 from .repairer import Repairer
@@ -44,6 +45,7 @@ class Onboarding:
     reconciler: Reconciler
     repairer: Repairer
     routes: Routes
+    handmade: HandmadeRooms
     scans: Hourly
     """How often each person may have something scanned."""
     store: Store
@@ -99,8 +101,24 @@ class Onboarding:
         if inviter is None:
             others = await self.homeserver.joined_members(room_id) - {self.homeserver.bot}
             inviter = next(iter(others)) if len(others) == 1 else None
-        if inviter is not None and self.provisioner.allows(inviter):
+        if inviter is None or not self.provisioner.allows(inviter):
+            return
+        if arrival.is_space or not await self._make_chat(
+            inviter, room_id=room_id, about=arrival.event_id
+        ):
             await self._welcome(inviter, room_id=room_id, silent=arrival.is_space)
+
+    async def _make_chat(self, owner: UserID, *, room_id: RoomID, about: str) -> bool:
+        """Make it a chat, if the owner put it into their Space, or say once a day why not.
+
+        Returns whether it is in their Space.
+        """
+        why = await self.handmade.adopt(room_id, owner=owner)
+        if why and await self.store.claim_notice(room_id, "handmade", every_ms=POINTER_EVERY):
+            await self.speaker.notice(
+                room_id, why, about=f"handmade {room_id} {about}", fixed_words=True
+            )
+        return why is not None
 
     async def _is_followed(self, invite: Invite) -> bool:
         """Join the room to which one of Homeroom's was upgraded, if this is an invite to it.
@@ -138,8 +156,9 @@ class Onboarding:
     async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
         """Answer a message in a room that is nobody's chat.
 
-        Only in a room with nobody else in it: a person without a home, or with one that a crash
-        left incomplete, gets it; everybody else is told where theirs is, once a day at most.
+        One that its owner has put into their Space becomes a chat. Else only in a room with
+        nobody else in it: a person without a home, or with one that a crash left incomplete, gets
+        it; everybody else is told where theirs is, once a day at most.
 
         Raises:
             HomeserverError, StoreError: it is not done.
@@ -150,6 +169,8 @@ class Onboarding:
         needs_home = home is None or self.provisioner.is_incomplete(sender)
         if needs_home and (seconds := self.scans.take(sender)) > 0:
             raise Unavailable(f"{sender} caused many scans; the next in {seconds:.0f} s")
+        if await self._make_chat(sender, room_id=room_id, about=event_id):
+            return
         others = await self.homeserver.joined_members(room_id) - {self.homeserver.bot}
         if others != {sender}:
             self._note_group(room_id)

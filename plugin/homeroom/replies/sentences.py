@@ -48,6 +48,14 @@ NO_SHARING: Final = (
     " administrator of this bot can change that."
 )
 EVERYBODY: Final = "In every chat here I answer everybody; that is how this bot is set up."
+NOT_YOUR_ROOM: Final = (
+    "This room is in your Space, but it is not one that you made and that is still in use, so I"
+    " cannot make it a chat. `!chat new` makes one."
+)
+NEEDS_POWER: Final = (
+    "I would make this room a chat, but I am not allowed to here. Please make me a moderator in"
+    " the room's settings, then write again."
+)
 OWNERS_ONLY: Final = "That is for the person whose chat this is."
 ADMINS_ONLY: Final = "`!reconcile` is for the administrators of this bot."
 NO_ANSWER: Final = (

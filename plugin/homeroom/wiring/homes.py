@@ -8,6 +8,7 @@ from ..app import Instance
 from ..delivery.history_memory import HistoryMemory
 from ..homes.chats import Chats
 from ..homes.checkpoint_state import CheckpointState
+from ..homes.handmade_rooms import HandmadeRooms
 from ..homes.invites import Invites
 from ..homes.mautrix_state import MautrixState
 from ..homes.observation import Observer
@@ -122,7 +123,18 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         settings=instance.settings,
         log=instance.log,
     )
+    handmade = HandmadeRooms(
+        homeserver=base.homeserver,
+        provisioner=provisioner,
+        reconciler=reconciler,
+        repairer=repairer,
+        routes=routes,
+        locks=locks,
+        settings=instance.settings,
+        log=instance.log,
+    )
     onboarding = Onboarding(
+        handmade=handmade,
         homeserver=base.homeserver,
         provisioner=provisioner,
         reconciler=reconciler,
