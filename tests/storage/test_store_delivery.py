@@ -188,3 +188,16 @@ async def test_what_rooms_were_asked_for_is_remembered_as_it_was_first(
     assert await store.room_requests(since=0) == [replace(first, room_id=room_id), second]
     assert await store.room_requests(since=1_001) == [second]
     assert await store.room_requests(since=0) == [second]
+
+
+async def test_what_was_under_way_counts_only_after_an_end_that_was_none(store: Store) -> None:
+    assert await store.begin_life() == (False, {})
+    await store.note_attempt("$one", deaths=1)
+    await store.note_attempt("$two", deaths=1)
+    await store.forget_attempt("$two")
+    assert await store.begin_life() == (True, {"$one": 1})
+    await store.note_attempt("$one", deaths=2)
+    assert await store.begin_life() == (True, {"$one": 2})
+    await store.end_life()
+    assert await store.begin_life() == (False, {})
+    assert await store.begin_life() == (True, {})
