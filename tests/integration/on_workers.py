@@ -188,6 +188,7 @@ async def make_bot(
             **DEFAULT_CONFIG,
             "admins": [f"@owner-{name}:{workers.server_name}"],
             "dev": {"reset": True},
+            "limits": {"waiting_messages": 1000},  # what comes after a pause comes all at once
         },
         suffix=f"-{name}",
         synapse=workers,
