@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mautrix.types import EventID, RoomID
+from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.async_db import Database
 
 from homeroom.storage import PastReconcile, RoomRequest, Store
@@ -35,6 +35,27 @@ async def test_the_first_time_counts(store: Store, database: Database, clock: Cl
         clock.time += 1
     (row,) = await rows_of(database, "handled_events")
     assert row == {"event_id": "$1", "room_id": ROOM, "handled_at": 1_000_000}
+
+
+async def test_what_was_handled_last_is_told_and_can_be_forgotten(
+    store: Store, clock: Clock
+) -> None:
+    first, second, third, fourth = events(1, 2, 3, 4)
+    for event_id in (first, second, third, fourth):
+        await store.mark_handled(event_id, room_id=ROOM)
+        clock.time += 1
+    newest = await store.newest_handled(before=clock.time - 2, at_most=2)
+    assert newest == [(third, ROOM), (second, ROOM)]
+    await store.forget_handled([second, third])
+    newest = await store.newest_handled(before=clock.time, at_most=5)
+    assert newest == [(fourth, ROOM), (first, ROOM)]
+
+
+async def test_a_forgotten_position_is_none(store: Store) -> None:
+    bot = UserID("@bot:test")
+    await store.save_position(SyncToken("s1"), bot=bot)
+    await store.forget_position(bot=bot)
+    assert await store.position() is None
 
 
 async def test_who_withholds_a_key_is_known_for_as_long_as_what_was_said(
