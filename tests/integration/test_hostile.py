@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeroom import replies
 from tests.integration.homes import (
     Home,
     ask,
@@ -352,16 +353,18 @@ async def test_commands_are_taken_from_their_sender_only(town: Town) -> None:
         answer = await ask(bot, mallory.user, mallory.chat, command)
         assert "administrators" in answer.body
 
-    # In Alice's chat, as her guest, she is not even heard.
+    # In Alice's chat, as her guest, she hears once that she is not answered.
     await alice.user.invite(alice.chat, mallory.user.user_id)
     await mallory.user.join(alice.chat)
     own = await alice.user.send_text(alice.chat, "my own words")
     await alice.user.wait_for_message(alice.chat, sender=bot.bot.user_id, body="my own words")
     for command in ("!chat archive", "!chat rename Mine", "!chat new Mine", "!reconcile"):
         await mallory.user.send_text(alice.chat, command)
+    told = replies.only_the_owner(may_share=False)
+    await alice.user.wait_for_message(alice.chat, sender=bot.bot.user_id, body=told)
     await mallory.user.edit(alice.chat, own, "!chat archive")
     await say_and_hear(bot, alice.user, alice.chat, "still here")
-    assert len(said_by_bot(bot, alice.user, alice.chat)) == 2
+    assert len(said_by_bot(bot, alice.user, alice.chat)) == 3
     assert await tables(bot) == before
     await finished(bot, alice)
     await town.require_peace()

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeroom import replies
 from tests.integration.homes import (
     onboard,
     reconciled,
@@ -110,11 +111,13 @@ async def test_members_names_links_and_marks_change_while_it_runs(make_bot: Make
     await alice.invite(general, bob.user_id)
     await bob.join(general)
     await bob.send_text(general, "Do you talk to me?")
+    told = replies.only_the_owner(may_share=False)
+    await bob.wait_for_message(general, sender=stack.bot.user_id, body=told)
     await alice.leave(ideas)
     await alice.join(ideas)
     assert await say_and_hear(stack, alice, ideas, "back again") == keys[ideas]
     assert await say_and_hear(stack, alice, general, "and here?") == keys[general]
-    assert len(said_by_bot(stack, alice, general)) == 1
+    assert said_by_bot(stack, alice, general) == [told, "and here?"]
 
     renamed_ideas = {**before.chats[ideas], "name": "Plans"}
     now = await tables(stack)

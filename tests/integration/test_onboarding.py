@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from homeroom import replies
 from tests.integration.homes import (
     Home,
     ask,
@@ -422,9 +423,11 @@ async def test_only_the_owner_is_answered_unless_the_settings_say_members(stack:
 
     for text in ("Hello?", "!chat list", "!chat rename Mine", "!chat archive", "!reconcile"):
         await bob.send_text(home.chat, text)
+    told = replies.only_the_owner(may_share=False)
+    await home.user.wait_for_message(home.chat, sender=stack.bot.user_id, body=told)
     key = await say_and_hear(stack, home.user, home.chat, "It is me")
     # One message at a time and in order: what was to be said to Bob would have come before.
-    assert said_by_bot(stack, home.user, home.chat) == ["It is me"]
+    assert said_by_bot(stack, home.user, home.chat) == [told, "It is me"]
 
     await configure(stack, {"access": {"allow": ["*"], "answer": "members"}})
     assert await say_and_hear(stack, bob, home.chat, "And now?") == key

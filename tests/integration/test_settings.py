@@ -31,6 +31,7 @@ WRONG: Mapping[str, tuple[Any, Any]] = {
     "admins": ("@ada:homeroom.test", ["ada"]),
     "access.allow": (True, [""]),
     "access.answer": (["owner"], "everybody"),
+    "access.share": ("yes", 1),
     "access.reject": ("yes", 1),
     "rooms.space_name": (5, " "),
     "rooms.initial_chats": ("General", []),

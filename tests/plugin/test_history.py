@@ -87,6 +87,7 @@ async def test_the_conversation_is_the_same_from_memory_and_from_the_room(
         bert.join(chat)
         assert await ask(bot, agent, anna, chat, "one") == ["one"]
         bert.send(chat, "I am not asked")
+        await bot.settled()  # he is told so, once
         await bot.ask(anna, chat, "!chat list")
         agent.script(Fail(status=400))
         await ask(bot, agent, anna, chat, "two")
