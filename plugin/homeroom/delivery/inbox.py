@@ -57,6 +57,8 @@ PEOPLE: Final = 10
 SAVE_EVERY: Final = 5.0
 """Seconds between two savings of the position."""
 
+Lines = dict[RoomID, deque[Message | Encrypted]]
+"""What waits in each room, in its order; the first one is worked on."""
 Handle = Callable[[Message], Awaitable[None]]
 Decrypt = Callable[[Message | Encrypted, Edited | None], Awaitable[Message | None]]
 
@@ -108,8 +110,8 @@ class Inbox:
     log: TraceLogger
     _progress: Progress = field(default_factory=Progress, init=False)
     _numbers: itertools.count[int] = field(default_factory=itertools.count, init=False)
-    _waiting: dict[RoomID, deque[Message | Encrypted]] = field(default_factory=dict, init=False)
-    _beside: dict[RoomID, deque[Message]] = field(default_factory=dict, init=False)
+    _waiting: Lines = field(default_factory=dict, init=False)
+    _beside: Lines = field(default_factory=dict, init=False)
     """Commands that do not wait for the answers before them."""
     _in_hand: dict[EventID, int] = field(default_factory=dict, init=False)
     _revisions: Revisions = field(default_factory=Revisions, init=False)
@@ -209,8 +211,7 @@ class Inbox:
         `/sync` for two minutes, so an event may come with its content after its redaction.
         """
         self._revisions.note_redaction(redaction)
-        room_id = redaction.room_id
-        for message in (*self._waiting.get(room_id, ()), *self._beside.get(room_id, ())):
+        for message in self._in_line(redaction.room_id):
             if self._redacts(redaction, message):
                 self.interrupt(message.event_id, is_redacted=True, because_of=redaction.redacts)
 
@@ -348,38 +349,25 @@ class Inbox:
         if isinstance(message, Message):
             self._carry_out_stop(message)
             if waiting is not None and self._runs_beside(message):
-                self._queue_beside(message)
+                self._put(message, self._beside, name=f"a command in {message.room_id}")
                 return
         elif waiting is not None and message.is_live:
             self.background.start(self._look_for_stop(message), name="looking for a stop")
-        if waiting is None:
-            self._waiting[message.room_id] = deque([message])
-            self._start(self._work(message.room_id), name=f"answering in {message.room_id}")
-        elif not message.is_live or self._has_place(message, waiting):
-            waiting.append(message)  # nobody is turned away because the bot was away
+        # Nobody is turned away because the bot was away.
+        if waiting is None or not message.is_live or self._has_place(message, waiting):
+            self._put(message, self._waiting, name=f"answering in {message.room_id}")
         else:
             self._refused.append(message)
             if len(self._refused) == 1:
                 self._start(self._refuse(), name="turning messages away")
 
-    def _queue_beside(self, message: Message) -> None:
-        """Put a command into the room's other line, which does not wait for answers."""
-        if message.room_id in self._beside:
-            self._beside[message.room_id].append(message)
+    def _put(self, message: Message | Encrypted, lines: Lines, *, name: str) -> None:
+        """Put a message at the end of its room's line, and work on that if nobody does."""
+        if message.room_id in lines:
+            lines[message.room_id].append(message)
             return
-        self._beside[message.room_id] = deque([message])
-        self._start(self._work_beside(message.room_id), name=f"a command in {message.room_id}")
-
-    async def _work_beside(self, room_id: RoomID) -> None:
-        commands = self._beside[room_id]
-        try:
-            while commands and not self._stopping:
-                await self._until_it_works(self.handle, commands[0])
-                self._finish(commands.popleft())
-                await self._save_position_soon()
-        finally:
-            del self._beside[room_id]
-            self._something_is_done.set()
+        lines[message.room_id] = deque([message])
+        self._start(self._work(message.room_id, lines), name=name)
 
     def _has_place(
         self, message: Message | Encrypted, waiting: Collection[Message | Encrypted]
@@ -395,19 +383,23 @@ class Inbox:
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
 
-    async def _work(self, room_id: RoomID) -> None:
-        """Work on one room until nothing waits in it."""
-        waiting = self._waiting[room_id]
+    async def _work(self, room_id: RoomID, lines: Lines) -> None:
+        """Work on one line of a room until nothing waits in it."""
+        line = lines[room_id]
         try:
-            while waiting and not self._stopping:
-                await self._until_it_works(self.handle, waiting[0])
-                self._finish(waiting.popleft())
+            while line and not self._stopping:
+                await self._until_it_works(self.handle, line[0])
+                self._finish(line.popleft())
                 await self._save_position_soon()
-                if not waiting:
+                if not line and not self._in_line(room_id):
                     await self.parking.leave(room_id)
         finally:
-            del self._waiting[room_id]
+            del lines[room_id]
             self._something_is_done.set()
+
+    def _in_line(self, room_id: RoomID) -> list[Message | Encrypted]:
+        """All that waits or is worked on in a room."""
+        return [*self._waiting.get(room_id, ()), *self._beside.get(room_id, ())]
 
     async def _refuse(self) -> None:
         """Turn messages away one after the other; that holds nobody up."""
@@ -476,7 +468,7 @@ class Inbox:
 
     def _release(self, room_id: RoomID) -> None:
         """The position need not wait for a room that remembers its own place."""
-        for message in (*self._waiting.get(room_id, ()), *self._beside.get(room_id, ())):
+        for message in self._in_line(room_id):
             self._progress.done(message.event_id)
 
     def _finish(self, message: Message | Encrypted) -> None:
