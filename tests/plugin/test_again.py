@@ -16,8 +16,7 @@ from homeroom.domain.conversation.turn import Turn
 from tests.fake import FakeHomeserver, Hang, Match, Recorded, User
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, own_sync, running, until
-from tests.plugin.test_stopping import STOPPED, last_answer, react
-from tests.plugin.test_streaming import (  # noqa: F401 (a fixture for all of these)
+from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
     move_in,
     quick_edits,
@@ -25,6 +24,7 @@ from tests.plugin.test_streaming import (  # noqa: F401 (a fixture for all of th
     texts,
     when_shown,
 )
+from tests.plugin.test_stopping import STOPPED, last_answer, react
 
 
 def edit(user: User, room_id: str, event_id: str, text: str) -> EventID:

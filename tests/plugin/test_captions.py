@@ -11,7 +11,7 @@ from homeroom import replies
 from tests.fake import FakeHomeserver
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
-from tests.plugin.test_streaming import move_in
+from tests.plugin.speech import move_in
 
 PICTURE: dict[str, Any] = {"msgtype": "m.image", "url": "mxc://fake.test/a", "body": "a.png"}
 

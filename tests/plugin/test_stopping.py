@@ -12,7 +12,7 @@ from tests.fake import FakeHomeserver
 from tests.fake.user import User
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
-from tests.plugin.test_streaming import (  # noqa: F401 (a fixture for all of these)
+from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
     move_in,
     quick_edits,

@@ -11,7 +11,7 @@ from homeroom.delivery import answer_stream as stream
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
-from tests.plugin.test_streaming import Speech, move_in, quick_edits, when_shown  # noqa: F401
+from tests.plugin.speech import Speech, move_in, quick_edits, when_shown  # noqa: F401
 
 
 def read_up_to(bot: Bot, room_id: str) -> str | None:

@@ -1,0 +1,112 @@
+"""An agent that says what a test puts into it, and its answers as a client shows them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import pytest
+
+from homeroom import bot as bot_module
+from homeroom.delivery import answer_stream as stream
+from homeroom.domain.conversation.answer import End, Item, Text
+from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
+from homeroom.domain.conversation.turn import Turn
+from tests.fake import User
+from tests.plugin.harness import Bot, until
+
+MAX_EVENT = 65_536
+
+
+@pytest.fixture(autouse=True)
+def quick_edits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GATHER", "EDIT_AFTER", "SLOWEST"):
+        monkeypatch.setattr(stream, name, 0.02)
+    monkeypatch.setattr(bot_module, "DRAIN_FOR", 0.05)
+
+
+class Speech:
+    """A platform that says what a test puts into it, piece by piece."""
+
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
+        self.closed = 0
+        self._pieces: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
+
+    def say(self, *pieces: str | BaseException | None) -> None:
+        """Say these; None is the end."""
+        for piece in pieces:
+            self._pieces.put_nowait(piece)
+
+    def say_again(self, *pieces: str | BaseException | None) -> None:
+        """Forget what was not said yet, and say these."""
+        self._pieces = asyncio.Queue()
+        self.say(*pieces)
+
+    async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
+        self.turns.append(turn)
+        try:
+            while (piece := await self._pieces.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield Text(piece)
+            yield End()
+        finally:
+            self.closed += 1
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Shown:
+    """A message of the bot's as a client shows it."""
+
+    text: str
+    is_unfinished: bool
+    edits: int = 0
+
+
+def shown(bot: Bot, room_id: str) -> list[Shown]:
+    """What a client shows of the bot's messages; each must name what it answers."""
+    messages: dict[str, Shown] = {}
+    for event in bot.hs.timeline(room_id):
+        if event.type != "m.room.message" or event.sender != bot.me.user_id:
+            continue
+        content, relation = event.content, event.content.get("m.relates_to", {})
+        if not content or content[ANSWERS] == NOTHING:
+            continue  # taken back, or a greeting
+        assert content["m.mentions"] == {}
+        assert len(json.dumps(content, ensure_ascii=False).encode()) < MAX_EVENT - 700
+        unfinished = content.get(MORE_TO_COME) is True
+        if relation.get("rel_type") != "m.replace":
+            messages[event.event_id] = Shown(content["body"], unfinished)
+            continue
+        new, message = content["m.new_content"], messages[relation["event_id"]]
+        assert content["body"] == f"* {new['body']}"
+        assert [new[ANSWERS], new.get(MORE_TO_COME) is True] == [content[ANSWERS], unfinished]
+        message.text, message.is_unfinished = new["body"], unfinished
+        message.edits += 1
+    return list(messages.values())
+
+
+def texts(bot: Bot, room_id: str) -> list[str]:
+    return [message.text for message in shown(bot, room_id)]
+
+
+async def when_shown(bot: Bot, room_id: str, *wanted: str) -> list[Shown]:
+    """Wait until a client shows just this of what the bot said."""
+
+    def look() -> list[Shown]:
+        messages = shown(bot, room_id)
+        return messages if tuple(message.text for message in messages) == wanted else []
+
+    return await until(f"{wanted} in {room_id}", look)
+
+
+async def move_in(bot: Bot, user: User) -> str:
+    await bot.onboard(user)
+    (chat_id,) = bot.chats_of(user)
+    return chat_id
