@@ -117,7 +117,7 @@ async def test_every_way_sees_the_same(hs: FakeHomeserver, observer: Observer) -
     rooms = populate(hs)
     fast = await observer.scan()
     hs.service.unstable_features[SLIDING] = False
-    observer._homeserver._versions = None
+    observer._homeserver.about._versions = None
     slow = await observer.scan()
     gentle = await observer.scan_gently()
     assert fast.rooms == slow.rooms == gentle.rooms

@@ -43,7 +43,7 @@ async def recent_timelines(
     """
     left = set(chats)
     try:
-        if await homeserver.supports_sliding_sync():
+        if await homeserver.about.supports_sliding_sync():
             async for timelines, is_recent in _by_activity(homeserver, not_before=not_before):
                 yield _response(
                     {room: timelines[room] for room in timelines.keys() & left},

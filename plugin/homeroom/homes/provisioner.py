@@ -253,8 +253,8 @@ class Provisioner:
         if chosen:
             return None if chosen == "none" else chosen
         with suppress(HomeserverError):
-            return await self.homeserver.own_avatar()
+            return await self.homeserver.about.own_avatar()
         return None
 
     async def _room_version(self) -> str | None:
-        return self.settings().room_version or await self.homeserver.default_room_version()
+        return self.settings().room_version or await self.homeserver.about.default_room_version()

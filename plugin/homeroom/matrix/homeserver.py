@@ -29,6 +29,7 @@ from ..runtime.clock import ServerClock, now
 from ..runtime.fair_turns import FairTurns
 from ..storage.errors import StoreError
 from . import retry_budgets
+from .about import About
 from .account_data import AccountData
 from .aliases import Aliases
 from .current_client import CurrentClient, EncryptionGone
@@ -42,7 +43,6 @@ from .signs import Signs
 from .sync_filters import ROOMS_WITHOUT_EVENTS, timelines
 
 SLIDING_SYNC: Final = "_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
-SLIDING_SYNC_FEATURE: Final = "org.matrix.simplified_msc3575"
 
 NOT_IN_THE_CLEAR: Final = "the room is encrypted, and this bot cannot encrypt"
 STATE_AT_MOST: Final = 8 * 1024 * 1024
@@ -112,6 +112,7 @@ class Homeserver:
             writing=api(retry_budgets.ACCOUNT_DATA, FairTurns(lambda: 1)),
         )
         self.aliases = Aliases(reading=self._reading, writing=self._writing)
+        self.about = About(bot=self.bot, reading=self._reading)
         self.signs = Signs(
             bot=self.bot,
             reading=self._reading,
@@ -132,10 +133,6 @@ class Homeserver:
             first.state_store,
             read=partial(self._state_content, api(retry_budgets.READING, talks), state_key=""),
         )
-        self._versions: dict[str, Any] | None = None
-        self._capabilities: dict[str, Any] | None = None
-        self._avatar: str | None = None
-        """None: nobody has asked yet. Empty: there is none."""
 
     @property
     def outgoing(self) -> OutgoingFigures:
@@ -147,36 +144,6 @@ class Homeserver:
         return self.bot.split(":", 1)[1]
 
     # Reading
-
-    async def supports_sliding_sync(self) -> bool:
-        if self._versions is None:
-            self._versions = checked(await self._reading.request(Method.GET, Path.versions))
-        features = self._versions.get("unstable_features")
-        return isinstance(features, dict) and features.get(SLIDING_SYNC_FEATURE) is True
-
-    async def default_room_version(self) -> str | None:
-        """The room version that the server picks; None if it does not say."""
-        if self._capabilities is None:
-            answer = checked(await self._reading.request(Method.GET, Path.v3.capabilities))
-            self._capabilities = checked(answer.get("capabilities", {}))
-        versions = self._capabilities.get("m.room_versions")
-        default = versions.get("default") if isinstance(versions, dict) else None
-        return default if isinstance(default, str) else None
-
-    async def own_avatar(self) -> str | None:
-        """The bot's own picture, as an `mxc://` URL; None: it has none."""
-        if self._avatar is None:
-            path = Path.v3.profile[self.bot].avatar_url
-            try:
-                url = checked(
-                    await self._reading.request(Method.GET, path, budget=retry_budgets.BEST_EFFORT)
-                ).get("avatar_url")
-            except Refused as e:
-                if e.status != 404:
-                    raise
-                url = None
-            self._avatar = url if isinstance(url, str) and url.startswith("mxc://") else ""
-        return self._avatar or None
 
     async def joined_rooms(self) -> frozenset[RoomID]:
         """The rooms that the bot is in, by the homeserver's list and by what was told."""

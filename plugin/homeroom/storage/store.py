@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
-from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.async_db import Connection, Database
@@ -23,20 +22,17 @@ from ..domain.homes.model import Chat, Home, Records
 from ..domain.homes.place import Place
 from ..domain.homes.plan import Change, SetChat, SetHome
 from ..domain.never import assert_never
-from ..runtime.batches import batches
 from . import statements
 from .coalesce import Coalescer
 from .errors import attempt
+from .many_rows import affected, read_records, write_each
 from .rows import (
     PastReconcile,
     Position,
     RoomRequest,
-    Row,
     chat_values,
     home_values,
     open_answer_values,
-    read_chat,
-    read_home,
     read_open_answer,
     read_position,
     read_reconcile,
@@ -50,11 +46,7 @@ _CHECKPOINT: Final = "proof"
 _LAST_GOOD: Final = "last good"
 _RUNNING: Final = EventID("running")
 """The keys of the rows of `sync_state`."""
-BATCH: Final = 500
-"""Rows that are made ready, or handed to the database, at once: others live in this process."""
 PLACE_COLUMNS: Final = tuple(column.name for column in fields(Place))
-FEW: Final = 20
-"""Rows that are made ready sooner than a thread would have begun."""
 _UNKNOWN: Final = "unknown"
 """No checkpoint: whatever the database says, it is written over."""
 
@@ -76,7 +68,7 @@ class Store:
             async with snapshot(self._database) as reading:
                 home_rows = await reading.fetch(*statements.READ_HOMES())
                 chat_rows = await reading.fetch(*statements.READ_CHATS())
-        return await asyncio.to_thread(_records, home_rows, chat_rows)
+        return await asyncio.to_thread(read_records, home_rows, chat_rows)
 
     async def apply(self, changes: Sequence[Change]) -> None:
         """Make every changed row its change's `after`, all or none.
@@ -103,17 +95,17 @@ class Store:
         # Sorted, so that two that write at once wait for each other and never both.
         with attempt(f"write {len(homes)} homes and {len(chats)} chats"):
             async with transaction(self._database) as writing:
-                await _for_each(
+                await write_each(
                     writing,
                     statements.WRITE_HOME,
                     ({**home_values(homes[owner]), **times} for owner in sorted(homes)),
                 )
-                await _for_each(
+                await write_each(
                     writing,
                     statements.FREE_IDS,
                     ({"of_room_id": room_id} for room_id in sorted(chats)),
                 )
-                await _for_each(
+                await write_each(
                     writing,
                     statements.WRITE_CHAT,
                     ({**chat_values(chats[room_id]), **times} for room_id in sorted(chats)),
@@ -162,7 +154,7 @@ class Store:
         now = self._now()
         with attempt("mark events as handled"):
             async with transaction(self._database) as writing:
-                await _for_each(
+                await write_each(
                     writing,
                     statements.MARK_HANDLED,
                     (
@@ -191,7 +183,7 @@ class Store:
         """Forget that these events were acted on: there are none such any more."""
         with attempt("forget handled events"):
             async with transaction(self._database) as writing:
-                await _for_each(
+                await write_each(
                     writing,
                     statements.DELETE_HANDLED,
                     ({"of_event_id": event_id} for event_id in event_ids),
@@ -210,14 +202,14 @@ class Store:
         """
         with attempt("prune handled events"):
             async with transaction(self._database) as writing:
-                forgotten = _affected(
+                forgotten = affected(
                     await writing.execute(
                         *statements.DELETE_HANDLED_BEFORE(before=self._now() - older_than)
                     )
                 )
                 beyond = await writing.fetchrow(*statements.READ_FIRST_BEYOND(keep=keep))
                 if beyond is not None:
-                    forgotten += _affected(
+                    forgotten += affected(
                         await writing.execute(
                             *statements.DELETE_HANDLED_FROM(
                                 handled_at=beyond["handled_at"], event_id=beyond["event_id"]
@@ -298,7 +290,7 @@ class Store:
                         room_id=room_id, kind=kind, sent_at=now, expired=now - every_ms
                     )
                 )
-        return _affected(result) == 1
+        return affected(result) == 1
 
     async def note_room_request(self, alias: str, *, purpose: str) -> RoomRequest:
         """Remember that a room is asked for, before it is; returns what was remembered first."""
@@ -460,7 +452,7 @@ class Store:
         with attempt("delete all rows"):
             async with transaction(self._database) as writing:
                 return {
-                    table: _affected(await writing.execute(*statement()))
+                    table: affected(await writing.execute(*statement()))
                     for table, statement in statements.CLEAR.items()
                 }
 
@@ -469,28 +461,3 @@ async def _token(reading: Connection) -> str | None:
     """The position that is saved."""
     row = await reading.fetchrow(*statements.READ_SYNC_STATE(key=_POSITION))
     return None if row is None else row["value"]
-
-
-async def _for_each(
-    writing: Connection, statement: statements.Statement, rows: Iterable[dict[str, object]]
-) -> None:
-    for batch in batches(rows, BATCH):
-        make: Callable[[], list[Any]] = partial(list, map(statement.arguments, batch))
-        arguments = make() if len(batch) <= FEW else await asyncio.to_thread(make)
-        await writing.executemany(statement.sql, arguments)
-
-
-def _records(home_rows: Iterable[Row], chat_rows: Iterable[Row]) -> Records:
-    homes = filter(None, map(read_home, home_rows))
-    chats = filter(None, map(read_chat, chat_rows))
-    return Records(
-        homes={home.matrix_user_id: home for home in homes},
-        chats={chat.room_id: chat for chat in chats},
-    )
-
-
-def _affected(result: Any) -> int:
-    """How many rows a statement wrote: asyncpg says `INSERT 0 1`, aiosqlite gives a cursor."""
-    if isinstance(result, str):
-        return int(result.rpartition(" ")[2])
-    return int(result.rowcount)

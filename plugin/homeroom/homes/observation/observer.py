@@ -57,7 +57,7 @@ class Observer:
         joined = await self._joined_rooms(expected)
         found = Found.nothing(joined, on_progress=on_progress)
         invites: list[Invite] | None = None
-        if await self._homeserver.supports_sliding_sync():
+        if await self._homeserver.about.supports_sliding_sync():
             sliding = SlidingScan(self._homeserver, found, rest=rest)
             try:
                 invites = await sliding.everywhere(likely=expected)
@@ -79,7 +79,7 @@ class Observer:
         Raises:
             HomeserverError: they are not to be had.
         """
-        if await self._homeserver.supports_sliding_sync():
+        if await self._homeserver.about.supports_sliding_sync():
             try:
                 return await SlidingScan(self._homeserver, Found.nothing()).invites()
             except HomeserverError as e:
@@ -127,7 +127,7 @@ class Observer:
         found = Found.nothing(wanted)
         if first is not None and len(wanted) >= MANY:
             try:
-                if await self._homeserver.supports_sliding_sync():
+                if await self._homeserver.about.supports_sliding_sync():
                     await first(SlidingScan(self._homeserver, found), sorted(wanted))
             except HomeserverError as e:
                 self._log.debug("Sliding sync failed, reading room by room instead: %s", e)
