@@ -84,7 +84,7 @@ async def begun(stack: Stack, home: Home, question: str) -> Shown:
 async def noted(stack: Stack, question: str) -> None:
     """Wait until Homeroom has noted its first message, and is at work on the answer no more.
 
-    A SIGTERM that finds it at work may end just that (`tests/plugin/test_streaming.py`).
+    A SIGTERM that finds it at work may end just that (`tests/plugin/test_unfinished_answers.py`).
     """
 
     async def is_noted() -> bool:
