@@ -112,6 +112,7 @@ async def test_guests_do_no_harm_with_keys_and_ciphertext(
     await alice.invite(home.chat, mallory.user_id)
     await mallory.wait_for_invite()
     await mallory.join(home.chat)
+    await alice.wait_for_member(home.chat, mallory.user_id)  # whose coming changes the session
     keys = []  # what Mallory's client is given, as it is
     receive = mallory.machine._receive_room_key
 
@@ -122,7 +123,11 @@ async def test_guests_do_no_harm_with_keys_and_ciphertext(
     mallory.machine._receive_room_key = received  # type: ignore[method-assign]
     await alice.change_session(home.chat)
     await say_and_hear(stack, alice, home.chat, "First")
-    await mallory.wait_for("Alice's key", lambda: keys)
+
+    def alices() -> list[Any]:
+        return [content for content in keys if content.room_id == home.chat]
+
+    await mallory.wait_for("Alice's key", alices)
     quiet = await answered_in(stack, bob, bobs, "quiet")
     before = resident_megabytes(stack.maubot.pid)
 
@@ -141,8 +146,7 @@ async def test_guests_do_no_harm_with_keys_and_ciphertext(
             if index < 2**31:
                 await mallory.wait_for_message(hers.chat, sender=bot, body=text, timeout=60)
     # Alice's session, for another room; in Mallory's name; and from a later message on.
-    stolen = next(content for content in keys if content.room_id == home.chat)
-    of, whole = stolen.session_id, stolen.session_key
+    of, whole = alices()[-1].session_id, alices()[-1].session_key
     await give(stack, mallory, hers.chat, key=whole, of=of)
     await give(stack, mallory, home.chat, key=whole, of=of)
     current = await alice.keys.get_outbound_group_session(RoomID(home.chat))

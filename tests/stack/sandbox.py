@@ -21,7 +21,7 @@ from .console import StepFailedError, run, step
 from .maubot import Maubot
 from .package import ROOT, build
 from .ports import free_port
-from .stack import DEFAULT_CONFIG, Stack
+from .stack import Stack
 from .synapse import Account, Synapse
 
 _DIRECTORY = ROOT / ".sandbox"
@@ -52,7 +52,11 @@ async def sandbox(*, fresh: bool) -> int:
                 plugin=plugin,
                 synapse=synapse,
                 maubot=maubot,
-                config={**DEFAULT_CONFIG, "admins": [admin], "rooms": {"version": "11"}},
+                config={
+                    "access": {"allow": ["*"]},
+                    "admins": [admin],
+                    "rooms": {"version": "11"},
+                },
             )
             try:
                 await _serve(stack)
