@@ -156,7 +156,12 @@ class Hours:
 
 @pytest.mark.parametrize(
     ("fault", "trouble"),
-    [(Fail(status=503), Trouble.BUSY), (Drop(), Trouble.UNREACHABLE), (HTML, Trouble.UNREACHABLE)],
+    [
+        (Fail(status=503), Trouble.BUSY),
+        (Fail(status=500), Trouble.FAILING),
+        (Drop(), Trouble.UNREACHABLE),
+        (HTML, Trouble.UNREACHABLE),
+    ],
     ids=str,
 )
 async def test_what_does_not_pass_is_given_up(

@@ -46,6 +46,8 @@ READING_ERRORS_FOR: Final = 10.0
 
 PERMANENT: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 426, 501, 505})
 PASSING: Final = frozenset({408, 409, 425})
+GATEWAY: Final = frozenset({502, 504})
+"""Said by what is in front of a platform that it cannot reach."""
 BUSY: Final = frozenset({429, 503, 529})
 _ABOUT_THE_SETTINGS: Final = re.compile(r"model|auth|api_key|permission|billing|no_db_connection")
 """Codes. The last one is how LiteLLM without a database calls a wrong key."""
@@ -187,7 +189,11 @@ class Answer:
         if fault.code == "insufficient_quota" or said in PERMANENT or 300 <= (said or 0) < 400:
             return self.broken(message, Trouble.MISCONFIGURED)
         if said is None or said >= 500 or said in PASSING:
-            return TransientError(message, request_id=self._request_id, after=after)
+            is_there = said is not None and said >= 500 and said not in GATEWAY
+            trouble = Trouble.FAILING if is_there else Trouble.UNREACHABLE
+            return TransientError(
+                message, trouble=trouble, request_id=self._request_id, after=after
+            )
         is_ours = fault.is_about_the_request and said != 413
         return self.broken(message, Trouble.MISCONFIGURED if is_ours else Trouble.REFUSED)
 

@@ -57,7 +57,7 @@ NEEDS_POWER: Final = (
     " the room's settings, then write again."
 )
 OWNERS_ONLY: Final = "That is for the person whose chat this is."
-ADMINS_ONLY: Final = "`!reconcile` is for the administrators of this bot."
+ADMINS_ONLY: Final = "That is for the administrators of this bot."
 NO_ANSWER: Final = (
     "Something went wrong here, so there is no answer. Please send your message again; if that"
     " does not help, tell the administrator of this bot."
@@ -67,6 +67,10 @@ TROUBLES: Final[Mapping[Trouble, str]] = {
     Trouble.UNREACHABLE: (
         "The agent could not be reached. Please send your message again in a moment; if that does"
         " not help, tell the administrator of this bot."
+    ),
+    Trouble.FAILING: (
+        "The agent has a problem just now. Please send your message again in a moment; if that"
+        " does not help, tell the administrator of this bot."
     ),
     Trouble.MISCONFIGURED: (
         "The agent does not work with this bot's settings. Sending your message again does not"
@@ -281,7 +285,7 @@ def chat_list(chats: Iterable[Chat], *, via: str) -> str:
         key=lambda chat: int((chat.chat_id or "C0")[1:]),
     )
     if not listed:
-        return "You have no chats yet. `!chat new [name]` makes one."
+        return "You have no chats yet. `!chat new` makes one."
     lines = [
         f"- {chat.chat_id} {link(chat.room_id, via, _name(chat))}"
         + (" (archived)" if chat.status is Status.ARCHIVED else "")

@@ -75,6 +75,8 @@ class Trouble(Enum):
     """Too many requests, overloaded, in maintenance: the same again later helps."""
     UNREACHABLE = "unreachable"
     """No connection, or no usable answer within its time: the same again may help."""
+    FAILING = "failing"
+    """It is there, and something went wrong in it: the same again may help."""
     MISCONFIGURED = "misconfigured"
     """A wrong key, address or model: only the administrator can help."""
     REFUSED = "refused"
