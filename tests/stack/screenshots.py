@@ -208,7 +208,7 @@ async def take_all(stack: Stack, plugin: Path, browser: Browser, agent: AgentSer
         await bob.leave(bobs[0])
         cut = await talk(stack, alice, bakery)
     with step("A home is drawn"):
-        tab = await browser.open(width=860, height=640, scale=_SCALE)
+        tab = await browser.open(width=860, height=720, scale=_SCALE)
         await draw(tab.page, bot=stack.bot.user_id, user=alice, space=space, chat=bakery, cut=cut)
     with step("The status page"):
         await status_page(browser, stack)
