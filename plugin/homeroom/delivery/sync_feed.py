@@ -52,10 +52,9 @@ from ..matrix.homeserver import Homeserver
 from ..runtime.clock import now
 from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
-from ..storage import Store, StoreError
-from .handled import HandledMarks
 from .inbox import Inbox
 from .lanes import Lanes, Part
+from .old_messages import OldMessages
 from .recent_timelines import recent_timelines
 from .state_writes import StateWrites
 from .terms import LIVE, TakeIn, Terms
@@ -90,8 +89,7 @@ class SyncFeed:
     found: Callable[[tuple[OpenAnswer, ...], frozenset[EventID]], None]
     inbox: Inbox
     lanes: Lanes
-    handled: HandledMarks
-    store: Store
+    old_messages: OldMessages
     background: Background
     settings: Callable[[], Settings]
     log: TraceLogger
@@ -107,7 +105,6 @@ class SyncFeed:
     _is_settled: bool = field(default=False, init=False)
     _last_response_at: int | None = field(default=None, init=False)
     _maubot_heard_at: float = field(default_factory=time.monotonic, init=False)
-    _passed_over: int = field(default=0, init=False)
 
     @property
     def waiting(self) -> int:
@@ -122,7 +119,7 @@ class SyncFeed:
     @property
     def passed_over(self) -> int:
         """How many messages were too old to be answered, since the start."""
-        return self._passed_over
+        return self.old_messages.passed_over
 
     @property
     def not_before(self) -> int:
@@ -406,12 +403,12 @@ class SyncFeed:
 
     def _left_out(self, room_id: RoomID, events: list[Any], *, terms: Terms) -> frozenset[EventID]:
         """Those of a timeline's events that are not to be answered (any more)."""
+        bot = self.homeserver.bot
         if not terms.has_questions:
-            bot = self.homeserver.bot
             return _ids(event for event in events if as_dict(event).get("sender") != bot)
         left_out: set[EventID] = set()
         if not terms.is_live:
-            answers = answers_in(room_id, events, bot=self.homeserver.bot)
+            answers = answers_in(room_id, events, bot=bot)
             self.found(answers.open, answers.given)
             left_out |= answers.given
         if terms.not_before is not None:
@@ -421,33 +418,10 @@ class SyncFeed:
                 server=self.homeserver.server_name,
                 none_before=terms.since_at,
             )
-            self.pass_over(room_id, [event for event in old if _is_said(event)])
+            said = [event for event in old if _is_said(event) and event.get("sender") != bot]
+            self.old_messages.pass_over(room_id, _ids(said))
             left_out |= _ids(old)
         return frozenset(left_out)
-
-    def pass_over(self, room_id: RoomID, events: list[dict[str, Any]]) -> None:
-        """These messages are too old, and stay so however they come again."""
-        bot = self.homeserver.bot
-        said = _ids(event for event in events if event.get("sender") != bot)
-        if said and self.routes.chat(room_id) is not None:
-            self.background.start(
-                self._note_passed_over(room_id, said), name="noting what is too old"
-            )
-
-    async def _note_passed_over(self, room_id: RoomID, event_ids: frozenset[EventID]) -> None:
-        try:
-            new = event_ids - await self.store.handled(event_ids)
-        except StoreError:
-            new = event_ids
-        if new:
-            self._passed_over += len(new)
-            self.log.info(
-                "%d messages in %s are older than catch_up.max_age, and are not answered: %s",
-                len(new),
-                room_id,
-                ", ".join(sorted(new)[:5]),
-            )
-            await self.handled.add_all((event_id, room_id) for event_id in new)
 
     def _note_seen(self, room_id: RoomID, events: list[Any]) -> None:
         if events and self.routes.chat(room_id) is not None:

@@ -32,6 +32,7 @@ from ..delivery.history_watch import HistoryWatch
 from ..delivery.inbox import Inbox
 from ..delivery.lanes import Lanes
 from ..delivery.message_handler import MessageHandler
+from ..delivery.old_messages import OldMessages
 from ..delivery.parking import Parking
 from ..delivery.room_history import RoomHistory
 from ..delivery.state_writes import StateWrites
@@ -367,8 +368,13 @@ def build_delivery(
         found=streamer.note_found,
         inbox=inbox,
         lanes=lanes,
-        handled=handled,
-        store=base.store,
+        old_messages=OldMessages(
+            routes=homes.routes,
+            store=base.store,
+            handled=handled,
+            background=instance.background,
+            log=instance.log,
+        ),
         background=instance.background,
         settings=instance.settings,
         log=instance.log,
