@@ -1,0 +1,1 @@
+"""Scanning, reconciling, repairing and making homes and chats."""

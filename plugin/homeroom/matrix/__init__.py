@@ -1,0 +1,1 @@
+"""The homeserver: requests, encryption, messages."""

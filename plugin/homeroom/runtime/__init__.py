@@ -1,0 +1,1 @@
+"""Tasks, time, retries and limits: nothing of Matrix, nothing of homes."""

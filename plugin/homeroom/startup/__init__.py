@@ -1,0 +1,1 @@
+"""Starting, and what goes on quietly afterwards."""

@@ -53,6 +53,8 @@ from .homes import Base, Homes, build_base, build_homes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryParts:
+    """What a message meets on its way."""
+
     streamer: Streamer
     inbox: Inbox
     dispatcher: EventDispatcher

@@ -30,6 +30,8 @@ from ..storage import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
+    """What speaks to the homeserver and to the database."""
+
     homeserver: Homeserver
     speaker: Speaker
     store: Store
@@ -39,6 +41,8 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Homes:
+    """What knows, repairs and makes homes."""
+
     routes: Routes
     checkpoint_state: CheckpointState
     remote_checkpoint: RemoteCheckpoint

@@ -1,0 +1,1 @@
+"""What is asked and answered in a chat: decisions only."""

@@ -1,0 +1,1 @@
+"""What a sync response says: decisions only."""
