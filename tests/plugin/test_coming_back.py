@@ -50,7 +50,7 @@ async def test_an_invite_of_the_bot_brings_back_who_declined(
             anna.leave(invited)
         await bot.settled()
         again = anna.create_room(invite=[bot.me])
-        await bot.hear(again, 1)
+        assert await bot.hear(again, 1) == [invited_back(bot, space_id)]
         assert set(hs.invited("anna")) == {space_id, chat_id}
 
 

@@ -240,6 +240,8 @@ class Onboarding:
             home = ensured.home
             if ensured.is_kept_out:
                 text = replies.KEPT_OUT
+            elif ensured.was_invited and not is_new:
+                text = replies.invited_back(home, via=via)
             else:
                 text = replies.welcome(home, is_new=is_new, via=via)
             about = f"{about} {home.space_id} {is_new}"
