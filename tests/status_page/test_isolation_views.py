@@ -65,14 +65,8 @@ def test_a_machine_is_told_which_rooms_wait_and_why() -> None:
         "clock_ahead_seconds": -90,
     }
     assert data["outgoing"]["is_limited"]
-    assert data["outgoing"]["waiting"] == {
-        "answer": 0,
-        "waited_for": 0,
-        "notice": 0,
-        "edit": 5,
-        "repair": 0,
-        "rejection": 60,
-    }
+    nobody = {priority.name.lower(): 0 for priority in Priority}
+    assert data["outgoing"]["waiting"] == {**nobody, "edit": 5, "rejection": 60}
     assert data["outgoing"]["rate_limits"]["answer"] == 1
     assert data["checkpoint_at"] == "1970-01-01T00:11:40Z"
 
