@@ -36,6 +36,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The sender_key field:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
     pytest.mark.timeout(240),
+    # Not by default yet: it was never seen through on a machine with time for it.
+    pytest.mark.skipif(
+        not os.environ.get("HOMEROOM_TEST_GUESTS"), reason="runs with HOMEROOM_TEST_GUESTS=1"
+    ),
 ]
 QUESTIONS = 5
 MUCH = 5.0
