@@ -70,7 +70,6 @@ EXPECTED = {
     "POST createRoom",
     "PUT rooms/{}/state/{}/{}",
     "PUT rooms/{}/send/{}/{}",
-    "POST rooms/{}/receipt/{}/{}",
     "POST join/{}",
     "POST rooms/{}/leave",
     "POST rooms/{}/forget",

@@ -13,7 +13,7 @@ from homeroom.config import reading
 from homeroom.delivery import handled, inbox, lanes, state_writes, sync_feed, welcomes
 from homeroom.homes import invites, provisioner, refresher, room_creation
 from homeroom.homes.observation import observer
-from homeroom.matrix import retry_budgets
+from homeroom.matrix import read_receipts, retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
 from homeroom.runtime.retry import RetryPolicy
 from homeroom.startup import maintenance
@@ -73,6 +73,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provisioner, "SETTLE", (0.01, 0.01))
     monkeypatch.setattr(observer, "SECOND_LIST_AFTER", 0.01)
     monkeypatch.setattr(inbox, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(read_receipts, "READ_AFTER", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Waiting is visible: a message is marked as read at once, and answers grow at a steady pace."""
+"""Waiting is visible: what waits is marked as read, and answers grow at a steady pace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from homeroom.delivery import answer_stream as stream
+from homeroom.matrix import read_receipts
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
@@ -33,6 +34,20 @@ async def test_a_message_is_marked_as_read_while_its_answer_is_being_made(
         await until("the turn", lambda: agent.texts == ["one"])
         agent.let_go.set()
         await bot.hear(chat_id, 2)
+
+
+async def test_what_is_answered_at_once_needs_no_receipt(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_receipts, "READ_AFTER", 0.2)
+    anna = hs.user("anna")
+    agent = Agent()
+    async with running(hs, tmp_path, platform=agent) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "one")
+        assert await bot.hear(chat_id, 1) == ["re: one"]
+        await bot.settled()
+        assert read_up_to(bot, chat_id) is None
 
 
 async def test_receipts_that_hang_or_fail_hold_nothing_up(

@@ -1,6 +1,7 @@
 """Read receipts: that the bot has taken a message in, as a person waits for its answer.
 
-Decoration: it holds nothing up, nor fails. Of what comes in while one is on its way only the
+Decoration: it holds nothing up, nor fails. An answer that comes at once needs none: a receipt
+costs the homeserver half as much as an answer. Of what comes in while one is on its way only the
 newest is marked; where the homeserver wants fewer requests none is.
 
 https://spec.matrix.org/latest/client-server-api/#receipts
@@ -8,8 +9,11 @@ https://spec.matrix.org/latest/client-server-api/#receipts
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from mautrix.types import EventID, RoomID
 
@@ -18,12 +22,20 @@ from ..runtime.tasks import Background
 from .errors import HomeserverError
 from .homeserver import Homeserver
 
+READ_AFTER: Final = 1.0
+"""Seconds."""
+
 
 @dataclass(slots=True, kw_only=True)
 class ReadReceipts:
-    """Marks messages as read, in the background."""
+    """Marks messages as read, in the background.
+
+    Args:
+        is_waiting: whether a message is still not answered.
+    """
 
     homeserver: Homeserver
+    is_waiting: Callable[[EventID], bool]
     background: Background
     _newest: dict[RoomID, EventID] = field(default_factory=dict, init=False)
     """Of the rooms for which a receipt is on its way."""
@@ -39,9 +51,11 @@ class ReadReceipts:
 
     async def _mark(self, room_id: RoomID) -> None:
         try:
+            await asyncio.sleep(READ_AFTER)
             while (event_id := self._newest[room_id]) != self._marked.get(room_id):
                 self._marked[room_id] = event_id  # one that fails is not worth another request
-                with suppress(HomeserverError):
-                    await self.homeserver.signs.mark_read(room_id, event_id)
+                if self.is_waiting(event_id):
+                    with suppress(HomeserverError):
+                        await self.homeserver.signs.mark_read(room_id, event_id)
         finally:
             del self._newest[room_id]

@@ -318,7 +318,9 @@ def build_delivery(
     dispatcher = EventDispatcher(
         bot=instance.client.mxid,
         inbox=inbox,
-        receipts=ReadReceipts(homeserver=base.homeserver, background=instance.background),
+        receipts=ReadReceipts(
+            homeserver=base.homeserver, is_waiting=inbox.has, background=instance.background
+        ),
         friends=Friends(
             homeserver=base.homeserver,
             speaker=base.speaker,
