@@ -27,6 +27,7 @@ from tests.integration.homes import (
     shown,
     start,
     tables,
+    writes_of_bot,
 )
 from tests.integration.test_crash import require_none_failed
 from tests.stack.database import Row
@@ -142,8 +143,7 @@ async def test_a_dry_run_changes_nothing(make_bot: MakeStack) -> None:
     }.items():
         mark = await stack.synapse.mark()
         reply = await place.tell(command)
-        writes = await stack.synapse.writes(since=mark, user_id=stack.bot.user_id)
-        (write,) = shown(writes)
+        (write,) = shown(await writes_of_bot(stack, since=mark, at_least=1))
         assert "/send/m.room.message/" in write
         assert "nothing was changed" in reply.body
         assert [line for line in reply.body.split("\n") if line in PARTS] == PARTS

@@ -114,8 +114,6 @@ async def test_an_older_schema_is_brought_up_to_date(hs: FakeHomeserver, tmp_pat
             "DROP TABLE open_answers",
             "DROP TABLE room_requests",
             "DROP TABLE places",
-            "DROP TABLE withheld_keys",
-            "DROP TABLE attempts",
             "DROP TABLE saved_settings",
             "DROP TABLE withheld_keys",
             "DROP TABLE attempts",
