@@ -138,6 +138,29 @@ async def test_a_shared_chat_answers_everybody_and_stays_so(
         assert len(agent.turns) == asked
 
 
+@pytest.mark.parametrize("sliding_sync", [True, False])
+async def test_what_friends_said_before_a_chat_was_shared_stays_unanswered(
+    hs: FakeHomeserver, tmp_path: Path, sliding_sync: bool
+) -> None:
+    """Also where only the room is left to say when that was."""
+    if not sliding_sync:
+        hs.fail(Match(path="simplified_msc3575"), Respond(404, {"errcode": "M_UNRECOGNIZED"}))
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path, platform=(agent := Agent()), config=MAY_SHARE) as bot:
+        chat_id = await with_friend(bot, anna, bert)
+        bert.send(chat_id, "Hello?")
+        await bot.settled()
+        anna.send(chat_id, "!chat share")
+        await bot.settled()
+        assert await bot.ask(bert, chat_id, "Hello!") == "re: Hello!"
+        await bot.stop()
+        bert.send(chat_id, "While you were away")
+        bot.wipe()
+        await bot.start()
+        await bot.settled()
+        assert agent.texts == ["Hello!", "While you were away"]
+
+
 async def test_sharing_is_the_owners_and_the_administrators(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:

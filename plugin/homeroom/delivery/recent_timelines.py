@@ -14,6 +14,8 @@ from uuid import uuid4
 
 from mautrix.types import RoomID
 
+from ..domain.conversation.unanswered import shared_by
+from ..domain.json_shapes import as_dict
 from ..domain.sync.news import SAID
 from ..domain.sync.timeline import begins_before, sent_at
 from ..matrix.errors import HomeserverError, Refused
@@ -120,15 +122,22 @@ async def _timeline(homeserver: Homeserver, room_id: RoomID) -> dict[str, Any] |
 
 
 def _response(timelines: dict[RoomID, Any], not_before: int, *, server: str) -> Response:
-    """What was said, as `/sync` has it; what became of rooms and members was looked at."""
+    """What was said, as `/sync` has it, and when the chat was shared.
+
+    What became of rooms and members was looked at.
+    """
     joined = {}
     for room_id, timeline in timelines.items():
         said = [
             event
             for event in timeline["events"]
-            if isinstance(event, dict) and event.get("type") in (*SAID, "m.reaction")
+            if _is_said(event) or shared_by(event) is not None
         ]
         is_whole = begins_before(timeline["events"], not_before, server=server)
         limited = timeline["limited"] and not is_whole
         joined[room_id] = {"timeline": {**timeline, "events": said, "limited": limited}}
     return {"rooms": {"join": joined}}
+
+
+def _is_said(event: object) -> bool:
+    return as_dict(event).get("type") in (*SAID, "m.reaction")

@@ -14,6 +14,7 @@ from typing import Any
 from mautrix.types import EventID, RoomID, UserID
 
 from ..homes.ids import is_event_id
+from ..homes.marker import MARKER_TYPE, MarkerError, parse_marker
 from ..json_shapes import as_dict
 from ..sync.news import SAID
 from .answer_parts import OpenAnswer, Question
@@ -34,9 +35,10 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
     """Read a timeline, oldest first.
 
     A message of the bot's that names nothing at all is from before it did so: everything up to
-    there counts as answered.
+    there counts as answered. So does what others than the owner said until the chat was shared:
+    nobody was to answer them then.
     """
-    before: list[EventID] = []
+    before: list[tuple[EventID, object]] = []
     given: set[EventID] = set()
     unfinished: dict[EventID, list[OpenAnswer]] = {}
     for event in map(as_dict, events):
@@ -44,16 +46,18 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
         if not is_event_id(event_id):
             continue
         if event.get("sender") != bot:
-            before.append(EventID(event_id))
+            before.append((EventID(event_id), event.get("sender")))
             continue
         content = as_dict(event.get("content"))
+        if (owner := shared_by(event)) is not None:
+            given.update(said for said, sender in before if sender != owner)
         if event.get("type") not in (*SAID, "m.reaction") or not content:
             continue  # what the bot does to a room answers nobody, nor does what was redacted
         answers, is_edit = content.get(ANSWERS), _relation(content).get("rel_type") == "m.replace"
         if not isinstance(answers, str) and event.get("type") not in SAID:
             continue  # a reaction of somebody else's in the bot's name
         if not isinstance(answers, str):
-            given.update(() if is_edit else before)
+            given.update(() if is_edit else (said for said, _ in before))
         elif not is_event_id(answers):
             continue
         elif content.get(MORE_TO_COME) is not True:
@@ -75,6 +79,22 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
             for part in parts
         ),
     )
+
+
+def shared_by(event: object) -> UserID | None:
+    """The owner of a chat, if from this event on, its marker, everybody in it is answered.
+
+    Only where it is known what the marker said before: one that is merely written again is none.
+    """
+    event = as_dict(event)
+    if event.get("type") != MARKER_TYPE or event.get("sender") != event.get("state_key"):
+        return None
+    try:
+        now = parse_marker(event.get("content"))
+        before = parse_marker(as_dict(event.get("unsigned")).get("prev_content"))
+    except MarkerError:
+        return None
+    return now.user_id if now.answer == "members" != before.answer else None
 
 
 def is_finished(event: object) -> bool:
