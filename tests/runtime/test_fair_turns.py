@@ -127,3 +127,19 @@ def test_no_turn_is_lost_and_none_is_too_many(limit: int, steps: list[str | int]
         assert (line.turns.under_way, line.turns.waiting) == (0, 0)
 
     asyncio.run(run())
+
+
+async def test_everybody_may_be_cancelled_at_once() -> None:
+    """As at the end of a process: who waits is cancelled before the turn of another ends."""
+    for order in (1, -1):
+        line = Line(1)
+        tasks = await line.ask("anna", "anna", "bert", "cleo")
+        for task in tasks[:3][::order]:
+            task.cancel()
+        await asyncio.wait(tasks[:3])
+        assert all(task.cancelled() for task in tasks[:3])
+        await line.rest()
+        assert line.began == ["anna", "cleo"]
+        line.running.pop(0)
+        await line.end_all()
+        assert (line.turns.under_way, line.turns.waiting) == (0, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 
 class FairTurns:
@@ -49,10 +49,12 @@ class FairTurns:
             # `min` takes the first of equals.
             person = min(self._waiting, key=lambda person: self._under_way[person])
             futures = self._waiting[person]
-            futures.popleft().set_result(None)
-            self._under_way[person] += 1
+            future = futures.popleft()
             if not futures:
                 del self._waiting[person]
+            if not future.done():  # who waited may be cancelled, and not know it yet
+                future.set_result(None)
+                self._under_way[person] += 1
 
     async def _wait(self, person: Hashable) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,9 +70,11 @@ class FairTurns:
             raise
 
     def _leave(self, person: Hashable, future: asyncio.Future[None]) -> None:
-        self._waiting[person].remove(future)
-        if not self._waiting[person]:
-            del self._waiting[person]
+        futures = self._waiting.get(person, deque())
+        with suppress(ValueError):  # it had its turn already, and nobody was there
+            futures.remove(future)
+            if not futures:
+                del self._waiting[person]
 
     def _end(self, person: Hashable) -> None:
         self._under_way[person] -= 1
