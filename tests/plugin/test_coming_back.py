@@ -54,6 +54,31 @@ async def test_an_invite_of_the_bot_brings_back_who_declined(
         assert set(hs.invited("anna")) == {space_id, chat_id}
 
 
+async def test_who_came_back_may_leave_and_come_back_again(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """At once, as often as they like; who does not accept waits for the next invite."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        space_id = await bot.onboard(anna)
+        for _ in range(3):
+            anna.leave(space_id)
+            await bot.settled()
+            again = anna.create_room(invite=[bot.me])
+            assert await bot.hear(again, 1) == [invited_back(bot, space_id)]
+            anna.join(space_id)
+            await bot.settled()
+        anna.leave(space_id)
+        await bot.settled()
+        for invites in ({space_id}, set[str]()):
+            anna.create_room(invite=[bot.me])
+            await bot.settled()
+            assert set(hs.invited("anna")) == invites
+            for invited in invites:
+                anna.leave(invited)
+            await bot.settled()
+
+
 async def test_a_word_in_a_chat_brings_back_to_the_space(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:

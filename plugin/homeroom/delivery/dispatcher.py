@@ -249,8 +249,10 @@ class EventDispatcher:
             self._say_why(change, owner)
             if change.membership == "join" and self._is_live(change.room_id):
                 return set()
-        elif change.membership == "join" and self.routes.is_space(change.room_id):
-            self.background.start(self.onboarding.finish(owner), name="finishing a home")
+        elif change.membership == "join":
+            self.provisioner.invite_accepted(change.room_id)
+            if self.routes.is_space(change.room_id):
+                self.background.start(self.onboarding.finish(owner), name="finishing a home")
         return {change.room_id}
 
     def _say_why(self, change: MemberChange, owner: UserID) -> None:

@@ -40,7 +40,7 @@ from .room_creation import SETTLE, RoomCreation
 from .routes import Routes
 
 INVITE_EVERY: Final = 60 * 60
-"""Seconds between two invites of an owner to one room."""
+"""Seconds between two invites of an owner to one room, if they did not accept the first."""
 MAX_STEPS: Final = 50
 """More than any home needs; a loop that does not end is a bug, not a reason to make rooms."""
 
@@ -96,7 +96,7 @@ class Provisioner:
         """Give the owner a complete home; one that is complete is left alone.
 
         With `reinvite_if_left` an owner who left it is invited again to the Space and to the
-        active chats, once an hour at most.
+        active chats, once an hour at most while they do not accept.
 
         Raises:
             Denied: there can be no home for this owner, with the reason.
@@ -183,6 +183,10 @@ class Provisioner:
             initial_chats=self.settings().initial_chats,
             reinvite_if_left=reinvite_if_left,
         )
+
+    def invite_accepted(self, room_id: RoomID) -> None:
+        """An owner is in their room: if they leave it, they may be invited at once again."""
+        self._invited_at.pop(room_id, None)
 
     def _was_just_invited(self, room_id: RoomID) -> bool:
         due = time.monotonic() - INVITE_EVERY
