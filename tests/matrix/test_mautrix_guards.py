@@ -41,7 +41,6 @@ class Setting:
         self.guard = SessionGuard(machine, log=LOG)
 
     async def opened(self, event: Any) -> Any:
-        await self.guard.before_decrypting(sealed(event))
         read = await self.machine.decrypt_megolm_event(sealed(event))
         return read.content.body
 

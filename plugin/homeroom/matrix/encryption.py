@@ -48,7 +48,7 @@ from ..storage.errors import attempt
 from .current_client import CurrentClient, EncryptionGone
 from .early_keys import Keys, take_keys
 from .errors import Unavailable
-from .mautrix_guards import IndexTooHigh, NotTheirs, SessionGuard
+from .mautrix_guards import NotTheirs, SessionGuard
 
 KEY_WITHIN: Final = 5.0
 """Seconds that a key may take to come by itself: the sync loop handles it beside its message."""
@@ -209,8 +209,6 @@ class Encryption:
             with attempt("read keys"):
                 try:
                     raw = EncryptedEvent.deserialize(cast("JSON", {**event, "room_id": room_id}))
-                    assert self._guard is not None
-                    await self._guard.before_decrypting(raw)
                     read = await machine.decrypt_megolm_event(raw)
                     clear = cast("dict[str, Any]", read.serialize())
                     trust = read["mautrix"]["trust_state"]
@@ -220,7 +218,7 @@ class Encryption:
             raise Unreadable(self._why_missing(event)) from e
         except (NotTheirs, DuplicateMessageIndex) as e:
             raise Unreadable(Cause.DUPLICATE) from e
-        except (DecryptionError, IndexTooHigh) as e:
+        except DecryptionError as e:
             if "UNKNOWN_MESSAGE_INDEX" in str(e.__cause__):
                 raise Unreadable(Cause.TOO_LATE) from e
             raise Unreadable(Cause.DAMAGED, str(e)) from e

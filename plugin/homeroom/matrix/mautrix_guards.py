@@ -14,7 +14,8 @@
                                     first, and calls the real one a duplicate
 
 Each looks first whether mautrix still does it, and does nothing where it does not. They work on
-maubot's own machine, from outside: two methods are wrapped while Homeroom runs.
+maubot's own machine, from outside: some methods are wrapped while Homeroom runs. Whoever decrypts
+with it is guarded, also mautrix's dispatcher, which opens each message for other handlers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mautrix.types import EncryptedEvent, IdentityKey, RoomID, SessionID, UserID
+from mautrix.errors import DecryptionError
+from mautrix.types import (
+    EncryptedEvent,
+    EncryptedMegolmEventContent,
+    IdentityKey,
+    RoomID,
+    SessionID,
+    UserID,
+)
 from mautrix.util.logging import TraceLogger
 
 MAX_INDEX: Final = 2**31 - 1
@@ -55,14 +64,15 @@ ASK_AGAIN_AFTER: Final = 10 * 60.0
 """Seconds after which the homeserver is asked again for a device that it did not know."""
 ASKED_AT_MOST: Final = 10_000
 
+Ratchet = Callable[[Any, int], Awaitable[None]]
 Put = Callable[[RoomID, IdentityKey, SessionID, Any], Awaitable[None]]
 
 
-class NotTheirs(Exception):
+class NotTheirs(DecryptionError):
     """The message is encrypted with a session of somebody else's device."""
 
 
-class IndexTooHigh(Exception):
+class IndexTooHigh(DecryptionError):
     """The message has an index that no session gets to."""
 
 
@@ -116,19 +126,27 @@ class SessionGuard:
         self._asked: OrderedDict[tuple[UserID, IdentityKey], float] = OrderedDict()
         self._ask = machine.get_or_fetch_device_by_key
         machine.get_or_fetch_device_by_key = self.get_or_fetch_device_by_key
-        self._is_listing = lists_what_was_skipped(machine)
+        self._decrypt = machine.decrypt_megolm_event
+        machine.decrypt_megolm_event = self.decrypt_megolm_event
+        self._ratchet: Ratchet | None = None
+        if lists_what_was_skipped(machine):
+            self._ratchet = machine._ratchet_session  # noqa: SLF001
+            machine._ratchet_session = self.ratchet_session  # noqa: SLF001
         if hasattr(self._store, "db") and writes_over_sessions(machine):
             self._put = self._store.put_group_session
             self._store.put_group_session = self.put_group_session
 
     def close(self) -> None:
         """Leave the machine as it was."""
-        if self._put is not None and vars(self._store).get("put_group_session") == (
-            self.put_group_session
+        for of, name in (
+            (self._store, "put_group_session"),
+            (self.machine, "get_or_fetch_device_by_key"),
+            (self.machine, "decrypt_megolm_event"),
+            (self.machine, "_ratchet_session"),
         ):
-            del self._store.put_group_session
-        if vars(self.machine).get("get_or_fetch_device_by_key") == self.get_or_fetch_device_by_key:
-            del self.machine.get_or_fetch_device_by_key
+            own = getattr(self, name.lstrip("_"))
+            if vars(of).get(name) == own:
+                delattr(of, name)
 
     async def get_or_fetch_device_by_key(self, user_id: UserID, identity_key: IdentityKey) -> Any:
         """Ask the homeserver for a device that is not known, but not again at once."""
@@ -178,29 +196,31 @@ class SessionGuard:
             return "the one that is there opens more"
         return None
 
-    async def before_decrypting(self, event: EncryptedEvent) -> None:
-        """Make an event safe to decrypt, without taking anything from its session.
+    async def decrypt_megolm_event(self, event: EncryptedEvent) -> Any:
+        """Decrypt an event that is safe to decrypt.
 
         Raises:
-            NotTheirs, IndexTooHigh: it must not be.
+            NotTheirs, IndexTooHigh: it is not; nothing is taken from its session.
+            DecryptionError: as mautrix does.
         """
         content = event.content
-        index = message_index(content.ciphertext)
-        if index is None:
-            return  # mautrix says what is wrong with it
-        if index > MAX_INDEX:
-            raise IndexTooHigh(f"its index is {index}")
-        session = await self._store.get_group_session(event.room_id, content.session_id)
-        if session is None:
-            return
-        if await self._is_of_somebody_else(session, event.sender):
-            raise NotTheirs("its session is of a device of somebody else")
-        safety = session.ratchet_safety
-        if self._is_listing and index - safety.next_index > MAX_SKIPPED:
-            safety.next_index = index
-            await self._store.put_group_session(
-                event.room_id, session.sender_key, content.session_id, session
-            )
+        # Without an index it is no message, and mautrix says what is wrong with it.
+        if isinstance(content, EncryptedMegolmEventContent) and (
+            (index := message_index(content.ciphertext)) is not None
+        ):
+            if index > MAX_INDEX:
+                raise IndexTooHigh(f"its index is {index}")
+            session = await self._store.get_group_session(event.room_id, content.session_id)
+            if session is not None and await self._is_of_somebody_else(session, event.sender):
+                raise NotTheirs("its session is of a device of somebody else")
+        return await self._decrypt(event)
+
+    async def ratchet_session(self, session: Any, index: int) -> None:
+        """Note that a message was read, but not which ones were skipped before it if many were."""
+        assert self._ratchet is not None
+        if index - session.ratchet_safety.next_index > MAX_SKIPPED:
+            session.ratchet_safety.next_index = index
+        await self._ratchet(session, index)
 
     async def _is_of_somebody_else(self, session: Any, sender: UserID) -> bool:
         if not hasattr(self._store, "db"):
