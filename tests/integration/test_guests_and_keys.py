@@ -36,10 +36,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The sender_key field:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning"),
     pytest.mark.timeout(240),
-    # Not by default yet: it was never seen through on a machine with time for it.
-    pytest.mark.skipif(
-        not os.environ.get("HOMEROOM_TEST_GUESTS"), reason="runs with HOMEROOM_TEST_GUESTS=1"
-    ),
 ]
 QUESTIONS = 5
 MUCH = 5.0
@@ -127,36 +123,37 @@ async def test_guests_do_no_harm_with_keys_and_ciphertext(
     mallory.machine._receive_room_key = received  # type: ignore[method-assign]
     await alice.change_session(home.chat)
     await say_and_hear(stack, alice, home.chat, "First")
+    current = await alice.keys.get_outbound_group_session(RoomID(home.chat))
+    assert current is not None
+    assert current.message_index > 0
+    of = current.id
 
-    def alices() -> list[Any]:
-        return [content for content in keys if content.room_id == home.chat]
+    def whole_key() -> str | None:
+        """What Mallory was given of the session: all of it."""
+        given = (content.session_key for content in keys if content.session_id == of)
+        return next(given, None)
 
-    await mallory.wait_for("Alice's key", alices)
+    whole = await mallory.wait_for("Alice's key", whole_key)
     quiet = await answered_in(stack, bob, bobs, "quiet")
     before = resident_megabytes(stack.maubot.pid)
 
     # An index that no client gets to, and another message after it.
     session = MegolmSession()
     session.go_to(1)
-    key, of = session.session_key, session.session_id
-    await give(stack, mallory, hers.chat, key=key, of=of)
+    own_key, own = session.session_key, session.session_id
+    await give(stack, mallory, hers.chat, key=own_key, of=own)
     for index in (10_000, 10_000_000, 2**31 - 2, 2**31):
         session.go_to(index)
         for number in range(2):
             text = f"index {index} {number}"
             content = {"msgtype": "m.text", "body": text}
             sealed = session.encrypt(room_id=hers.chat, content=content)
-            await send_sealed(mallory, hers.chat, ciphertext=sealed, session_id=of)
+            await send_sealed(mallory, hers.chat, ciphertext=sealed, session_id=own)
             if index < 2**31:
                 await mallory.wait_for_message(hers.chat, sender=bot, body=text, timeout=60)
     # Alice's session, for another room; in Mallory's name; and from a later message on.
-    of, whole = alices()[-1].session_id, alices()[-1].session_key
     await give(stack, mallory, hers.chat, key=whole, of=of)
     await give(stack, mallory, home.chat, key=whole, of=of)
-    current = await alice.keys.get_outbound_group_session(RoomID(home.chat))
-    assert current is not None
-    assert current.id == of
-    assert current.message_index > 0
     await give(stack, alice, home.chat, key=current.session_key, of=of)
 
     beside = await answered_in(stack, bob, bobs, "beside it")
@@ -177,7 +174,7 @@ async def test_guests_do_no_harm_with_keys_and_ciphertext(
     await start(stack)
     await alice.wait_for_message(home.chat, sender=bot, after=third, body="Third")
     await say_and_hear(stack, alice, home.chat, "Fourth")
-    own = [m["content"] for m in agent.requests[-1].messages if m["role"] == "user"]
-    assert own == ["First", "Second", "Third", "Fourth"]
+    asked = [m["content"] for m in agent.requests[-1].messages if m["role"] == "user"]
+    assert asked == ["First", "Second", "Third", "Fourth"]
     answers = said_by_bot(stack, alice, home.chat)
-    assert [a for a in answers if a in own] == own
+    assert [a for a in answers if a in asked] == asked

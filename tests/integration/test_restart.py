@@ -364,8 +364,6 @@ async def make_version_1(stack: Stack) -> None:
         "DROP TABLE open_answers",
         "DROP TABLE room_requests",
         "DROP TABLE places",
-        "DROP TABLE withheld_keys",
-        "DROP TABLE attempts",
         "DROP TABLE saved_settings",
         "DROP TABLE withheld_keys",
         "DROP TABLE attempts",
