@@ -26,7 +26,7 @@ from tests.stack.probe import PROBE_ID, Counts, build_probe, look_inside
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 from tests.stack.waiting import eventually
 
-RESTARTS = int(os.environ.get("HOMEROOM_TEST_RESTARTS") or 30)
+RESTARTS = int(os.environ.get("HOMEROOM_TEST_RESTARTS") or 20)
 """Of the instance and of the client, in one process; a tenth as many of maubot follow."""
 WARM = 10
 """Restarts before the first measurement: imports, caches and pools are there by then."""
