@@ -10,10 +10,12 @@ import pytest
 from mautrix.types import EventID
 
 from homeroom import replies
+from homeroom.delivery import earlier_questions
 from homeroom.domain.conversation.answer import End, Item, Text
 from homeroom.domain.conversation.content_keys import ANSWERS, ASKED
 from homeroom.domain.conversation.turn import Turn
-from tests.fake import FakeHomeserver, Hang, Match, Recorded, User
+from homeroom.runtime.retry import RetryPolicy
+from tests.fake import FakeHomeserver, Hang, Match, Recorded, Respond, User
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, own_sync, running, until
 from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
@@ -181,6 +183,23 @@ async def test_a_question_that_was_deleted_makes_no_older_one_the_newest(
         anna.redact(chat_id, question)
         assert await bot.ask(anna, chat_id, "!again") == replies.NOTHING_TO_REPEAT
         assert agent.texts == ["one", "two"]
+
+
+async def test_an_edit_that_the_room_does_not_tell_of_holds_nobody_up(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earlier_questions, "THERE_SOON", RetryPolicy(pauses=(0.01,), within=0.05))
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Hello")
+        await when_shown(bot, chat_id, "Hello: answer 1")
+        empty = {"chunk": [], "start": "t1"}
+        hs.fail(Match(method="GET", path="/messages$"), Respond(200, empty), times=None)
+        edit(anna, chat_id, question, "Hi")
+        anna.send(chat_id, "How are you?")
+        await when_shown(bot, chat_id, "Hello: answer 1", "How are you?: answer 2")
+        assert agent.texts == ["Hello", "How are you?"]
 
 
 async def test_an_edit_makes_no_command_of_a_question(hs: FakeHomeserver, tmp_path: Path) -> None:

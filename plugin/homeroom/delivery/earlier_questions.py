@@ -21,9 +21,16 @@ from ..domain.sync.news import Edited, Message, read_encrypted, read_message
 from ..matrix.encryption import Opened, Unreadable
 from ..matrix.errors import Refused, Unavailable
 from ..matrix.homeserver import Homeserver
+from ..runtime.retry import RetryPolicy, retry
 
 PAGES_AT_MOST: Final = 10
 """Pages of `/messages`, 100 events each, that are read to find it."""
+THERE_SOON: Final = RetryPolicy(pauses=(0.5, 1, 2), within=3)
+"""A worker of the homeserver may hear of an event later than `/sync` told of it."""
+
+
+class _NotThereError(Exception):
+    """The event is not in what was read of the timeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +71,32 @@ class EarlierQuestions:
             before: an edit of the question counts, too, if it is this event.
             since: where the conversation begins.
 
+        Where the room does not tell of that event, after a moment either, there is none.
+
         Raises:
-            Unavailable: the room cannot be read (that far) now.
+            Unavailable: the room cannot be read now.
         """
+        try:
+            return await retry(
+                lambda: self._newest(room_id, before=before, since=since, hears=hears),
+                policy=THERE_SOON,
+                on=(_NotThereError,),
+                failed=lambda _, seconds: self.log.debug(
+                    "Looking for %s in %s s", before, seconds
+                ),
+            )
+        except _NotThereError:
+            self.log.info("%s is not in the timeline of %s", before, room_id)
+            return None
+
+    async def _newest(
+        self,
+        room_id: RoomID,
+        *,
+        before: EventID,
+        since: EventID | None,
+        hears: Callable[[UserID], bool],
+    ) -> Earlier | None:
         events: list[dict[str, Any]] = []
         """The latest first."""
         answered: set[object] = set()
@@ -87,7 +117,7 @@ class EarlierQuestions:
             if token is None:
                 break
         if begin is None:
-            raise Unavailable(f"{before} is not in the timeline of {room_id} yet")
+            raise _NotThereError
         return None
 
     async def _page(self, room_id: RoomID, token: str | None) -> tuple[list[Any], str | None]:
