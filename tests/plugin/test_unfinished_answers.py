@@ -27,6 +27,8 @@ from tests.plugin.speech import (
 )
 
 HOUR_MS = 60 * 60 * 1000
+MANY = 12
+"""More events than the fake homeserver puts into one response."""
 
 
 async def test_killed_in_the_middle_the_same_message_is_made_whole(
@@ -208,6 +210,28 @@ async def _interrupted(work: Awaitable[None]) -> bool:
     except KeyboardInterrupt:
         return True
     return False
+
+
+async def test_what_waits_behind_a_gap_is_gone_on_with(hs: FakeHomeserver, tmp_path: Path) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Hello")
+        speech.say("one ")
+        await when_shown(bot, chat_id, "one")
+        await bot.kill()
+        for number in range(MANY):
+            relation = {"rel_type": "m.annotation", "event_id": question, "key": f"{number}"}
+            anna.send(chat_id, {"m.relates_to": relation}, type="m.reaction")
+        gap = hs.fail(Match(method="GET", path="/messages$"), Hang())
+        speech.say_again()
+        await bot.start()
+        await gap.reached()
+        await asyncio.sleep(0.2)  # enough for an end, of which there must be none
+        assert shown(bot, chat_id) == [Shown("one", True)]
+        gap.release()
+        speech.say("one two", None)
+        await when_shown(bot, chat_id, "one two")
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])

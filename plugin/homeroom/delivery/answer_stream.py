@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mautrix.types import EventID
+from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
 from .. import replies
@@ -235,19 +235,31 @@ class Streamer:
             self.remember([OpenAnswer(question=question, part=last, answer_id=answer_id)])
             await self.end(question.event_id, why)
 
-    async def end_abandoned(self, *, is_coming: Callable[[EventID], bool]) -> None:
-        """End the answers to events that are not given to the inbox again."""
-        abandoned = [answers[-1] for answers in self._open.values() if answers]
-        for event_id, room_id in [
-            (a.question.event_id, a.question.room_id) for a in abandoned if not a.question.is_again
-        ]:
-            if is_coming(event_id):
-                continue
+    async def end_abandoned(
+        self,
+        *,
+        until_read: Callable[[RoomID], Awaitable[None]],
+        is_coming: Callable[[EventID], bool],
+    ) -> None:
+        """End the answers to events that are not given to the inbox again.
+
+        Args:
+            until_read: waits until all that was said in a room is in the inbox.
+        """
+
+        async def end(answer: OpenAnswer) -> None:
+            event_id, room_id = answer.question.event_id, answer.question.room_id
+            await until_read(room_id)
+            if is_coming(event_id) or event_id not in self._open:
+                return
             try:
                 await self.end(event_id, replies.INTERRUPTED)
                 await self.store.mark_handled(event_id, room_id=room_id)
             except (HomeserverError, StoreError) as e:
                 self.log.warning("The answer to %s is still unfinished: %s", event_id, e)
+
+        left = [answers[-1] for answers in self._open.values() if answers]
+        await asyncio.gather(*(end(answer) for answer in left if not answer.question.is_again))
 
     async def _collect_answer(
         self, turn: Turn, messages: AnswerMessages

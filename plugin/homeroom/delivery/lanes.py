@@ -92,6 +92,7 @@ class _Lane:
     failing_since: int | None = None
     why: str = ""
     began: float = field(default_factory=time.monotonic)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 Deliver = Callable[[Part, list[Any]], None]
@@ -146,6 +147,11 @@ class Lanes:
         """Whether what is new in the room has to wait for its lane."""
         return room_id in self._lanes
 
+    async def until_idle(self, room_id: RoomID) -> None:
+        """Wait until nothing of the room is in its lane."""
+        while (lane := self._lanes.get(room_id)) is not None:
+            await lane.is_over.wait()
+
     def note_seen(self, room_id: RoomID, event: object) -> None:
         """This is the newest event of a room that was taken in."""
         event_id = as_dict(event).get("event_id")
@@ -198,6 +204,7 @@ class Lanes:
                 self._finish(part)
         finally:
             del self._lanes[room_id]
+            lane.is_over.set()
 
     def _finish(self, part: Part) -> None:
         for work in part.work:

@@ -13,6 +13,7 @@ from mautrix.util.logging import TraceLogger
 from ..delivery.answer_stream import Streamer
 from ..delivery.history_watch import HistoryWatch
 from ..delivery.inbox import Inbox
+from ..delivery.lanes import Lanes
 from ..delivery.sync_feed import SyncFeed
 from ..homes.checkpoint_state import CheckpointState
 from ..homes.invites import Invites
@@ -50,6 +51,7 @@ class Maintenance:
     checkpoint_state: CheckpointState
     remote_checkpoint: RemoteCheckpoint
     inbox: Inbox
+    lanes: Lanes
     feed: SyncFeed
     history_watch: HistoryWatch
     invites: Invites
@@ -68,7 +70,10 @@ class Maintenance:
         keep_running(self.watchdog.run, name="watching the event loop")
         self.invites.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")
-        start(self.streamer.end_abandoned(is_coming=self.inbox.has), name="ending old answers")
+        ending = self.streamer.end_abandoned(
+            until_read=self.lanes.until_idle, is_coming=self.inbox.has
+        )
+        start(ending, name="ending old answers")
         keep_running(self.reread, name="reading the unreadable again")
         keep_running(self.prune, name="pruning")
         start(self.remote_checkpoint.run(), name="keeping the checkpoint")

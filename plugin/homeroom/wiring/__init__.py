@@ -123,6 +123,7 @@ def build(instance: Instance) -> App:
         checkpoint_state=homes.checkpoint_state,
         remote_checkpoint=homes.remote_checkpoint,
         inbox=delivery.inbox,
+        lanes=delivery.lanes,
         feed=delivery.feed,
         history_watch=history_watch,
         invites=homes.invites,
