@@ -23,7 +23,7 @@ pytestmark = [
 @pytest.fixture
 async def agent() -> AsyncIterator[AgentServer]:
     async with AgentServer() as server:
-        server.reply = lambda request: Say([f"{request.text}: ", f"{len(server.requests)}"])
+        server.reply = lambda request: Say(pieces=[f"{request.text}: ", f"{len(server.requests)}"])
         yield server
 
 
