@@ -9,7 +9,11 @@ from hypothesis import given
 
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.domain.homes.room_state import STATE_TYPES
-from homeroom.domain.sync.changed_rooms import rooms_made_by_the_bot, rooms_to_rescan
+from homeroom.domain.sync.changed_rooms import (
+    cached_state_in,
+    rooms_made_by_the_bot,
+    rooms_to_rescan,
+)
 from tests.domain import hostile
 from tests.domain.builders import ANNA, BOT, ELSEWHERE, HOME, MALLORY, NEW, WORK
 
@@ -113,3 +117,21 @@ def test_nonsense_is_no_error(value: Any) -> None:
     ):
         rooms_to_rescan(response, bot=BOT, is_ours=lambda room_id: room_id in OURS)
         rooms_made_by_the_bot(response, bot=BOT)
+
+
+def test_of_what_changed_twice_only_the_end_is_told_to_the_state_store() -> None:
+    """An older state would be true for a moment again."""
+
+    def member(name: str) -> dict[str, Any]:
+        return {"type": "m.room.member", "state_key": ANNA, "content": {"displayname": name}}
+
+    levels = {"type": "m.room.power_levels", "state_key": "", "content": {}}
+    room = {
+        "state": {"events": [member("One"), levels]},
+        "timeline": {"events": [member("Two"), member("Three")]},
+    }
+    response = {"rooms": {"join": {HOME: room, ELSEWHERE: room}}}
+    assert cached_state_in(response, is_ours=lambda room_id: room_id == HOME) == [
+        (HOME, member("Three")),
+        (HOME, levels),
+    ]

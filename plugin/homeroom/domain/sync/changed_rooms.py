@@ -110,18 +110,20 @@ def rooms_newly_encrypted(response: object) -> frozenset[RoomID]:
 def cached_state_in(
     response: object, *, is_ours: Callable[[RoomID], bool]
 ) -> list[tuple[RoomID, dict[str, Any]]]:
-    """Memberships and power levels of Homeroom's rooms, as a response tells them, in its order."""
+    """Memberships and power levels of Homeroom's rooms, as they are at the end of a response."""
     rooms = as_dict(as_dict(response).get("rooms"))
-    return [
-        (RoomID(key), event)
-        for section in ("join", "leave")
-        for key, entry in as_dict(rooms.get(section)).items()
-        if is_ours(RoomID(key))
-        for event in events_in(entry)
-        if event.get("type") in ("m.room.member", "m.room.power_levels")
-        and isinstance(event.get("state_key"), str)
-        and isinstance(event.get("content"), dict)
-    ]
+    newest: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for section in ("join", "leave"):
+        for room_id, entry in as_dict(rooms.get(section)).items():
+            for event in events_in(entry) if is_ours(RoomID(room_id)) else ():
+                kind, key = event.get("type"), event.get("state_key")
+                if (
+                    kind in ("m.room.member", "m.room.power_levels")
+                    and isinstance(key, str)
+                    and isinstance(event.get("content"), dict)
+                ):
+                    newest[room_id, kind, key] = event
+    return [(RoomID(room_id), event) for (room_id, *_), event in newest.items()]
 
 
 def _in_room(
