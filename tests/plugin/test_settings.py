@@ -135,7 +135,7 @@ def manual() -> dict[str, tuple[str, str]]:
         if text.startswith("#"):
             said += f"{text[1:].strip()} "
             continue
-        if text.startswith("`"):
+        if entries and [*entries.values()][-1][1] == ">-" and len(line) - len(text) == 8:
             continue  # a text goes on
         if text:
             key, value = text.split(":", maxsplit=1)
@@ -150,7 +150,7 @@ def manual() -> dict[str, tuple[str, str]]:
 def test_the_manual_says_of_every_key_its_default_and_whether_it_needs_a_restart(key: str) -> None:
     said, value = manual()[key]
     needed = "yes" if key in RESTART_KEYS.values() else "no"
-    default = "this text" if value.startswith('"') else value
+    default = "this text" if value == ">-" else value
     assert re.search(rf"Default: {re.escape(default)}[.,] ", said), said
     assert re.search(rf"Restart needed: {needed}\. $", said), said
 
