@@ -187,8 +187,10 @@ def make_stored(make_stack: MakeStack, plugin: Path, cluster: Postgres | None) -
 
 @pytest.mark.parametrize("version", ["11", "12"])
 async def test_without_any_row_the_keys_are_derived_before_the_first_message(
-    make_stored: MakeBot, version: str
+    make_stored: MakeBot, cluster: Postgres | None, version: str
 ) -> None:
+    if cluster is not None and version == "11":
+        pytest.skip("the version of a room is nothing that a database sees")
     stack = await make_stored(proxy=True)
     await stack.maubot.stop()
     home = await legacy_home(stack, "alice", version=version)
