@@ -12,7 +12,7 @@ from mautrix.types import RoomID
 
 from homeroom import replies
 from homeroom.replies import encryption as words
-from tests.fake import FakeHomeserver, User
+from tests.fake import FakeHomeserver, Match, Respond, User
 from tests.plugin.harness import running
 
 MEGOLM = {"algorithm": "m.megolm.v1.aes-sha2"}
@@ -68,6 +68,24 @@ async def test_in_a_chat_that_is_encrypted_all_the_same_one_notice_says_so(
         send_sealed(anna, chat_id)
         await bot.settled()
         assert len(bot.words(chat_id)) == 2
+
+
+async def test_a_notice_that_could_not_be_sent_is_said_with_the_next_message(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        bot.me.set_state(chat_id, "m.room.encryption", MEGOLM)
+        refused = hs.fail(Match(method="PUT", path="/send/"), Respond(403, {"errcode": "M_NO"}))
+        send_sealed(anna, chat_id)
+        await refused.reached()
+        await bot.settled()
+        assert bot.words(chat_id) == []
+        send_sealed(anna, chat_id)
+        await bot.settled()
+        assert bot.words(chat_id) == [words.NO_ENCRYPTION]
 
 
 async def test_in_an_encrypted_direct_room_everybody_is_told_where_to_go(

@@ -127,6 +127,14 @@ async def test_a_notice_may_be_sent_once_per_period(store: Store, clock: Clock) 
     assert not await store.claim_notice(ROOM, "pointer", every_ms=100)
 
 
+async def test_a_notice_that_was_not_sent_may_be_claimed_again(store: Store) -> None:
+    for kind in ("pointer", "other"):
+        assert await store.claim_notice(ROOM, kind, every_ms=100)
+    await store.give_back_notice(ROOM, "pointer")
+    assert await store.claim_notice(ROOM, "pointer", every_ms=100)
+    assert not await store.claim_notice(ROOM, "other", every_ms=100)
+
+
 async def test_pruning_forgets_notices_of_that_age(
     store: Store, database: Database, clock: Clock
 ) -> None:

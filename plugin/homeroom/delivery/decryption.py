@@ -8,7 +8,6 @@ time to time. What is said in the clear where everything else is encrypted is no
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -113,11 +112,10 @@ class Decryption:
         if not message.is_verification:
             return message
         is_known = self.routes.home(message.sender) is not None
-        if is_known and await self.store.claim_notice(
-            message.room_id, "verification", every_ms=TOLD_EVERY
-        ):
-            with suppress(HomeserverError):
-                await self.speaker.notice(message.room_id, words.VERIFY, about=message.event_id)
+        if is_known:
+            await self._say_once(
+                message.room_id, "verification", words.VERIFY, message.event_id, every=TOLD_EVERY
+            )
         return None
 
     async def _is_out_of_place(self, message: Message) -> bool:
@@ -172,15 +170,31 @@ class Decryption:
         chat = self.routes.chat(message.room_id)
         if chat is None or not self.settings().hears(chat, message.sender):
             return
-        if await self.store.claim_notice(message.room_id, kind, every_ms=every):
-            with suppress(HomeserverError):
-                await self.speaker.notice(
-                    message.room_id, text, about=message.event_id, fixed_words=True
-                )
+        await self._say_once(
+            message.room_id, kind, text, message.event_id, every=every, fixed_words=True
+        )
 
     async def tell_earlier_unreadable(self, room_id: RoomID) -> None:
         """Say once that a chat's history cannot be read whole any more."""
         about = f"earlier-unreadable {room_id}"
-        if await self.store.claim_notice(room_id, "earlier-unreadable", every_ms=EARLIER_EVERY):
-            with suppress(HomeserverError):
-                await self.speaker.notice(room_id, words.EARLIER_UNREADABLE, about=about)
+        await self._say_once(
+            room_id, "earlier-unreadable", words.EARLIER_UNREADABLE, about, every=EARLIER_EVERY
+        )
+
+    async def _say_once(
+        self,
+        room_id: RoomID,
+        kind: str,
+        text: str,
+        about: str,
+        *,
+        every: int,
+        fixed_words: bool = False,
+    ) -> None:
+        """Send a notice once in so many milliseconds; one that cannot be sent does not count."""
+        if await self.store.claim_notice(room_id, kind, every_ms=every):
+            try:
+                await self.speaker.notice(room_id, text, about=about, fixed_words=fixed_words)
+            except HomeserverError as e:
+                self.log.info("A notice for %s was not sent: %s", room_id, e)
+                await self.store.give_back_notice(room_id, kind)

@@ -213,6 +213,11 @@ READ_SETTINGS: Final = _compile(
 WRITE_SETTINGS: Final = _upsert(SAVED_SETTINGS)
 
 CLAIM_NOTICE: Final = _claim()
+GIVE_BACK_NOTICE: Final = _compile(
+    NOTICES.delete().where(
+        NOTICES.c.room_id == bindparam("of_room"), NOTICES.c.kind == bindparam("of_kind")
+    )
+)
 
 WRITE_OPEN_ANSWER: Final = _upsert(OPEN_ANSWERS, kept=("opened_at",))
 READ_OPEN_ANSWERS: Final = _compile(

@@ -292,6 +292,12 @@ class Store:
                 )
         return affected(result) == 1
 
+    async def give_back_notice(self, room_id: RoomID, kind: str) -> None:
+        """The notice could not be sent: it may be claimed again."""
+        with attempt("give back a notice"):
+            async with connection(self._database) as writing:
+                await writing.execute(*statements.GIVE_BACK_NOTICE(of_room=room_id, of_kind=kind))
+
     async def note_room_request(self, alias: str, *, purpose: str) -> RoomRequest:
         """Remember that a room is asked for, before it is; returns what was remembered first."""
         with attempt("note that a room is asked for"):
