@@ -127,8 +127,7 @@ class Provisioner:
                 )
             if isinstance(step, InviteOwner):
                 for room_id in step.room_ids:
-                    await self.homeserver.invite(room_id, owner)
-                    self._invited_at[room_id] = time.monotonic()
+                    await self._invite(room_id, owner)
                 was_invited = True
             else:
                 await self._require_that_it_is_missing(owner)
@@ -183,6 +182,15 @@ class Provisioner:
             initial_chats=self.settings().initial_chats,
             reinvite_if_left=reinvite_if_left,
         )
+
+    async def _invite(self, room_id: RoomID, owner: UserID) -> None:
+        # Noted first: it may be accepted before the homeserver's answer comes.
+        self._invited_at[room_id] = time.monotonic()
+        try:
+            await self.homeserver.invite(room_id, owner)
+        except HomeserverError:
+            self._invited_at.pop(room_id, None)
+            raise
 
     def invite_accepted(self, room_id: RoomID) -> None:
         """An owner is in their room: if they leave it, they may be invited at once again."""
