@@ -18,11 +18,17 @@ ROOT = Path(__file__).parents[1]
 INSTALLED = sorted(Path(sys.prefix).glob("sqlalchemy-*[0-9]"))
 STORE = ("tests/storage",)
 PLUGIN = tuple(f"tests/plugin/test_{what}.py" for what in ("restart", "delivery", "catch_up"))
+
+
+def is_oldest(directory: Path) -> bool:
+    return directory.name.startswith("sqlalchemy-1.3.")
+
+
 RUNS = [
     pytest.param(directory, tests, id=f"{directory.name}-{tests[0]}")
     for directory in INSTALLED
     for tests in (STORE, PLUGIN)
-    if tests == STORE or directory.name.startswith("sqlalchemy-1.3.")
+    if tests == STORE or is_oldest(directory)
 ]
 
 
@@ -31,12 +37,11 @@ RUNS = [
 def test_another_sqlalchemy(
     directory: Path, tests: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
-    is_oldest = directory.name.startswith("sqlalchemy-1.3.")
     python_path = os.pathsep.join(filter(None, [str(directory), os.environ.get("PYTHONPATH")]))
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", *tests, "-p", "no:cacheprovider"),
-            *("-m", request.config.option.markexpr if is_oldest else "not postgres"),
+            *("-m", request.config.option.markexpr if is_oldest(directory) else "not postgres"),
             # What 1.3.24 does at its import, on Python 3.12 and later.
             *("-W", "ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"),
         ],

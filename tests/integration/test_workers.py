@@ -21,6 +21,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.integration.kill_points import ALL_KILLS
 from tests.integration.on_workers import (
     PATIENCE,
     Bot,
@@ -186,11 +187,9 @@ async def test_a_late_worker_changes_nothing_for_people(
     assert not wrong, "\n".join(wrong)
 
 
-# Kills
+# Kills, with `ALL_KILLS` after each of the bot's writes, with and without its database; else where
+# a room is made, and the database is lost
 
-KILLS = os.environ.get("HOMEROOM_TEST_KILLS") == "all"
-"""After each of the bot's writes, with and without its database; else where a room is made, and
-the database is lost."""
 _PASSING = re.compile("/(?:sync|filter|typing/[^/]+|receipt/.*)$")
 
 
@@ -237,7 +236,7 @@ def makes_room(request: ProxiedRequest) -> bool:
 
 async def writes_of(begun: Begun, make: Callable[[], Awaitable[Bot]]) -> list[str]:
     """Say after which writes to kill: those that are made if nothing disturbs, as they come."""
-    if not KILLS:
+    if not ALL_KILLS:
         return ["createRoom"] * begun.rooms
     bot = await make()
     mark = bot.stack.proxy.mark()
@@ -250,7 +249,7 @@ async def writes_of(begun: Begun, make: Callable[[], Awaitable[Bot]]) -> list[st
 
 async def kill_after(begun: Begun, bot: Bot, *, write: int) -> None:
     """The homeserver goes away from the bot when it has done the n-th write."""
-    where = changes_something if KILLS else makes_room
+    where = changes_something if ALL_KILLS else makes_room
     bot.stack.proxy.sever_after(write, when="after", where=where)
     await begun.begin(bot)
     await asyncio.wait_for(bot.stack.proxy.severed.wait(), PATIENCE)
@@ -269,7 +268,7 @@ async def finishes(begun: Begun, bot: Bot) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("lag", LAGS)
-@pytest.mark.parametrize("loses_database", [False, True] if KILLS else [True])
+@pytest.mark.parametrize("loses_database", [False, True] if ALL_KILLS else [True])
 async def test_a_kill_after_any_request_makes_nothing_twice(
     workers: WorkerSynapse,
     plugin: Path,

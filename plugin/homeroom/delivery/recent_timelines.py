@@ -14,9 +14,7 @@ from uuid import uuid4
 
 from mautrix.types import RoomID
 
-from ..domain.conversation.unanswered import shared_by
-from ..domain.json_shapes import as_dict
-from ..domain.sync.news import SAID
+from ..domain.conversation.unanswered import is_of_answers
 from ..domain.sync.timeline import begins_before, sent_at
 from ..matrix.errors import HomeserverError, Refused
 from ..matrix.homeserver import Homeserver
@@ -128,16 +126,8 @@ def _response(timelines: dict[RoomID, Any], not_before: int, *, server: str) -> 
     """
     joined = {}
     for room_id, timeline in timelines.items():
-        said = [
-            event
-            for event in timeline["events"]
-            if _is_said(event) or shared_by(event) is not None
-        ]
+        said = [event for event in timeline["events"] if is_of_answers(event)]
         is_whole = begins_before(timeline["events"], not_before, server=server)
         limited = timeline["limited"] and not is_whole
         joined[room_id] = {"timeline": {**timeline, "events": said, "limited": limited}}
     return {"rooms": {"join": joined}}
-
-
-def _is_said(event: object) -> bool:
-    return as_dict(event).get("type") in (*SAID, "m.reaction")

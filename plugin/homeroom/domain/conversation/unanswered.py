@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
@@ -19,6 +19,9 @@ from ..json_shapes import as_dict
 from ..sync.news import SAID
 from .answer_parts import OpenAnswer, Question
 from .content_keys import ANSWERS, ASKED, MORE_TO_COME
+
+_ANSWERING: Final = (*SAID, "m.reaction")
+"""Types of events with which the bot answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +52,9 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
             before.append((EventID(event_id), event.get("sender")))
             continue
         content = as_dict(event.get("content"))
-        if (owner := shared_by(event)) is not None:
+        if (owner := _shared_by(event)) is not None:
             given.update(said for said, sender in before if sender != owner)
-        if event.get("type") not in (*SAID, "m.reaction") or not content:
+        if event.get("type") not in _ANSWERING or not content:
             continue  # what the bot does to a room answers nobody, nor does what was redacted
         answers, is_edit = content.get(ANSWERS), _relation(content).get("rel_type") == "m.replace"
         if not isinstance(answers, str) and event.get("type") not in SAID:
@@ -81,7 +84,12 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
     )
 
 
-def shared_by(event: object) -> UserID | None:
+def is_of_answers(event: object) -> bool:
+    """Whether `answers_in` looks at such an event; a timeline without the others says the same."""
+    return as_dict(event).get("type") in _ANSWERING or _shared_by(event) is not None
+
+
+def _shared_by(event: object) -> UserID | None:
     """The owner of a chat, if from this event on, its marker, everybody in it is answered.
 
     Only where it is known what the marker said before: one that is merely written again is none.
