@@ -214,9 +214,9 @@ WRITE_SETTINGS: Final = _upsert(SAVED_SETTINGS)
 
 CLAIM_NOTICE: Final = _claim()
 GIVE_BACK_NOTICE: Final = _compile(
-    NOTICES.delete().where(
-        NOTICES.c.room_id == bindparam("of_room"), NOTICES.c.kind == bindparam("of_kind")
-    )
+    NOTICES.delete()
+    .where(NOTICES.c.room_id == bindparam("of_room"))
+    .where(NOTICES.c.kind == bindparam("of_kind"))
 )
 
 WRITE_OPEN_ANSWER: Final = _upsert(OPEN_ANSWERS, kept=("opened_at",))
