@@ -8,7 +8,7 @@ import pytest
 from mautrix.types import EventID
 
 from homeroom import replies
-from tests.fake import FakeHomeserver
+from tests.fake import FakeHomeserver, Hang, Match
 from tests.fake.user import User
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
@@ -58,6 +58,22 @@ async def test_an_answer_is_stopped_where_it_is(
         await bot.settled()
         anna.send(chat_id, "And now?")
         await until("the next turn", lambda: len(speech.turns) == 2)
+
+
+async def test_an_answer_is_stopped_that_the_room_shows_before_the_homeserver_says_so(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        anna.send(chat_id, "Hello")
+        sending = hs.fail(Match(path="/send/m.room.message/"), Hang(after=True), times=1)
+        speech.say("First words")
+        await when_shown(bot, chat_id, "First words")
+        react(anna, chat_id, last_answer(bot, chat_id), "🛑")
+        await until("it is stopped", lambda: speech.closed == 1)
+        sending.release()
+        await when_shown(bot, chat_id, f"First words\n\n{STOPPED}")
 
 
 async def test_what_has_not_said_anything_yet_is_stopped_with_a_word(

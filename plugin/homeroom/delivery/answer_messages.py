@@ -53,6 +53,8 @@ class AnswerMessages:
         self.open = list(left_open)
         """Those that are not finished."""
         self.holds_answer = holds_answer
+        self.shown: set[EventID] = set()
+        """Those that a sync response told of."""
         self._speaker = speaker
         self._store = store
         self._find = find

@@ -32,6 +32,7 @@ from ..domain.conversation.asked_again import Answered, answer_to
 from ..domain.conversation.turn import Turn
 from ..domain.conversation.unanswered import is_finished
 from ..domain.json_shapes import as_dict
+from ..domain.sync.news import OwnMessage
 from ..matrix.errors import HomeserverError, RateLimited, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
@@ -145,7 +146,15 @@ class Streamer:
         for event_id, messages in self._open.items():
             if any(message.answer_id == answer_id for message in messages):
                 return event_id
+        for event_id, answer in self._messages.items():
+            if answer_id in answer.shown:
+                return event_id
         return None
+
+    def answer_shown(self, message: OwnMessage) -> None:
+        """A room shows a message of an answer, maybe before the homeserver says it was sent."""
+        if (answer := self._messages.get(message.answers)) is not None:
+            answer.shown.add(message.event_id)
 
     async def answer(
         self, question: Question, turn: Turn, *, earlier: Answered | None = None

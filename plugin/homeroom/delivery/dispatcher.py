@@ -25,6 +25,7 @@ from ..domain.sync.news import (
     Encrypted,
     MemberChange,
     Message,
+    OwnMessage,
     Reaction,
     Redaction,
     RoomChange,
@@ -75,6 +76,7 @@ class EventDispatcher:
     routes: Routes
     background: Background
     settings: Callable[[], Settings]
+    answer_shown: Callable[[OwnMessage], None]
     now: Callable[[], int]
     log: TraceLogger
     _responses: int = field(default=0, init=False)
@@ -155,9 +157,13 @@ class EventDispatcher:
             not_before=self.now() - TRUSTED_FOR,
         )
 
-    def _happened(self, news: Redaction | Invite | MemberChange | RoomChange) -> set[RoomID]:
+    def _happened(
+        self, news: OwnMessage | Redaction | Invite | MemberChange | RoomChange
+    ) -> set[RoomID]:
         """Take note of what nobody has to answer; returns the rooms to scan."""
         match news:
+            case OwnMessage():
+                self.answer_shown(news)
             case Redaction():
                 self.history.forget(news.room_id)
                 self.inbox.withdraw(news)

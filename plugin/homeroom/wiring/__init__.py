@@ -339,6 +339,7 @@ def build_delivery(
             log=instance.log,
         ),
         onboarding=homes.onboarding,
+        answer_shown=streamer.answer_shown,
         invites=homes.invites,
         provisioner=homes.provisioner,
         refresher=homes.refresher,

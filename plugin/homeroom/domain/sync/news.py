@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
+from ..conversation.content_keys import ANSWERS
 from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, is_user_id
 from ..homes.room_state import read_invite, read_predecessor
@@ -161,11 +162,22 @@ class RoomChange:
     room_id: RoomID
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnMessage:
+    """A message of the bot's own, as its room shows it."""
+
+    room_id: RoomID
+    event_id: EventID
+    answers: EventID
+    """The question."""
+
+
 News = (
     Message
     | Encrypted
     | Edited
     | Reaction
+    | OwnMessage
     | Redaction
     | Arrival
     | MemberChange
@@ -198,6 +210,7 @@ def read_response(response: object, *, bot: UserID) -> Iterator[News]:
                     or read_encrypted(RoomID(room_id), event, bot=bot)
                     or _read_revision(RoomID(room_id), event, bot=bot)
                     or _read_reaction(RoomID(room_id), event, bot=bot)
+                    or _read_own_message(RoomID(room_id), event, bot=bot)
                     or _read_arrival(RoomID(room_id), event, as_dict(entry), bot=bot)
                 ):
                     yield message
@@ -409,6 +422,23 @@ def _read_reaction(room_id: RoomID, event: object, *, bot: UserID) -> Reaction |
         target=EventID(target),
         key=key.replace("\ufe0f", ""),
     )
+
+
+def _read_own_message(room_id: RoomID, event: object, *, bot: UserID) -> OwnMessage | None:
+    """A message by which the bot answers somebody; None for any other event, edits among them."""
+    event = as_dict(event)
+    content = as_dict(event.get("content"))
+    event_id, answers = event.get("event_id"), content.get(ANSWERS)
+    if (
+        event.get("sender") != bot
+        or event.get("type") not in SAID
+        or "state_key" in event
+        or as_dict(content.get("m.relates_to")).get("rel_type") == "m.replace"
+        or not is_event_id(event_id)
+        or not is_event_id(answers)
+    ):
+        return None
+    return OwnMessage(room_id=room_id, event_id=EventID(event_id), answers=EventID(answers))
 
 
 def _read_arrival(
