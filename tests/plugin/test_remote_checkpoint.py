@@ -435,6 +435,7 @@ async def test_a_write_goes_behind_all_messages_but_does_not_wait_for_ever(
     async with running(hs, tmp_path, config=CONFIG) as bot:
         await bot.onboard(anna)
         await until("it is written", lambda: is_written(bot))
+        await bot.settled()  # nothing else is to be said that would be told to wait
         (chat_id, _) = bot.chats_of(anna)
         hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=3_600_000), times=1)
         anna.send(chat_id, "Hello")
@@ -449,6 +450,7 @@ async def test_a_write_goes_behind_all_messages_but_does_not_wait_for_ever(
         hs.fail(Match(path="/send/"), RateLimit(retry_after_ms=3_600_000), times=1)
         await bot.start()
         homeserver = bot.app.remote_checkpoint.homeserver
+        anna.send(chat_id, "And now?")  # the first one may be answered by now
         await until("it is told to wait", lambda: homeserver.outgoing.is_limited)
         anna.set_state(chat_id, "m.room.name", {"name": "Again"})
         await until("it is known", lambda: "Again" in str(bot.tables()))
