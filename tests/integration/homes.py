@@ -100,6 +100,16 @@ async def onboard(stack: Stack, name: str, *, chats: Sequence[str] = ("General",
     return await move_in(stack, user, direct=direct, chats=chats)
 
 
+async def welcomed(stack: Stack, user: MatrixUser, room_id: str) -> Message:
+    """Wait until the bot has said in a room where somebody's home is; return that.
+
+    What it says before that on a slow machine, after ten seconds, is no welcome.
+    """
+    return await user.wait_for_message(
+        room_id, sender=stack.bot.user_id, body=lambda body: "is being made" not in body
+    )
+
+
 async def move_in(
     stack: Stack, user: MatrixUser, *, direct: str = "", chats: Sequence[str] = ("General",)
 ) -> Home:
@@ -221,7 +231,7 @@ async def make_admin(
     admin = await stack.user(name)
     await configure(stack, {"admins": [admin.user_id]}, base=base)
     office = await invite_bot(stack, admin)
-    await admin.wait_for_message(office, sender=stack.bot.user_id)
+    await welcomed(stack, admin, office)
     return admin, office
 
 
@@ -260,7 +270,7 @@ async def restart(stack: Stack) -> Summary:
     return await start(stack)
 
 
-async def reconciled(stack: Stack, *, since: int, timeout: float = 15) -> Summary:
+async def reconciled(stack: Stack, *, since: int, timeout: float = 45) -> Summary:
     """Wait for the first reconcile that the log tells of since a mark."""
     found = await stack.maubot.wait_for_log(_SUMMARY.pattern, since=since, timeout=timeout)
     counts = re.findall(rf"(\d+) ({'|'.join(_WORDS)})", found["what"])

@@ -24,6 +24,7 @@ from tests.integration.homes import (
     said_by_bot,
     say_and_hear,
     start,
+    welcomed,
 )
 from tests.stack.stack import MakeStack, Stack
 from tests.stack.waiting import eventually
@@ -258,7 +259,7 @@ async def test_without_a_device_id_there_is_no_encryption_and_everybody_is_told(
     # An encrypted direct room is answered in the clear: there is no other way to say where to go.
     bob = await stack.encrypted_user("bob")
     direct = await bob.create_encrypted_room(is_direct=True, invite=[stack.bot.user_id])
-    welcome = await bob.wait_for_message(direct, sender=stack.bot.user_id)
+    welcome = await welcomed(stack, bob, direct)
     assert "This is your home" in welcome.body
     assert bob.sealed(welcome.event_id) is None
 

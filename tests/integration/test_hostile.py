@@ -304,7 +304,7 @@ async def bring(town: Town, events: list[dict[str, Any]]) -> None:
     rule = proxy.rule(Answer(200, answer), method="GET", path=r"/v3/sync$", times=1)
     # News end the request that waits for them now; the next one is answered with the events.
     await town.mallory.user.send_text(town.mallory.chat, "now")
-    await asyncio.wait_for(rule.hit.wait(), 15)
+    await asyncio.wait_for(rule.hit.wait(), 45)
 
 
 async def test_messages_of_odd_shapes_stop_nothing(town: Town) -> None:

@@ -206,7 +206,7 @@ async def test_without_any_row_the_keys_are_derived_before_the_first_message(
     assert answer.body == "First!"
     await assert_keys(stack, home, ids)
     assert (await tables(stack)).chats == chat_rows(home, ids)
-    await asyncio.wait_for(rule.hit.wait(), 15)
+    await asyncio.wait_for(rule.hit.wait(), 45)
     assert [await marker(stack, room_id) for room_id in home.rooms] == [None] * 3
 
     stamping.released.set()

@@ -31,6 +31,7 @@ from tests.integration.homes import (
     say_and_hear,
     start,
     tables,
+    welcomed,
     writes_of_bot,
 )
 from tests.stack.http import ApiError
@@ -165,7 +166,7 @@ async def test_an_invite_makes_a_home_with_every_property_that_it_needs(
     for room_id in chats:
         await alice.join(room_id)
         assert await say_and_hear(stack, alice, room_id, "Hello!") == rows.keys()[room_id]
-    welcome = await alice.wait_for_message(direct, sender=bot)
+    welcome = await welcomed(stack, alice, direct)
     assert quote(space) in welcome.body
     assert welcome.msgtype == "m.notice"
 
@@ -236,7 +237,7 @@ async def test_invites_at_the_same_moment_make_one_home(
         await start(stack)
     home = await move_in(stack, alice)
     for direct in directs:
-        message = await alice.wait_for_message(direct, sender=stack.bot.user_id)
+        message = await welcomed(stack, alice, direct)
         assert quote(home.space) in message.body
     assert await stack.bot_rooms() == home.rooms | set(directs)
     assert await homes_of(stack, alice) == {home.space}

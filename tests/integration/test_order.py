@@ -193,7 +193,7 @@ async def test_an_instance_that_is_stopped_while_its_look_is_held_up_stays_silen
     await doubt(bot)
     rule = hold(case, path=JOINED_ROOMS)
     await bot.maubot.update_instance(bot.instance, started=True)
-    await asyncio.wait_for(rule.hit.wait(), 15)
+    await asyncio.wait_for(rule.hit.wait(), 45)
     await bot.maubot.update_instance(bot.instance, started=False)
     bot.proxy.heal()
     await live_on(case)

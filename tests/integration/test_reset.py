@@ -27,6 +27,7 @@ from tests.integration.homes import (
     shown,
     start,
     tables,
+    welcomed,
     writes_of_bot,
 )
 from tests.integration.kill_points import kill_points
@@ -262,7 +263,7 @@ async def test_what_is_not_a_fresh_command_of_an_admin_leaves_nothing(
     alice = await onboard(stack, "alice", chats=CHATS)
     team = await ada.create_room(invite=[bot, alice.user.user_id])
     await ada.wait_for_member(team, bot)
-    await ada.wait_for_message(team, sender=bot)
+    await welcomed(stack, ada, team)
     await alice.user.join(team)
     elsewhere = await place.code()
     code = await place.code(room=team)
@@ -585,7 +586,7 @@ async def test_a_room_that_the_bot_is_out_of_meanwhile_was_not_left_by_it(
     hold = Hold()
     rule = stack.proxy.rule(hold, method="POST", path="/leave$", times=1)
     run = await ada.user.send_text(place.office, f"!reset leave-forget --confirm {code}")
-    await asyncio.wait_for(rule.hit.wait(), 15)
+    await asyncio.wait_for(rule.hit.wait(), 45)
     with suppress(ApiError):
         await stack.bot_api.request("POST", f"/_matrix/client/v3/rooms/{victim}/leave", {})
     await stack.bot_api.request("POST", f"/_matrix/client/v3/rooms/{victim}/forget", {})
@@ -603,7 +604,7 @@ async def test_without_a_second_look_it_does_not_say_done(make_bot: MakeStack) -
     hold = Hold()
     rule = stack.proxy.rule(hold, method="POST", path="/forget$", times=1)
     run = await place.ada.user.send_text(place.office, f"!reset leave-forget --confirm {code}")
-    await asyncio.wait_for(rule.hit.wait(), 15)
+    await asyncio.wait_for(rule.hit.wait(), 45)
     forbidden = Answer(403, {"errcode": "M_FORBIDDEN", "error": "No"})
     stack.proxy.rule(forbidden, method="GET", path="/joined_rooms$")
     hold.released.set()

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.homes import ask, configure, invite_bot
+from tests.integration.homes import ask, configure, invite_bot, welcomed
 from tests.integration.test_reset import code_in, is_report
 from tests.stack.http import JsonApi
 from tests.stack.proxy import ProxiedRequest
@@ -85,7 +85,7 @@ async def test_many_rooms_are_left_in_the_time_that_the_homeserver_asks_for(
     await furnish(stack, bert)
     await configure(stack, {"admins": [ada.user_id]}, base=CONFIG)
     office = await ada.create_room(invite=[stack.bot.user_id])
-    await ada.wait_for_message(office, sender=stack.bot.user_id)
+    await welcomed(stack, ada, office)
     await limit_again(stack, admin=root)
     kept = {
         room_id

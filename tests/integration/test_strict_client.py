@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from homeroom.replies import encryption as words
-from tests.integration.homes import Home, invite_bot, move_in, say_and_hear, start
+from tests.integration.homes import Home, invite_bot, move_in, say_and_hear, start, welcomed
 from tests.stack.agent_server import AgentServer, Say
 from tests.stack.http import Json, JsonApi
 from tests.stack.stack import MakeStack, Stack
@@ -77,7 +77,7 @@ async def office(stack: Stack, agent: AgentServer) -> Any:
     ada = await stack.user("ada")
     await stack.maubot.update_instance(stack.instance, config=config(agent, admins=[ada.user_id]))
     room = await invite_bot(stack, ada)
-    await ada.wait_for_message(room, sender=stack.bot.user_id)
+    await welcomed(stack, ada, room)
     return ada, room
 
 

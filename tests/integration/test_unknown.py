@@ -130,7 +130,7 @@ async def test_a_look_that_fails_at_the_start_changes_nothing_and_is_repeated(
             bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)
         rule = bot.proxy.rule(fault(), path=path)
         await begin(bot)
-        await asyncio.wait_for(rule.hit.wait(), 15)
+        await asyncio.wait_for(rule.hit.wait(), 45)
         await before.require_untouched(bot)
         bot.proxy.heal()
         await wait_for_log(bot, "Reconciled", since=mark)
@@ -151,7 +151,7 @@ async def test_with_no_database_a_look_that_fails_makes_no_second_home(
     await begin(bot)
     await before.home.user.send_text(before.home.chat, "meanwhile")
     again = await before.home.user.start_dm(bot.bot.user_id)
-    await asyncio.wait_for(rule.hit.wait(), 15)
+    await asyncio.wait_for(rule.hit.wait(), 45)
     assert await tables(bot) == Tables(homes={}, chats={})
     assert shown(await writes_of_bot(bot, since=before.mark)) == []
     bot.proxy.heal()
@@ -180,7 +180,7 @@ async def test_a_reconcile_that_fails_says_so_and_changes_nothing(make_bot: Make
         hold = Hold()
         rule = bot.proxy.rule(hold if name == "hangs" else fault(), path=JOINED_ROOMS, times=1)
         event_id = await admin.send_text(office, "!reconcile")
-        await asyncio.wait_for(rule.hit.wait(), 15)
+        await asyncio.wait_for(rule.hit.wait(), 45)
         hold.released.set()
         answer = await admin.wait_for_message(office, sender=bot.bot.user_id, after=event_id)
         said = "nothing was changed" if name in wrong else "Rows: no changes"

@@ -260,7 +260,7 @@ class Maubot:
             return log.read().decode(errors="replace")
 
     async def wait_for_log(
-        self, pattern: str, *, since: int = 0, timeout: float = 15
+        self, pattern: str, *, since: int = 0, timeout: float = 45
     ) -> re.Match[str]:
         """Wait until the log since a mark has what the regular expression describes."""
 

@@ -218,7 +218,7 @@ class MatrixUser:
     # What the person waits for
 
     async def wait_for(
-        self, what: str, found: Callable[[], T | None], *, timeout: float = 15
+        self, what: str, found: Callable[[], T | None], *, timeout: float = 45
     ) -> T:
         """Wait until the function finds something (that is true) in what the client shows."""
 
@@ -234,11 +234,11 @@ class MatrixUser:
                 f"{self.user_id} waited {timeout:g} s for: {what}\n{self._report()}"
             ) from None
 
-    async def wait_for_room(self, room_id: str, *, timeout: float = 15) -> None:
+    async def wait_for_room(self, room_id: str, *, timeout: float = 45) -> None:
         """Wait until the client shows that the person is in a room."""
         await self.wait_for(f"being in {room_id}", lambda: room_id in self._rooms, timeout=timeout)
 
-    async def wait_for_member(self, room_id: str, user_id: str, *, timeout: float = 15) -> None:
+    async def wait_for_member(self, room_id: str, user_id: str, *, timeout: float = 45) -> None:
         """Wait until the client shows somebody as a member of a room."""
         key = ("m.room.member", user_id)
 
@@ -249,7 +249,7 @@ class MatrixUser:
         await self.wait_for(f"{user_id} in {room_id}", joined, timeout=timeout)
 
     async def wait_for_invite(
-        self, *, name: str | None = None, space: bool | None = None, timeout: float = 15
+        self, *, name: str | None = None, space: bool | None = None, timeout: float = 45
     ) -> str:
         """Wait for an invite to a room of that name, or to (anything but) a Space."""
 
@@ -270,7 +270,7 @@ class MatrixUser:
         sender: str | None = None,
         body: Callable[[str], bool] | str | None = None,
         after: str | None = None,
-        timeout: float = 15,
+        timeout: float = 45,
     ) -> Message:
         """Wait for a message: its body is tested, or holds the given text."""
 

@@ -16,7 +16,7 @@ _LOOK_EVERY_SECONDS = 0.02
 
 
 async def eventually(
-    what: str, look: Callable[[], Awaitable[T | None]], *, timeout: float = 15
+    what: str, look: Callable[[], Awaitable[T | None]], *, timeout: float = 45
 ) -> T:
     """Look again and again until something (that is true) is found; return it."""
     deadline = time.monotonic() + timeout
