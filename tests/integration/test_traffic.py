@@ -187,7 +187,7 @@ async def test_restarts_in_the_middle_of_traffic(
     await stack.maubot.restart()
     for chat in chats:
         await chat.say("goodbye")
-    await answered_or_late(chats, timeout=15)
+    await answered_or_late(chats, timeout=60)
 
     expected = [Counter(chat.expected()) for chat in chats]
     heard = [Counter(chat.heard()) for chat in chats]
@@ -214,14 +214,14 @@ async def test_a_kill_between_the_answer_and_its_mark(
     alice = await move_in(stack, "alice")
     lost = stack.proxy.rule(DropAfter(), path=rf"/{re.escape(alice.home.chat)}/send/")
     await alice.say("are you there?")
-    await alice.all_answered(timeout=15)
+    await alice.all_answered(timeout=120)
     stack.maubot.kill()
     await stack.synapse.restart()
     stack.proxy.heal()
     mark = stack.proxy.mark()
     await stack.maubot.start()
     await alice.say("still?")
-    await alice.all_answered(timeout=15)
+    await alice.all_answered(timeout=120)
     assert alice.heard() == alice.expected()
     writes = stack.proxy.writes(since=mark)
     sent = [request for request in writes if f"/{alice.home.chat}/send/" in request.path]
@@ -235,7 +235,7 @@ async def test_a_message_is_the_first_event_after_an_idle_restart(stack: Stack) 
     for number in range(3):
         await restart(stack)
         await alice.say(f"first {number}")
-        await alice.all_answered(timeout=15)
+        await alice.all_answered(timeout=120)
     assert alice.heard() == alice.expected()
 
 
@@ -252,7 +252,7 @@ async def test_it_was_down_for_longer_than_the_homeserver_keeps_a_response(
     for number in range(2):
         for chat in (alice, bob):
             await chat.say(f"before {number}")
-            await chat.all_answered(timeout=15)
+            await chat.all_answered(timeout=120)
         await stack.maubot.stop()
         await synapse.restart()
         for chat in (alice, bob):
@@ -260,7 +260,7 @@ async def test_it_was_down_for_longer_than_the_homeserver_keeps_a_response(
             await chat.say(f"second while down {number}")
         await start(stack)
         for chat in (alice, bob):
-            await chat.all_answered(timeout=15)
+            await chat.all_answered(timeout=120)
     for chat in (alice, bob):
         assert chat.heard() == chat.expected()
 
@@ -283,7 +283,7 @@ async def test_more_was_said_while_the_bot_was_down_than_a_response_holds(
     await stack.maubot.wait_ready()
     await reconciled(stack, since=mark)
     for chat in (alice, bob):
-        await chat.all_answered(timeout=60)
+        await chat.all_answered(timeout=120)
     await stack.maubot.wait_for_log(
         rf"Filled a gap of \d+ events in {alice.home.chat}", since=mark
     )
@@ -292,5 +292,5 @@ async def test_more_was_said_while_the_bot_was_down_than_a_response_holds(
     await start(stack)
     for chat in (alice, bob):
         await chat.say("goodbye")
-        await chat.all_answered(timeout=15)
+        await chat.all_answered(timeout=120)
         assert chat.heard() == chat.expected()
