@@ -133,11 +133,14 @@ class Homeroom(Plugin):
     async def _check_agent(self, app: App) -> None:
         """Say in the log what is wrong before a person finds out."""
         try:
-            await app.platform.check()
+            uncertain = await app.platform.check()
         except PlatformError as e:
             self.log.error("The agent of the saved settings would not answer: %s", e)
         else:
-            self.log.info("The agent of the saved settings is there")
+            if uncertain:
+                self.log.warning("Something answers for the agent. %s", uncertain)
+            else:
+                self.log.info("The agent of the saved settings is there")
 
     # Coming up
 

@@ -18,8 +18,8 @@ class KeyedEcho:
         yield Text(f"{turn.text}\n\n({turn.platform_chat_id})")
         yield End()
 
-    async def check(self) -> None:
-        pass
+    async def check(self) -> str:
+        return ""
 
     async def close(self) -> None:
         pass
@@ -45,8 +45,8 @@ class Agent:
         finally:
             self.at_work -= 1
 
-    async def check(self) -> None:
-        pass
+    async def check(self) -> str:
+        return ""
 
     async def close(self) -> None:
         pass

@@ -26,15 +26,18 @@ class Moody:
 
     def __init__(self) -> None:
         self.error: PlatformError | None = None
+        self.uncertain = ""
 
     async def answer(self, turn: Turn) -> AsyncGenerator[Item, None]:
-        await self.check()
+        if self.error is not None:
+            raise self.error
         yield Text(f"re: {turn.text}")
         yield End(tokens_in=3, tokens_out=4)
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         if self.error is not None:
             raise self.error
+        return self.uncertain
 
     async def close(self) -> None:
         pass
@@ -89,7 +92,12 @@ async def test_an_administrator_asks_the_agent(hs: FakeHomeserver, tmp_path: Pat
         office = admin.create_room(invite=[bot.me])
         await bot.hear(office, 1)
         said = await bot.ask(admin, office, "!agent test")
-        assert said == replies.agent_is_there("echo")
+        assert said == replies.agent_is_there("echo", uncertain="")
+        agent.uncertain = "It has no list of models."
+        assert await bot.ask(admin, office, "!agent test") == (
+            "Something answers for the agent (`echo`). It has no list of models. A message in a"
+            " chat shows it."
+        )
         agent.error = PlatformError("HTTP status 401", trouble=Trouble.MISCONFIGURED)
         assert "HTTP status 401" in await bot.ask(admin, office, "!agent test")
         assert await bot.ask(anna, chat, "!agent test") == replies.ADMINS_ONLY

@@ -148,10 +148,10 @@ class Commands:
 
     async def _test_agent(self) -> str:
         try:
-            await self.platform.check()
+            uncertain = await self.platform.check()
         except PlatformError as e:
             return replies.agent_fails(str(e))
-        return replies.agent_is_there(self.settings().platform.kind)
+        return replies.agent_is_there(self.settings().platform.kind, uncertain=uncertain)
 
     async def _reset(self, command: ResetCommand, message: Message) -> bool:
         """Whoever it was: no `!reset` ever reaches the platform, and none is ever tried again."""

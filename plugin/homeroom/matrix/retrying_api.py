@@ -26,7 +26,7 @@ from ..runtime import sliced_json as large_json
 from ..runtime.clock import ServerClock, now
 from ..runtime.fair_turns import FairTurns
 from ..runtime.gc_tuning import large_garbage
-from ..runtime.http import backoff, retry_after
+from ..runtime.http import backoff, in_words, retry_after
 from .errors import (
     NOT_SIGNED_IN,
     HomeserverError,
@@ -253,9 +253,9 @@ class PatientAPI(HTTPAPI):
                     raise _judge(response, await self._parse(body))
                 return await self._parse(body, is_object=method != Method.GET), response
         except ClientConnectorError as e:
-            raise _TransientError(f"cannot connect ({_reason(e)})", may_have_happened=False) from e
+            raise _TransientError(_line(in_words(e)), may_have_happened=False) from e
         except (ClientError, OSError, asyncio.TimeoutError) as e:
-            raise _TransientError(_reason(e), may_have_happened=True) from e
+            raise _TransientError(_line(in_words(e)), may_have_happened=True) from e
 
     async def _parse(self, body: bytes, *, is_object: bool | None = None) -> Any:
         """Parse an answer, and read what is good for something.
@@ -406,10 +406,6 @@ def _retry_after(response: ClientResponse, answer: Any) -> float | None:
     ):
         return max(milliseconds / 1000, 0.05)
     return retry_after(response.headers)
-
-
-def _reason(error: BaseException) -> str:
-    return _line(str(error) or type(error).__name__)
 
 
 def _line(text: str) -> str:

@@ -69,8 +69,10 @@ class Platform(Protocol):
         """
         ...
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         """Ask for something that costs nothing, to see whether it is there and lets us in.
+
+        Returns what stays uncertain, as a sentence for the administrator; empty: nothing.
 
         Raises:
             PlatformError: it is not, or does not; in the same words as a turn would.

@@ -46,14 +46,16 @@ class ChosenPlatform:
         self._retired: set[_Used] = set()
         self.health = AgentHealth()
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         """Ask the agent of the settings for something that costs nothing.
+
+        Returns what stays uncertain, as a sentence; empty: nothing.
 
         Raises:
             PlatformError: why it would not answer.
         """
         async with self._using() as platform:
-            await platform.check()
+            return await platform.check()
 
     async def prepare(self, turn: Turn) -> None:
         """Read what the platform will be told besides, which is not the agent's time.

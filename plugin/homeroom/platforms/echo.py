@@ -28,8 +28,8 @@ class EchoPlatform:
             yield Text(f"\n\n{self.note}")
         yield End()
 
-    async def check(self) -> None:
-        pass
+    async def check(self) -> str:
+        return ""
 
     async def close(self) -> None:
         pass

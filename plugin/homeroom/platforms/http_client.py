@@ -31,7 +31,7 @@ from aiohttp import (
 from mautrix.util.logging import TraceLogger
 
 from ..domain.conversation.answer import End, Item, Status, Text, Trouble
-from ..runtime.http import backoff
+from ..runtime.http import backoff, in_words
 from . import PlatformError
 from .http_answer import MAX_ERROR_TEXT, Answer, Limits, TransientError
 
@@ -120,8 +120,8 @@ class PlatformClient:
                 )
             await self._sleep(delay)
 
-    async def probe(self, url: str, *, passes: Callable[[int], bool]) -> None:
-        """Ask an address for nothing in particular, once.
+    async def probe(self, url: str, *, passes: Callable[[int], bool]) -> int:
+        """Ask an address for nothing in particular, once; return the status of its answer.
 
         Args:
             passes: whether an answer with this status is good enough.
@@ -143,6 +143,7 @@ class PlatformClient:
                         scrub=self._scrub,
                     )
                     raise await answer.failure()
+                return response.status
 
     @contextmanager
     def _judging(self, *, request_id: Callable[[], str | None]) -> Iterator[None]:
@@ -154,10 +155,10 @@ class PlatformClient:
                 "the address is no URL that can be used", trouble=Trouble.MISCONFIGURED
             ) from None
         except ClientConnectorCertificateError as e:
-            reason = self._scrub(_reason(e))
+            reason = self._scrub(in_words(e))
             raise PlatformError(reason, trouble=Trouble.MISCONFIGURED) from None
         except (ClientError, OSError, asyncio.TimeoutError, zlib.error) as e:
-            raise TransientError(self._scrub(_reason(e)), request_id=request_id()) from None
+            raise TransientError(self._scrub(in_words(e)), request_id=request_id()) from None
 
     async def close(self) -> None:
         if self._session is not None:
@@ -274,9 +275,3 @@ def _request_id(response: ClientResponse) -> str | None:
         if re.fullmatch(r"[\x21-\x7e]{1,100}", value):
             return value
     return None
-
-
-def _reason(error: BaseException) -> str:
-    message = getattr(error, "message", "")
-    text = message if isinstance(message, str) and message else str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -66,12 +66,20 @@ class OpenAIPlatform:
             async for item in items:
                 yield item
 
-    async def check(self) -> None:
-        # Some servers have no list of models; they answer all the same.
+    async def check(self) -> str:
+        # Some servers have no list of models; they answer all the same. Who gives a wrong
+        # `base_url` hears the same.
         def passes(status: int) -> bool:
             return 200 <= status < 300 or status in (404, 405, 501)
 
-        await self._client.probe(f"{self._settings.base_url}/models", passes=passes)
+        status = await self._client.probe(f"{self._settings.base_url}/models", passes=passes)
+        if status < 300:
+            return ""
+        return (
+            f"It has no list of models (HTTP status {status} for `/models`), so address, key and"
+            " model are not proven. If it should have one, look at `base_url`: for many servers"
+            " it ends in `/v1`."
+        )
 
     async def close(self) -> None:
         await self._client.close()

@@ -51,10 +51,19 @@ class WebhookPlatform:
             async for item in items:
                 yield item
 
-    async def check(self) -> None:
+    async def check(self) -> str:
         # The contract has nothing but turns. A server that answers is there; one that knows tokens
         # says 401 or 403 to a wrong one whatever is asked for.
-        await self._client.probe(self._url, passes=lambda status: status not in (401, 403, 407))
+        def passes(status: int) -> bool:
+            return status not in (401, 403, 407, 502, 503, 504)
+
+        status = await self._client.probe(self._url, passes=passes)
+        if status < 300 or status == 405:
+            return ""
+        return (
+            f"Asked without a message, its address says HTTP status {status}. That is as it should"
+            " be if it takes messages only; else look at `url`."
+        )
 
     async def close(self) -> None:
         await self._client.close()

@@ -308,8 +308,11 @@ def bad_settings(problems: Sequence[Problem]) -> str:
     )
 
 
-def agent_is_there(kind: str) -> str:
-    return f"The agent (`{kind}`) is there and lets me in. That cost nothing; nothing was asked."
+def agent_is_there(kind: str, *, uncertain: str) -> str:
+    """`uncertain`: what its answer does not tell."""
+    if not uncertain:
+        return f"The agent (`{kind}`) is there and lets me in. This cost nothing."
+    return f"Something answers for the agent (`{kind}`). {uncertain} A message in a chat shows it."
 
 
 def agent_fails(reason: str) -> str:
