@@ -209,7 +209,7 @@ class Populating:
         await self._join(space_id, owner)
         rooms: list[str] = [space_id]
         for number, chat_name in enumerate(CHATS, start=1):
-            chat = CreateChat(chat_id=ChatID(f"C{number}"), name=chat_name)
+            chat = CreateChat(purpose="benchmark", chat_id=ChatID(f"C{number}"), name=chat_name)
             room_id = await self._create(
                 chat_request(
                     bot=bot,
