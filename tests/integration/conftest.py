@@ -43,6 +43,7 @@ _SAME = {
     "test_isolation.py": "about who waits; on both in storage/ is what a database refuses",
     "test_litellm.py": "what a platform says goes past the database",
     "test_live.py": "about what is read from the homeserver, and how soon",
+    "test_order.py": "about what waits until the homeserver has been looked at",
     "test_person.py": "what people hear; what is stored then is seen in other files",
     "test_platform_faults.py": "what a platform says goes past the database",
     "test_rate_limits.py": "the homeserver's pace, and minutes of waiting for it",
@@ -61,13 +62,25 @@ _SAME = {
 }
 """Files that are not worth the time of a second run on PostgreSQL, and why."""
 _SAME_TESTS = {
+    "test_a_long_stream_under_default_rate_limits",
+    "test_a_message_is_the_first_event_after_an_idle_restart",
+    "test_a_message_without_its_key_is_named_and_holds_nobody_up",
+    "test_a_second_invite_gets_a_pointer_to_the_first_home",
     "test_an_answer_that_is_lost_at_any_write_makes_nothing_twice",
+    "test_an_owner_who_left_is_invited_again_when_they_ask",
     "test_it_was_down_for_longer_than_the_homeserver_keeps_a_response",
     "test_more_was_said_while_the_bot_was_down_than_a_response_holds",
+    "test_only_who_is_in_the_room_now_can_read_what_the_bot_says_after_its_absence",
+    "test_only_the_owner_is_answered_unless_the_settings_say_members",
+    "test_the_homeserver_limits_how_fast_markers_are_stamped",
+    "test_the_homeservers_default_room_version_is_used",
     "test_the_version_of_the_rooms_is_the_homeservers_default",
-    "test_while_the_first_look_is_held_up_nothing_happens_and_maubot_answers",
+    "test_there_are_no_more_chats_than_the_limit",
+    "test_who_is_in_the_space_can_join_its_chats_and_nobody_else",
+    "test_who_is_not_allowed_is_rejected_with_a_reason",
+    "test_without_a_device_id_there_is_no_encryption_and_everybody_is_told",
 }
-"""Tests of other files that are about what the homeserver says, and take a minute or more."""
+"""Tests of other files that are about what the homeserver says."""
 
 
 def pytest_configure() -> None:
