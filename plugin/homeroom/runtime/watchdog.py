@@ -1,9 +1,12 @@
 """How long the event loop was held, and by whom.
 
 Everything in this process waits while one task computes. What counts is the CPU time of the
-loop's thread, so that a busy machine, or a wait for a disk, is not taken for our doing. A tick
-comes every few milliseconds; the CPU time between two ticks of which the second is late was spent
-in one piece, or in pieces that let nobody in. A thread looks on, to see which task it is.
+loop's thread, so that a busy machine, or a wait for a disk, is not taken for our doing. What was
+used between two ticks of which the second is late was used in one piece, or in pieces that let
+nobody in. A thread looks on, to see which task it is.
+
+Ticks are seldom while there is little to do, because they cost more than an idle instance. A short
+hold that both begins and ends between two of these is not seen.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ from typing import Final
 from mautrix.util.logging import TraceLogger
 
 TICK: Final = 0.05
-"""Seconds between two ticks."""
+"""Seconds between two ticks, and what is not worth counting."""
+IDLE_TICK: Final = 0.5
+"""The same while there is little to do."""
+LITTLE: Final = 0.05
+"""Seconds of CPU time in a second of the clock."""
 LOOK_EVERY: Final = 0.1
-"""Seconds between two looks of the thread."""
+"""Seconds between two looks of the thread, or more."""
 LOG_ABOVE: Final = 0.25
 """Seconds of CPU time that are worth a line in the log."""
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -50,7 +57,8 @@ class Watchdog:
 
     log: TraceLogger
     _holds: Holds = field(default_factory=Holds, init=False)
-    _ticked_at: float = field(default=0.0, init=False)
+    _due_at: float = field(default=0.0, init=False)
+    """When the next tick should be."""
     _held_by: str = field(default="", init=False)
     _logged_at: float = field(default=float("-inf"), init=False)
     _stopped: threading.Event = field(default_factory=threading.Event, init=False)
@@ -63,7 +71,8 @@ class Watchdog:
         """Watch the running loop until this is cancelled."""
         loop = asyncio.get_running_loop()
         self._stopped.clear()
-        self._ticked_at = time.monotonic()
+        tick = TICK
+        self._due_at = time.monotonic() + tick
         threading.Thread(
             target=self._look_on,
             args=(loop, threading.get_ident()),
@@ -73,12 +82,14 @@ class Watchdog:
         try:
             while True:
                 cpu = time.thread_time()
-                self._held_by, self._ticked_at = "", time.monotonic()
-                await asyncio.sleep(TICK)
-                late = time.monotonic() - self._ticked_at - TICK
-                held = min(time.thread_time() - cpu, late + TICK)
+                self._held_by, self._due_at = "", time.monotonic() + tick
+                await asyncio.sleep(tick)
+                late = time.monotonic() - self._due_at
+                used = time.thread_time() - cpu
+                held = min(used, late + tick)
                 if late > TICK and held > TICK:
                     self._note(held)
+                tick = IDLE_TICK if used < LITTLE * (late + tick) else TICK
         finally:
             self._stopped.set()
 
@@ -98,9 +109,10 @@ class Watchdog:
 
     def _look_on(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         """In a thread of its own: see who is at work when a tick is overdue."""
-        while not self._stopped.wait(LOOK_EVERY):
-            overdue = time.monotonic() - self._ticked_at
-            if overdue > 2 * TICK and not self._held_by:
+        while not self._stopped.wait(
+            max(LOOK_EVERY, self._due_at + 1.5 * TICK - time.monotonic())
+        ):
+            if time.monotonic() > self._due_at + TICK and not self._held_by:
                 frame = sys._current_frames().get(thread)  # noqa: SLF001 (the one way there is)
                 self._held_by = f"{_task(loop)} in {_place(frame)}"
 
