@@ -52,6 +52,11 @@ def test_no_link_is_packed(tree: Path, tmp_path: Path) -> None:
 def test_a_release_is_a_tree_without_changes_whose_changelog_begins_with_it(tree: Path) -> None:
     path, digest = release(tree)
     assert path.with_name(f"{path.name}.sha256").read_text() == f"{digest}  {path.name}\n"
+    news = path.with_name(f"{path.stem}.md").read_text()
+    changelog = (tree / "CHANGELOG.md").read_text()
+    assert news.startswith("### ")
+    assert f"{path.stem.removeprefix('homeroom-v')}] - " in changelog.split(news)[0]
+    assert changelog.split(news)[1].startswith("\n## [")
     with pytest.raises(PackageError, match=r"the tag is v9\.9\.9, and maubot\.yaml says"):
         release(tree, tag="v9.9.9")
     (tree / "LICENSE").write_text("")

@@ -3,7 +3,7 @@
     python -m tests.stack.release [TAG]
 
 Refuses a tree with changes, a version without its own part of the changelog, and a tag that names
-another version. Prints the path and the SHA-256, and writes the sum beside the file.
+another version. Prints the path and the SHA-256; writes the sum and what is new beside the file.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ def release(root: Path = ROOT, *, tag: str | None = None) -> tuple[Path, str]:
     if tag is not None and tag.removeprefix("v") != version:
         raise PackageError(f"the tag is {tag}, and maubot.yaml says {version}")
     changelog = (root / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## \[(.+?)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
-    if newest is None or newest[1] != version:
-        found = newest[1] if newest else "none"
+    parts = re.split(
+        r"^## \[(.+?)\] - \d{4}-\d\d-\d\d$", changelog, maxsplit=2, flags=re.MULTILINE
+    )
+    found, news = parts[1:3] if len(parts) > 1 else ("none", "")
+    if found != version:
         raise PackageError(f"the newest version in CHANGELOG.md is {found}, not {version}")
     path = build(root)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+    path.with_name(f"{path.stem}.md").write_text(f"{news.strip()}\n")
     return path, digest
 
 
