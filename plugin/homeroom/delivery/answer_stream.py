@@ -205,14 +205,9 @@ class Streamer:
     async def _messages_in_room(self, question: Question) -> tuple[EventID, ...]:
         """The messages of an answer that the room itself shows, in their order."""
         events: list[Any] = []
-        token: str | None = None
-        for _ in range(LOOK_BACK):
-            page, token = await self.homeserver.messages_before(
-                question.room_id, token, until=None
-            )
+        async for page, _ in self.homeserver.pages_back(question.room_id, at_most=LOOK_BACK):
             events += page
-            is_found = any(as_dict(each).get("event_id") == question.event_id for each in page)
-            if token is None or is_found:
+            if any(as_dict(each).get("event_id") == question.event_id for each in page):
                 break
         bot = self.homeserver.bot
         return answer_to(question.event_id, reversed(events), bot=bot).messages

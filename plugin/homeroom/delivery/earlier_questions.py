@@ -88,6 +88,8 @@ class EarlierQuestions:
         except _NotThereError:
             self.log.info("%s is not in the timeline of %s", before, room_id)
             return None
+        except Refused as e:
+            raise Unavailable(f"the timeline of {room_id}: {e}") from e
 
     async def _newest(
         self,
@@ -101,9 +103,7 @@ class EarlierQuestions:
         """The latest first."""
         answered: set[object] = set()
         begin: int | None = None
-        token = None
-        for _ in range(PAGES_AT_MOST):
-            page, token = await self._page(room_id, token)
+        async for page, _ in self.homeserver.pages_back(room_id, at_most=PAGES_AT_MOST):
             for event in map(as_dict, page):
                 events.append(event)
                 answered.add(as_dict(event.get("content")).get(ANSWERS))
@@ -114,17 +114,9 @@ class EarlierQuestions:
                     begin = len(events) - 1
                 elif begin is not None and (asked := await self._read(room_id, event, hears)):
                     return await self._complete(asked, event, events, begin)
-            if token is None:
-                break
         if begin is None:
             raise _NotThereError
         return None
-
-    async def _page(self, room_id: RoomID, token: str | None) -> tuple[list[Any], str | None]:
-        try:
-            return await self.homeserver.messages_before(room_id, token, until=None)
-        except Refused as e:
-            raise Unavailable(f"the timeline of {room_id}: {e}") from e
 
     async def _read(
         self, room_id: RoomID, event: dict[str, Any], hears: Callable[[UserID], bool]

@@ -282,34 +282,29 @@ class Lanes:
         )
 
     async def _read_back(self, part: Part) -> list[Any]:
-        """The events before a part, oldest first: back to what was seen, and never without end.
-
-        `to` is a hint: there are homeservers that take no notice of it.
-        """
-        room_id, token = part.room_id, part.gap
+        """The events before a part, oldest first: back to what was seen, and never without end."""
+        room_id = part.room_id
         seen, server = self._seen.get(room_id), self.homeserver.server_name
         events: list[Any] = []
-        size = 0
-        for _ in range(PAGES_AT_MOST):
-            page, token = await self.homeserver.messages_before(room_id, token, until=part.since)
+        size, is_whole = 0, False
+        async for page, older in self.homeserver.pages_back(
+            room_id, start=part.gap, until=part.since, at_most=PAGES_AT_MOST
+        ):
             known = next((n for n, event in enumerate(page) if _is(event, seen)), None)
             events += page[:known]
             size += sum(map(_size, page))
             is_old = begins_before(page, part.read_back_to, server=server)
-            if token is None or known is not None or is_old:
+            is_whole = older is None or known is not None or is_old
+            if is_whole or size > BYTES_AT_MOST:
                 break
-            if size > BYTES_AT_MOST:
-                self._say_that_there_is_more(room_id, len(events))
-                break
-        else:
-            self._say_that_there_is_more(room_id, len(events))
+        if not is_whole:
+            self.log.error(
+                "More than %d events of %s were left out; the older ones stay unread",
+                len(events),
+                room_id,
+            )
         self.log.info("Filled a gap of %d events in %s", len(events), room_id)
         return events[::-1]
-
-    def _say_that_there_is_more(self, room_id: RoomID, read: int) -> None:
-        self.log.error(
-            "More than %d events of %s were left out; the older ones stay unread", read, room_id
-        )
 
 
 def _is(event: object, event_id: EventID | None) -> bool:

@@ -113,10 +113,11 @@ def _is_recent(events: Sequence[object], not_before: int) -> bool:
 async def _timeline(homeserver: Homeserver, room_id: RoomID) -> dict[str, Any] | None:
     """None: the homeserver refuses it."""
     try:
-        events, older = await homeserver.messages_before(room_id, None, until=None)
+        async for events, older in homeserver.pages_back(room_id, at_most=1):
+            return {"events": events[::-1], "limited": older is not None, "prev_batch": older}
     except Refused:
-        return None
-    return {"events": events[::-1], "limited": older is not None, "prev_batch": older}
+        pass
+    return None
 
 
 def _response(timelines: dict[RoomID, Any], not_before: int, *, server: str) -> Response:

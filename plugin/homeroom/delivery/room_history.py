@@ -111,19 +111,27 @@ class RoomHistory:
     async def _read_back(self, turn: Turn, scope: Scope) -> list[Line]:
         """Read until there is enough, back through the rooms that this one replaced."""
         events: list[Any] = []
-        room_id, token, begin = turn.room_id, None, 0
-        for _ in range(PAGES_AT_MOST):
-            page, token = await self._page(room_id, token, is_needed=room_id == turn.room_id)
-            events += await self._open_all(room_id, page, scope)
-            lines = self._lines(room_id, events, scope)
-            _, is_enough = self._told(lines, scope, turn)
-            if is_enough or any(line.event_id == scope.since for line in lines):
-                return lines
-            if token is None:
-                predecessor = self._predecessor(room_id, events[begin:])
-                if predecessor is None:
-                    return lines
-                room_id, begin = predecessor, len(events)
+        lines: list[Line] = []
+        room_id, begin, pages = turn.room_id, 0, PAGES_AT_MOST
+        try:
+            while pages:
+                async for page, older in self.homeserver.pages_back(room_id, at_most=pages):
+                    pages -= 1
+                    events += await self._open_all(room_id, page, scope)
+                    lines = self._lines(room_id, events, scope)
+                    _, is_enough = self._told(lines, scope, turn)
+                    if is_enough or any(line.event_id == scope.since for line in lines):
+                        return lines
+                    if older is None:
+                        predecessor = self._predecessor(room_id, events[begin:])
+                        if predecessor is None:
+                            return lines
+                        room_id, begin = predecessor, len(events)
+        except Refused as e:
+            if room_id == turn.room_id:
+                raise Unavailable(f"the history of {room_id}: {e}") from e
+            self.log.info("The history of %s is not to be had any further: %s", room_id, e)
+            return lines
         self.log.info("Read %d events of %s, and no further", len(events), turn.room_id)
         return lines
 
@@ -134,17 +142,6 @@ class RoomHistory:
             line if scope.hears(line.sender, bot=bot) else replace(line, text=None)
             for line in read_lines(room_id, reversed(events), bot=bot)
         ]
-
-    async def _page(
-        self, room_id: RoomID, token: str | None, *, is_needed: bool
-    ) -> tuple[list[Any], str | None]:
-        try:
-            return await self.homeserver.messages_before(room_id, token, until=None)
-        except Refused as e:
-            if is_needed:
-                raise Unavailable(f"the history of {room_id}: {e}") from e
-            self.log.info("The history of %s is not to be had any further: %s", room_id, e)
-            return [], None
 
     async def _open_all(self, room_id: RoomID, page: Sequence[Any], scope: Scope) -> list[Any]:
         """A page in the clear. The oldest is opened first, as it was said before its copies."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
@@ -265,22 +265,33 @@ class Homeserver:
             return answer
         raise AssertionError("there is a last one")
 
-    async def messages_before(
-        self, room_id: RoomID, start: str | None, *, until: str | None
-    ) -> tuple[list[Any], str | None]:
-        """A page of a room's events, newest first, and where the next starts; None: no more."""
-        query = {"dir": "b", "limit": str(PAGE), "from": start, "to": until}
-        answer = checked(
-            await self._reading_rooms.request(
-                Method.GET,
-                Path.v3.rooms[room_id].messages,
-                query_params={key: value for key, value in query.items() if value is not None},
-            )
-        )
-        events, end = answer.get("chunk"), answer.get("end")
-        if not isinstance(events, list):
-            raise Unavailable(f"messages of {room_id}: the answer has no list of events")
-        return events, end if isinstance(end, str) and events and end != start else None
+    async def pages_back(
+        self,
+        room_id: RoomID,
+        *,
+        at_most: int,
+        start: str | None = None,
+        until: str | None = None,
+    ) -> AsyncIterator[tuple[list[Any], str | None]]:
+        """Pages of a room's events, newest first, each with where the next starts; None: no more.
+
+        Args:
+            start: None: now.
+            until: a hint: there are homeservers that take no notice of it.
+        """
+        path = Path.v3.rooms[room_id].messages
+        for _ in range(at_most):
+            query = {"dir": "b", "limit": str(PAGE), "from": start, "to": until}
+            told = {key: value for key, value in query.items() if value is not None}
+            request = self._reading_rooms.request(Method.GET, path, query_params=told)
+            answer = checked(await request)
+            events, end = answer.get("chunk"), answer.get("end")
+            if not isinstance(events, list):
+                raise Unavailable(f"messages of {room_id}: the answer has no list of events")
+            start = end if isinstance(end, str) and events and end != start else None
+            yield events, start
+            if start is None:
+                return
 
     async def sliding_sync(
         self, body: dict[str, Any], *, pos: str | None, read: Callable[[dict[str, Any]], T]
