@@ -194,7 +194,7 @@ class Homeroom(Plugin):
         homeserver = Homeserver(self.encryption.client, log=self.log, concurrency=lambda: 1)
         idle = WithoutSettings(
             homeserver=homeserver,
-            speaker=Speaker(homeserver),
+            speaker=Speaker(homeserver, store=self.store),
             store=self.store,
             is_idle=lambda: self.app is None,
             admins=lambda: self.settings.admins,

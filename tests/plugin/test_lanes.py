@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
@@ -55,18 +56,15 @@ async def say_while_down(bot: Bot, anna: User, room_id: str, count: int = MANY) 
 
 
 async def alter(bot: Bot, sql: str) -> None:
-    """Change the database while the bot works with it."""
-
-    def is_done() -> bool:
+    """Change the database while the bot works with it, and goes on with that: it has locks."""
+    for attempt in range(10):
         try:
-            bot.alter(sql)
-        except sqlite3.OperationalError as e:
-            if "locked" not in str(e):
+            await asyncio.to_thread(bot.alter, sql)
+        except sqlite3.OperationalError as e:  # noqa: PERF203 (ten times at most)
+            if "locked" not in str(e) or attempt == 9:
                 raise
-            return False
-        return True
-
-    await until(sql, is_done)
+        else:
+            return
 
 
 def said_by(agent: Agent, name: str) -> list[str]:

@@ -24,7 +24,7 @@ from ..matrix.errors import HomeserverError, Unavailable
 from ..matrix.messages import Speaker
 from ..replies import encryption as words
 from ..runtime.noted_work import noted
-from ..storage import Store, StoreError
+from ..storage import StoreError
 
 TOLD_EVERY: Final = 60 * 60 * 1000
 """Milliseconds between two notices of one kind that a message could not be read, in one room."""
@@ -40,7 +40,6 @@ class Decryption:
     bot: UserID
     encryption: Encryption
     is_encrypted: Callable[[RoomID], Awaitable[bool]]
-    store: Store
     routes: Routes
     onboarding: Onboarding
     speaker: Speaker
@@ -170,9 +169,7 @@ class Decryption:
         chat = self.routes.chat(message.room_id)
         if chat is None or not self.settings().hears(chat, message.sender):
             return
-        await self._say_once(
-            message.room_id, kind, text, message.event_id, every=every, fixed_words=True
-        )
+        await self._say_once(message.room_id, kind, text, message.event_id, every=every)
 
     async def tell_earlier_unreadable(self, room_id: RoomID) -> None:
         """Say once that a chat's history cannot be read whole any more."""
@@ -182,19 +179,10 @@ class Decryption:
         )
 
     async def _say_once(
-        self,
-        room_id: RoomID,
-        kind: str,
-        text: str,
-        about: str,
-        *,
-        every: int,
-        fixed_words: bool = False,
+        self, room_id: RoomID, kind: str, text: str, about: str, *, every: int
     ) -> None:
-        """Send a notice once in so many milliseconds; one that cannot be sent does not count."""
-        if await self.store.claim_notice(room_id, kind, every_ms=every):
-            try:
-                await self.speaker.notice(room_id, text, about=about, fixed_words=fixed_words)
-            except HomeserverError as e:
-                self.log.info("A notice for %s was not sent: %s", room_id, e)
-                await self.store.give_back_notice(room_id, kind)
+        """Send a notice once in so many milliseconds, if it can be sent."""
+        try:
+            await self.speaker.notice_once(room_id, kind, text, about=about, every_ms=every)
+        except HomeserverError as e:
+            self.log.info("A notice for %s was not sent: %s", room_id, e)

@@ -39,7 +39,7 @@ from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
-from ..storage import Store, StoreError
+from ..storage import StoreError
 from .answer_stream import Streamer
 from .earlier_questions import Earlier, EarlierQuestions
 from .revisions import Superseded
@@ -55,7 +55,6 @@ class MessageHandler:
 
     streamer: Streamer
     earlier_questions: EarlierQuestions
-    store: Store
     routes: Routes
     onboarding: Onboarding
     provisioner: Provisioner
@@ -67,6 +66,8 @@ class MessageHandler:
     _rows: dict[RoomID, Row] = field(default_factory=dict, init=False)
     """Of the rooms in which somebody else than the owner was answered last."""
     _told_paused: set[RoomID] = field(default_factory=set, init=False)
+    _turning_away: set[RoomID] = field(default_factory=set, init=False)
+    """Rooms in which it is being said that a message is one too many."""
     _interrupted: dict[EventID, str] = field(default_factory=dict, init=False)
     """Questions that are not to be answered (any further), with the sentence that says why."""
     _asking: dict[EventID, EventID] = field(default_factory=dict, init=False)
@@ -133,14 +134,18 @@ class MessageHandler:
 
     async def turn_away(self, message: Message) -> None:
         """Say that a message is one too many, in chats, once a minute; never waits for that."""
-        if self.routes.chat(message.room_id) is not None and await self.store.claim_notice(
-            message.room_id, "too-many", every_ms=60_000
-        ):
+        room_id = message.room_id
+        if self.routes.chat(room_id) is not None and room_id not in self._turning_away:
+            self._turning_away.add(room_id)
             self.background.start(self._say_too_many(message), name="turning a message away")
 
     async def _say_too_many(self, message: Message) -> None:
-        with suppress(HomeserverError):
-            await self.speaker.reply(message, replies.TOO_MANY_WAITING)
+        text = replies.TOO_MANY_WAITING
+        try:
+            with suppress(HomeserverError, StoreError):
+                await self.speaker.reply_once(message, "too-many", text, every_ms=60_000)
+        finally:
+            self._turning_away.discard(message.room_id)
 
     async def _handle(self, message: Message) -> None:
         if not self.routes.is_paused:
@@ -226,9 +231,9 @@ class MessageHandler:
 
     async def _answer_wordless(self, message: Message) -> None:
         """Say from time to time that only words are understood; else a reaction is enough."""
-        if await self.store.claim_notice(message.room_id, "only-text", every_ms=ONLY_TEXT_EVERY):
-            await self.speaker.reply(message, replies.ONLY_TEXT)
-        else:
+        if not await self.speaker.reply_once(
+            message, "only-text", replies.ONLY_TEXT, every_ms=ONLY_TEXT_EVERY
+        ):
             self.background.start(self._react(message), name="reacting to a file")
 
     async def _react(self, message: Message) -> None:

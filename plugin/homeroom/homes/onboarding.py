@@ -114,9 +114,10 @@ class Onboarding:
         Returns whether it is in their Space.
         """
         why = await self.handmade.adopt(room_id, owner=owner)
-        if why and await self.store.claim_notice(room_id, "handmade", every_ms=POINTER_EVERY):
-            await self.speaker.notice(
-                room_id, why, about=f"handmade {room_id} {about}", fixed_words=True
+        if why:
+            about = f"handmade {room_id} {about}"
+            await self.speaker.notice_once(
+                room_id, "handmade", why, about=about, every_ms=POINTER_EVERY
             )
         return why is not None
 
@@ -179,12 +180,13 @@ class Onboarding:
             await self._welcome(sender, room_id=room_id, silent=False)
             return
         text = await self._way_back(sender, room_id=room_id)
-        if text is None and await self.store.claim_notice(
-            room_id, "pointer", every_ms=POINTER_EVERY
-        ):
-            text = replies.pointer(home, via=self.homeserver.server_name)
         if text is not None:
             await self.speaker.notice(room_id, text, about=event_id, fixed_words=True)
+            return
+        text = replies.pointer(home, via=self.homeserver.server_name)
+        await self.speaker.notice_once(
+            room_id, "pointer", text, about=event_id, every_ms=POINTER_EVERY
+        )
 
     async def finish(self, owner: UserID) -> None:
         """Finish what a crash left out of a home."""

@@ -9,7 +9,7 @@ answered, whatever else is lost.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -20,6 +20,8 @@ from ..domain.conversation.answer_parts import Question
 from ..domain.conversation.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
 from ..domain.conversation.text_parts import divide, weight
 from ..domain.sync.news import Message
+from ..storage import Store
+from .errors import HomeserverError
 from .homeserver import Homeserver
 from .message_text import speakable, to_html, to_plain
 from .outgoing import Priority
@@ -47,8 +49,9 @@ class Edit:
 class Speaker:
     """Sends messages: notices, answers and their edits, files."""
 
-    def __init__(self, homeserver: Homeserver) -> None:
+    def __init__(self, homeserver: Homeserver, *, store: Store) -> None:
         self._homeserver = homeserver
+        self._store = store
 
     async def notice(
         self,
@@ -90,6 +93,47 @@ class Speaker:
             thread_root=message.thread_root,
             priority=Priority.WAITED_FOR,
         )
+
+    async def notice_once(
+        self, room_id: RoomID, kind: str, markdown: str, *, about: str, every_ms: int
+    ) -> None:
+        """Send a notice of fixed words, unless the room had one of its kind for so long.
+
+        Raises:
+            HomeserverError: it could not be sent; then it does not count.
+            StoreError: it is not known when the last one was.
+        """
+        await self._once(
+            room_id,
+            kind,
+            every_ms=every_ms,
+            say=lambda: self.notice(room_id, markdown, about=about, fixed_words=True),
+        )
+
+    async def reply_once(
+        self, message: Message, kind: str, markdown: str, *, every_ms: int
+    ) -> bool:
+        """`reply` as seldom as `notice_once`; whether it did."""
+        return await self._once(
+            message.room_id, kind, every_ms=every_ms, say=lambda: self.reply(message, markdown)
+        )
+
+    async def _once(
+        self,
+        room_id: RoomID,
+        kind: str,
+        *,
+        every_ms: int,
+        say: Callable[[], Awaitable[object]],
+    ) -> bool:
+        if not await self._store.claim_notice(room_id, kind, every_ms=every_ms):
+            return False
+        try:
+            await say()
+        except HomeserverError:
+            await self._store.give_back_notice(room_id, kind)
+            raise
+        return True
 
     async def edit(self, room_id: RoomID, event_id: EventID, markdown: str, *, about: str) -> None:
         """Replace a notice by another text of one event's length."""

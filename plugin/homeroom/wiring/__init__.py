@@ -187,7 +187,6 @@ def build_decryption(instance: Instance, *, base: Base, homes: Homes) -> Decrypt
         bot=instance.client.mxid,
         encryption=instance.encryption,
         is_encrypted=base.homeserver.is_encrypted,
-        store=base.store,
         routes=homes.routes,
         onboarding=homes.onboarding,
         speaker=base.speaker,
@@ -282,7 +281,6 @@ def build_delivery(
         earlier_questions=EarlierQuestions(
             homeserver=base.homeserver, decrypt=instance.encryption.decrypt, log=instance.log
         ),
-        store=base.store,
         routes=homes.routes,
         onboarding=homes.onboarding,
         provisioner=homes.provisioner,

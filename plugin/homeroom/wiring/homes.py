@@ -69,7 +69,7 @@ def build_base(instance: Instance) -> Base:
     )
     return Base(
         homeserver=homeserver,
-        speaker=Speaker(homeserver),
+        speaker=Speaker(homeserver, store=instance.store),
         store=instance.store,
         history=history,
         own_trust=TrustCheck(
