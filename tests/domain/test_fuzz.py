@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mautrix.types import RoomID, UserID
 
 from homeroom.domain.commands import MAX_CHAT_NAME, ChatNew, ChatRename, parse_command
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME
 from homeroom.domain.conversation.unanswered import answers_in
 from homeroom.domain.homes.marker import MarkerError, is_user_id, parse_marker
 from homeroom.domain.homes.model import Records

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import pytest
 
 from homeroom import replies
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from tests.integration.homes import (
     Home,
     Tables,

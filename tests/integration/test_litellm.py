@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME
 from tests.integration.homes import configure, onboard, said_by_bot
 from tests.stack.litellm import KEY, PROGRAM, LiteLLM
 from tests.stack.stack import MakeStack

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from homeroom import replies
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME
 from tests.integration.homes import Home, ask, onboard, reconciled, requests_of_bot
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Say
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack

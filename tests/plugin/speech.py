@@ -11,8 +11,8 @@ import pytest
 
 from homeroom import bot as bot_module
 from homeroom.delivery import answer_stream as stream
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.answer import End, Item, Text
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.turn import Turn
 from tests.fake import User
 from tests.plugin.harness import Bot, until

@@ -11,8 +11,8 @@ from mautrix.types import EventID
 
 from homeroom import replies
 from homeroom.delivery import earlier_questions
+from homeroom.domain.content_keys import ANSWERS, ASKED
 from homeroom.domain.conversation.answer import End, Item, Text
-from homeroom.domain.conversation.content_keys import ANSWERS, ASKED
 from homeroom.domain.conversation.turn import Turn
 from homeroom.runtime.retry import RetryPolicy
 from tests.fake import FakeHomeserver, Hang, Match, Recorded, Respond, User

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from homeroom.config import WebhookSettings
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME
 from homeroom.domain.conversation.turn import Turn
 from homeroom.platforms.http_answer import Limits
 from homeroom.platforms.webhook import WebhookPlatform

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from homeroom import replies
-from homeroom.domain.conversation.content_keys import ANSWERS, NOTHING
+from homeroom.domain.content_keys import ANSWERS, NOTHING
 from tests.domain import hostile
 from tests.domain.test_fuzz import EVENT_TYPES, KEYS, places, replaced
 from tests.fake import FakeHomeserver

@@ -10,8 +10,8 @@ import pytest
 
 from homeroom import replies
 from homeroom.delivery import answer_stream as stream
+from homeroom.domain.content_keys import MORE_TO_COME
 from homeroom.domain.conversation.answer import Trouble
-from homeroom.domain.conversation.content_keys import MORE_TO_COME
 from homeroom.matrix.messages import LIVE
 from homeroom.platforms import PlatformError
 from tests.fake import FakeHomeserver, Hang, Late, Match, RateLimit

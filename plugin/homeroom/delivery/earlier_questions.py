@@ -14,8 +14,8 @@ from mautrix.types import EventID, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.commands import parse_command
+from ..domain.content_keys import ANSWERS
 from ..domain.conversation.asked_again import Answered, answer_to, as_edited
-from ..domain.conversation.content_keys import ANSWERS
 from ..domain.json_shapes import as_dict
 from ..domain.sync.news import Edited, Message, read_encrypted, read_message
 from ..matrix.encryption import Opened, Unreadable

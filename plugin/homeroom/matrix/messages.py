@@ -16,8 +16,8 @@ from uuid import uuid4
 
 from mautrix.types import EventID, RoomID
 
+from ..domain.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
 from ..domain.conversation.answer_parts import Question
-from ..domain.conversation.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
 from ..domain.conversation.text_parts import divide, weight
 from ..domain.sync.news import Message
 from ..storage import Store

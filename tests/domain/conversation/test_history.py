@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mautrix.types import EventID, RoomID, UserID
 
-from homeroom.domain.conversation.content_keys import ANSWERS, MORE_TO_COME
+from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME
 from homeroom.domain.conversation.history import conversation, latest, read_lines
 from homeroom.domain.conversation.turn import Utterance
 from tests.domain import hostile

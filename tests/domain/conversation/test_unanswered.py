@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mautrix.types import RoomID, UserID
 
-from homeroom.domain.conversation.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
+from homeroom.domain.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.unanswered import Answers, answers_in, is_finished
 
 BOT = UserID("@bot:test")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from mautrix.types import EventID, UserID
 
 from ..commands import parse_command
+from ..content_keys import ANSWERS, ASKED, MORE_TO_COME
 from ..homes.ids import is_event_id
 from ..json_shapes import as_dict
 from ..sync.news import SAID, Edited, Message, edited
-from .content_keys import ANSWERS, ASKED, MORE_TO_COME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

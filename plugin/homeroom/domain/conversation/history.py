@@ -18,12 +18,12 @@ from typing import Any
 from mautrix.types import EventID, RoomID, UserID
 
 from ..commands import parse_command
+from ..content_keys import ANSWERS, MORE_TO_COME
 from ..homes.ids import is_event_id
 from ..homes.marker import is_user_id
 from ..json_shapes import as_dict
 from ..sync.news import read_encrypted, read_message, speakable
 from ..sync.timeline import sent_at
-from .content_keys import ANSWERS, MORE_TO_COME
 from .turn import Utterance
 
 

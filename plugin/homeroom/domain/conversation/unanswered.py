@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
+from ..content_keys import ANSWERS, ASKED, MORE_TO_COME
 from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, MarkerError, parse_marker
 from ..json_shapes import as_dict
 from ..sync.news import SAID
 from .answer_parts import OpenAnswer, Question
-from .content_keys import ANSWERS, ASKED, MORE_TO_COME
 
 _ANSWERING: Final = (*SAID, "m.reaction")
 """Types of events with which the bot answers."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
 
-from ..conversation.content_keys import ANSWERS
+from ..content_keys import ANSWERS
 from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, is_user_id
 from ..homes.room_state import read_invite, read_predecessor
