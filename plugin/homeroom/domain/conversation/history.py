@@ -22,7 +22,8 @@ from ..content_keys import ANSWERS, MORE_TO_COME
 from ..homes.ids import is_event_id
 from ..homes.marker import is_user_id
 from ..json_shapes import as_dict
-from ..sync.news import read_encrypted, read_message, speakable
+from ..sync.message_words import speakable
+from ..sync.news import read_encrypted, read_message
 from ..sync.timeline import sent_at
 from .turn import Utterance
 

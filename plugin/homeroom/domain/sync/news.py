@@ -8,8 +8,7 @@ hostile members: what is not a well-formed, new message of somebody else is pass
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from ..homes.marker import MARKER_TYPE, is_user_id
 from ..homes.room_state import read_invite, read_predecessor
 from ..homes.topology import Invite
 from ..json_shapes import as_dict, as_list
+from .message_words import FILES, TEXT, VERIFICATION, speakable, text_of, without_reply_fallback
 from .timeline import events_in
 
 TOPOLOGY_TYPES: Final = frozenset(
@@ -36,22 +36,8 @@ TOPOLOGY_TYPES: Final = frozenset(
 """State events of others that can change what a plan says about a room."""
 SAID: Final = ("m.room.message", "m.room.encrypted")
 """Types of the events by which somebody says something."""
-_TEXT: Final = ("m.text", "m.emote")
-VERIFICATION: Final = "m.key.verification.request"
-"""https://spec.matrix.org/latest/client-server-api/#key-verification-framework"""
-_FILES: Final[Mapping[str, str]] = {
-    "m.image": "picture",
-    "m.video": "video",
-    "m.audio": "recording",
-    "m.file": "file",
-}
-"""What may have a caption: https://spec.matrix.org/latest/client-server-api/#media-captions"""
-_WORDLESS: Final = frozenset({"m.location", VERIFICATION})
-_WORDLESS_TYPES: Final = frozenset({"m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start"})
 MAX_REASON: Final = 200
 MAX_REACTION: Final = 20
-_UNSPEAKABLE: Final = re.compile("[\x00\ud800-\udfff]")
-"""What a JSON text may hold, and UTF-8 or a database may not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +235,7 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
     """A new message of somebody else; None for everything else, edits and notices among it."""
     event = as_dict(event)
     content = as_dict(event.get("content"))
-    event_id, sender, body = event.get("event_id"), event.get("sender"), _text_of(event)
+    event_id, sender, body = event.get("event_id"), event.get("sender"), text_of(event)
     sent_at = event.get("origin_server_ts")
     relation = as_dict(content.get("m.relates_to"))
     if (
@@ -263,7 +249,7 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         return None
     body = speakable(body)
     if "m.in_reply_to" in relation:
-        body = _without_reply_fallback(body)
+        body = without_reply_fallback(body)
     root = relation.get("event_id") if relation.get("rel_type") == "m.thread" else None
     return Message(
         room_id=room_id,
@@ -274,8 +260,8 @@ def read_message(room_id: RoomID, event: object, *, bot: UserID) -> Message | No
         thread_root=EventID(root) if is_event_id(root) else None,
         is_reply="m.in_reply_to" in relation,
         is_text=event.get("type") == "m.room.message"
-        and (content.get("msgtype") in _TEXT or bool(body)),
-        attached=_FILES.get(str(content.get("msgtype"))) if body else None,
+        and (content.get("msgtype") in TEXT or bool(body)),
+        attached=FILES.get(str(content.get("msgtype"))) if body else None,
         is_verification=content.get("msgtype") == VERIFICATION,
     )
 
@@ -304,35 +290,13 @@ def edited(message: Message, edit: Edited, event: object) -> Message:
     What is no edit of theirs, or none that can be read, changes nothing.
     """
     content = as_dict(as_dict(as_dict(event).get("content")).get("m.new_content"))
-    text = _text_of({"type": as_dict(event).get("type"), "content": content})
+    text = text_of({"type": as_dict(event).get("type"), "content": content})
     if edit.sender != message.sender or not isinstance(text, str) or not message.is_text:
         return message
-    is_text = content.get("msgtype") in _TEXT or bool(text)
+    is_text = content.get("msgtype") in TEXT or bool(text)
     if not is_text:
         return message
     return replace(message, text=speakable(text), version=edit.edit_id)
-
-
-def _text_of(event: dict[str, Any]) -> object:
-    """What a message says: "" if that is not in words, None if it is no message to answer."""
-    content, kind = as_dict(event.get("content")), event.get("type")
-    msgtype = content.get("msgtype")
-    if kind == "m.room.message" and msgtype == "m.text":
-        return content.get("body")
-    if kind == "m.room.message" and msgtype == "m.emote" and isinstance(content.get("body"), str):
-        return f"/me {content['body']}"
-    if kind == "m.room.message" and isinstance(msgtype, str) and msgtype in _FILES:
-        body, name = content.get("body"), content.get("filename")
-        is_caption = isinstance(body, str) and isinstance(name, str) and body != name
-        return body.strip() if isinstance(body, str) and is_caption else ""
-    if kind == "m.room.message" and isinstance(msgtype, str) and msgtype in _WORDLESS:
-        return ""
-    return "" if isinstance(kind, str) and kind in _WORDLESS_TYPES and content else None
-
-
-def speakable(text: str) -> str:
-    """The text without what no event of ours, and no database, can hold."""
-    return _UNSPEAKABLE.sub("\ufffd", text)
 
 
 def read_encrypted(room_id: RoomID, event: object, *, bot: UserID) -> Encrypted | None:
@@ -478,19 +442,6 @@ def _read_create(entry: dict[str, Any]) -> dict[str, Any]:
         if event.get("type") == "m.room.create":
             return as_dict(event.get("content"))
     return {}
-
-
-def _without_reply_fallback(body: str) -> str:
-    """Strip the quoted lines that older clients put before a reply.
-
-    https://spec.matrix.org/v1.12/client-server-api/#fallbacks-for-rich-replies
-    """
-    lines = body.split("\n")
-    while lines and lines[0].startswith("> "):
-        lines.pop(0)
-    if lines and not lines[0]:
-        lines.pop(0)
-    return "\n".join(lines)
 
 
 def _line(value: object) -> str | None:
