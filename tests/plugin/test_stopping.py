@@ -8,6 +8,7 @@ import pytest
 from mautrix.types import EventID
 
 from homeroom import replies
+from homeroom.matrix import homeserver
 from tests.fake import FakeHomeserver, Hang, Match
 from tests.fake.user import User
 from tests.plugin.agent import Agent
@@ -251,21 +252,33 @@ async def test_a_command_that_its_sender_may_not_give_stops_nothing(
         speech.say(None)
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["at once", "out of a gap"])
 async def test_what_was_asked_later_than_a_command_from_elsewhere_is_answered(
-    hs: FakeHomeserver, tmp_path: Path
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
 ) -> None:
-    """All of it happened while the bot was away, and comes in room by room."""
+    """All of it happened while the bot was away, and comes in room by room.
+
+    What was asked before the command is not, even if it is read after that was carried out.
+    """
+    monkeypatch.setattr(homeserver, "EVENTS_OF_EACH_ROOM", (5, 3, 1))
     anna = hs.user("anna")
     async with running(hs, tmp_path, platform=(agent := Agent())) as bot:
         here = await move_in(bot, anna)
         await bot.ask(anna, here, "!chat new")
         there = bot.chats_of(anna)[1]
         anna.join(there)
+        await bot.settled()
         await bot.stop()
+        reading = hs.fail(Match(path=f"{there}/messages"), Hang(), times=None)
         anna.send(there, "before")
+        for _ in range(10 if is_late else 0):
+            anna.send(there, {}, type="dev.homeroom.noise")
         anna.send(here, "!chat clear C2")
         anna.send(there, "after")
         await bot.start()
+        await until("the word", lambda: replies.CLEARED in bot.words(there))
+        reading.release()
         await until("the answer", lambda: "re: after" in bot.words(there))
         await bot.settled()
         assert agent.texts == ["after"]
+        assert bool(reading.hits) is is_late

@@ -250,6 +250,7 @@ class Inbox:
         """Stop what is answered in the chat that a command said in another room is about."""
         room_id = self._ends_answers_in(parse_command(message.text), message)
         if room_id is not None and room_id != message.room_id:
+            self._revisions.note_end(room_id, because_of=message)
             for each in self._waiting.get(room_id, ()):
                 if each.sent_at <= message.sent_at:
                     self.interrupt(each.event_id, is_redacted=False, because_of=message.event_id)
@@ -447,6 +448,11 @@ class Inbox:
         if self.attempts.is_to_be_set_aside(message):
             await self.set_aside(message)
         else:
+            by = self._revisions.ended_by(message)
+            if by is not None and not (
+                isinstance(message, Message) and self._runs_beside(message)
+            ):
+                self.interrupt(message.event_id, is_redacted=False, because_of=by)
             with self.attempts.at(message):
                 await self._handle_as_edited(handle, message)
         await self.handled.add(message.event_id, room_id=message.room_id)

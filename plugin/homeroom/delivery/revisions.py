@@ -1,18 +1,19 @@
-"""What became of messages since they were sent: their newest edits, and their redactions."""
+"""What became of messages since they were sent: edits, redactions, and commands that end them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from mautrix.types import EventID
+from mautrix.types import EventID, RoomID
 
-from ..domain.sync.news import Edited, Redaction
+from ..domain.sync.news import Edited, Encrypted, Message, Redaction
 
 REMEMBERED: Final = 1000
-"""Redacted messages, and edited ones."""
+"""Redacted messages, edited ones, and rooms in which a command ended what was said before."""
 
-Revision = TypeVar("Revision", Redaction, Edited)
+Key = TypeVar("Key", EventID, RoomID)
+Revision = TypeVar("Revision", Redaction, Edited, Message)
 
 
 class Superseded(Exception):
@@ -26,6 +27,8 @@ class Revisions:
     redactions: dict[EventID, Redaction] = field(default_factory=dict)
     edits: dict[EventID, Edited] = field(default_factory=dict)
     """By what is handled as it was edited: the message, or what has it answered once more."""
+    ends: dict[RoomID, Message] = field(default_factory=dict)
+    """The last command said elsewhere that ended what was said before it in a room."""
 
     def note_redaction(self, redaction: Redaction) -> None:
         _remember(self.redactions, redaction.redacts, redaction)
@@ -33,9 +36,18 @@ class Revisions:
     def note_edit(self, edit: Edited, *, of: EventID) -> None:
         _remember(self.edits, of, edit)
 
+    def note_end(self, room_id: RoomID, *, because_of: Message) -> None:
+        _remember(self.ends, room_id, because_of)
 
-def _remember(known: dict[EventID, Revision], event_id: EventID, revision: Revision) -> None:
-    known.pop(event_id, None)
-    known[event_id] = revision
+    def ended_by(self, message: Message | Encrypted) -> EventID | None:
+        """The command that ended this message, which is read only now; None: nothing did."""
+        end = self.ends.get(message.room_id)
+        is_ended = end is not None and not message.is_live and message.sent_at <= end.sent_at
+        return end.event_id if end is not None and is_ended else None
+
+
+def _remember(known: dict[Key, Revision], key: Key, revision: Revision) -> None:
+    known.pop(key, None)
+    known[key] = revision
     if len(known) > REMEMBERED:
         del known[next(iter(known))]
