@@ -11,9 +11,11 @@ import pytest
 from mautrix.types import EventID
 
 from homeroom import replies
+from homeroom.domain.content_keys import ANSWERS
 from homeroom.domain.conversation.answer_parts import Question
 from homeroom.domain.conversation.turn import Turn
-from tests.fake import FakeHomeserver, Hang, Match, Respond, Truncate
+from tests.fake import Alter, FakeHomeserver, Hang, Match, Respond, Truncate
+from tests.fake.events import Json
 from tests.plugin.conftest import Present
 from tests.plugin.harness import LOG, running, until
 from tests.plugin.speech import (
@@ -129,7 +131,7 @@ async def test_an_answer_that_turns_out_shorter_leaves_nothing_over(
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
         chat_id = await move_in(bot, anna)
         anna.send(chat_id, "Hello")
-        speech.say("\n\n".join(f"{n:05}" + "x" * 700 for n in range(28)))
+        speech.say(long_text("x"))
         await until("two messages", lambda: len(texts(bot, chat_id)) == 2)
         await bot.kill()
         speech.say_again("short", None)
@@ -137,6 +139,47 @@ async def test_an_answer_that_turns_out_shorter_leaves_nothing_over(
         messages = await when_shown(bot, chat_id, "short")
         await bot.settled()
         assert not messages[-1].is_unfinished
+
+
+@pytest.mark.parametrize("is_long", [False, True], ids=["short", "long"])
+async def test_an_answer_given_again_is_whole_though_a_late_homeserver_does_not_tell_of_the_first(
+    hs: FakeHomeserver, tmp_path: Path, is_long: bool
+) -> None:
+    """Its messages have the same transaction IDs, so the homeserver keeps the texts of the first.
+
+    Where all of it is one message, that is no harm.
+    """
+    anna = hs.user("anna")
+    first = "short" if not is_long else long_text("a")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        await bot.settled()
+        sending = hs.fail(Match(method="PUT", path="/send/"), Hang(after=True), skip=int(is_long))
+        anna.send(chat_id, "Hello")
+        speech.say(first, None)
+        await sending.reached()
+        await until("it is there", lambda: "\n\n".join(texts(bot, chat_id)) == first)
+        await bot.kill()
+        told = hs.fail(Match(path="/sync$"), Alter(without_answers), times=None)
+        speech.say_again(again := long_text("b"), None)
+        await bot.start()
+        await until("it is asked again", lambda: len(speech.turns) == 2)
+        await bot.settled()
+        told.cancel()
+        assert "\n\n".join(texts(bot, chat_id)) == again
+        assert len({turn.event_id for turn in speech.turns}) == 1
+
+
+def long_text(letter: str) -> str:
+    """Of two messages."""
+    return "\n\n".join(f"{n:05}" + letter * 700 for n in range(28))
+
+
+def without_answers(response: Json) -> Json:
+    for room in response.get("rooms", {}).get("join", {}).values():
+        timeline = room["timeline"]
+        timeline["events"] = [e for e in timeline["events"] if ANSWERS not in e["content"]]
+    return response
 
 
 async def test_a_stop_says_that_it_goes_on_and_the_next_start_does(

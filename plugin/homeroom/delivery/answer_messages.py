@@ -121,13 +121,18 @@ class AnswerMessages:
         """Send a message, or find out the ID of one that may have been sent.
 
         What it was to say the first time it says again: the homeserver may have that already. If
-        that is not known any more, whatever it shows is replaced.
+        that is not known any more, whatever it shows is replaced. So is one of several that an
+        earlier life has sent without our knowing: else the room would show parts of two answers.
         """
         message = self._messages[number]
         self.holds_answer = False
-        sent = await self._find(self.question) if number in self._may_be_there else ()
+        is_known = number in self._may_be_there
+        is_one_of_several = number > 0 or (message.has_more and not message.is_growing)
+        sent = await self._find(self.question) if is_known or is_one_of_several else ()
         if number < len(sent):
             message.answer_id = sent[number]
+            if not is_known:
+                message.text = None
         else:
             self._may_be_there.add(number)
             try:
