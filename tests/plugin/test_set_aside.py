@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from mautrix.crypto import MemoryCryptoStore
+from mautrix.crypto.account import OlmAccount
+from mautrix.types import EncryptedEvent
 
 from homeroom import replies
 from homeroom.matrix import message_text
 from tests.fake import FakeHomeserver, Hang
+from tests.plugin import harness
 from tests.plugin.harness import Bot, running, until
 
+SEALED = {
+    "algorithm": "m.megolm.v1.aes-sha2",
+    "session_id": "s",
+    "sender_key": "k",
+    "ciphertext": "c",
+}
 DEADLY = "deadly " * 200
 """Long enough to be rendered in a thread."""
 
@@ -72,6 +84,58 @@ async def test_what_the_process_dies_of_again_and_again_is_set_aside(
         await bot.restart()
         assert await bot.ask(anna, chat_id, "And now?") == bot.echo(chat_id, "And now?")
         assert len(bot.words(chat_id)) == 3
+        caplog.clear()
+
+
+class Machine:
+    """In place of mautrix's: never comes to an end with what is sealed."""
+
+    account = OlmAccount()
+
+    def __init__(self) -> None:
+        self.crypto_store = MemoryCryptoStore("bot", "key")
+        self.entered = asyncio.Event()
+
+    async def decrypt_megolm_event(self, event: EncryptedEvent) -> Any:
+        self.entered.set()
+        await asyncio.Event().wait()
+
+    async def get_or_fetch_device_by_key(self, *_: Any) -> None:
+        return None
+
+
+async def test_what_the_process_dies_of_while_it_is_decrypted_is_set_aside(
+    hs: FakeHomeserver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machines: list[Machine] = []
+    make_client = harness.make_client
+
+    def with_machine(**options: Any) -> Any:
+        client = make_client(**options)
+        machines.append(Machine())
+        client.crypto = cast("Any", machines[-1])
+        return client
+
+    monkeypatch.setattr(harness, "make_client", with_machine)
+    anna, bert = hs.user("anna"), hs.user("bert")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        await bot.onboard(bert)
+        (chat_id,), (berts,) = bot.chats_of(anna), bot.chats_of(bert)
+        deadly = anna.send(chat_id, SEALED, type="m.room.encrypted")
+        anna.send(chat_id, "Hello?")
+        for number in range(3):
+            await machines[-1].entered.wait()
+            await bot.kill()
+            assert attempts(bot) == ({deadly} if number else set())
+            await bot.start()
+            assert await bot.ask(bert, berts, "Hi") == bot.echo(berts, "Hi")
+        assert await bot.hear(chat_id, 2) == [replies.SET_ASIDE, bot.echo(chat_id, "Hello?")]
+        assert not machines[-1].entered.is_set()
+        assert f"{deadly} of {anna.user_id} in {chat_id} is set aside" in caplog.text
         caplog.clear()
 
 
