@@ -8,6 +8,10 @@ same people: from sending a message until the person's own client shows the whol
 one message at a time, then one in every room at once, round by round, and each side begins as
 often as the other. Everything is real; the people, and what they cost, are the same on both sides.
 
+`--before` adds Homeroom as it was at a git revision, in a maubot of its own:
+
+    before    an earlier Homeroom, with its settings as they came
+
 Synapse's files lie in memory, if there is such a file system: on SQLite it flushes every
 transaction to the disk, which is all there would be to measure.
 """
@@ -21,13 +25,15 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from tests.bench.gauge import cpu_seconds, until_idle
+from tests.bench.homes import unpack
 from tests.bench.place import add_place, directories, measured_with
 from tests.integration import homes
 from tests.stack.console import StepFailedError, run, step
@@ -42,7 +48,7 @@ LATENCY: Final = 1.15
 """What Homeroom may take, at most, of what the bare plugin takes."""
 THROUGHPUT: Final = 0.85
 """What it must do, at least, of what the bare plugin does."""
-SIDES: Final = ("bare", "plugin")
+SIDES: Final = ("bare", "before", "plugin")
 
 _BARE_ID: Final = "dev.homeroom.bare"
 _META: Final = b"""\
@@ -80,6 +86,8 @@ class Options:
     """Messages per round and side in each room, all rooms at once."""
     config: str
     """JSON: settings of Homeroom's that are not as they come."""
+    before: str
+    """A git revision; empty: there is nothing to compare with."""
     synapse: Path
 
 
@@ -127,8 +135,9 @@ class Room:
 
 
 class Bench:
-    def __init__(self, *, stack: Stack, rooms: dict[str, list[Room]]) -> None:
-        self._stack = stack
+    def __init__(self, *, stacks: Mapping[str, Stack], rooms: dict[str, list[Room]]) -> None:
+        self._stacks = stacks
+        """By side; their homeserver is the same."""
         self._rooms = rooms
         self._said = 0
 
@@ -144,8 +153,9 @@ class Bench:
         return await self._round(side, [[room] * messages for room in self._rooms[side]])
 
     async def _round(self, side: str, conversations: Sequence[Sequence[Room]]) -> Round:
-        await until_idle(self._stack.synapse.pid)
-        await until_idle(self._stack.maubot.pid)
+        stack = self._stacks[side]
+        await until_idle(stack.synapse.pid)
+        await until_idle(stack.maubot.pid)
         latencies: list[float] = []
 
         async def converse(rooms: Sequence[Room]) -> None:
@@ -153,9 +163,9 @@ class Bench:
                 self._said += 1
                 latencies.append(await room.person.ask(room.room_id, f"Message {self._said}"))
 
-        before, started = self._cpu(), time.perf_counter()
+        before, started = _cpu(stack), time.perf_counter()
         await asyncio.gather(*map(converse, conversations))
-        seconds, after = time.perf_counter() - started, self._cpu()
+        seconds, after = time.perf_counter() - started, _cpu(stack)
         return Round(
             side=side,
             at_once=len(conversations),
@@ -164,12 +174,13 @@ class Bench:
             cpu={name: after[name] - before[name] for name in after},
         )
 
-    def _cpu(self) -> dict[str, float]:
-        return {
-            "Synapse": cpu_seconds(self._stack.synapse.pid),
-            "maubot": cpu_seconds(self._stack.maubot.pid),
-            "people": time.process_time(),
-        }
+
+def _cpu(stack: Stack) -> dict[str, float]:
+    return {
+        "Synapse": cpu_seconds(stack.synapse.pid),
+        "maubot": cpu_seconds(stack.maubot.pid),
+        "people": time.process_time(),
+    }
 
 
 async def install_bare(stack: Stack) -> Account:
@@ -202,6 +213,15 @@ async def invite_bare(person: Person, bot: Account, names: Sequence[str]) -> lis
     return rooms
 
 
+def earlier(
+    revision: str, directory: Path, config: Mapping[str, Any], *, synapse: Synapse
+) -> Stack:
+    """Homeroom of a revision in a maubot of its own; it does not know every setting of today."""
+    known = {key: value for key, value in config.items() if key != "texts"}
+    plugin = build(unpack(revision, directory / "tree"))
+    return Stack(directory, plugin=plugin, config=known, suffix="-before", synapse=synapse)
+
+
 async def bench(options: Options) -> int:
     """Measure, print, write down; return the exit status."""
     load = os.getloadavg()[0]
@@ -222,7 +242,14 @@ async def bench(options: Options) -> int:
                 await exits.enter_async_context(synapse)
                 await exits.enter_async_context(stack)
                 bare = await install_bare(stack)
-            rooms: dict[str, list[Room]] = {side: [] for side in SIDES}
+            stacks = {"bare": stack, "plugin": stack}
+            if options.before:
+                with step(f"Homeroom of {options.before} starts"):
+                    stacks["before"] = await exits.enter_async_context(
+                        earlier(options.before, directory / "before", config, synapse=synapse)
+                    )
+            sides = [side for side in SIDES if side in stacks]
+            rooms: dict[str, list[Room]] = {side: [] for side in sides}
             with step(f"{options.rooms // per_owner} people move in") as current:
                 for number in range(options.rooms // per_owner):
                     account = await synapse.account(f"person{number}", password="person")
@@ -230,20 +257,26 @@ async def bench(options: Options) -> int:
                         Person(account, homeserver=synapse.url)
                     )
                     rooms["plugin"] += await move_in(stack, person, names)
+                    if "before" in stacks:
+                        account = await synapse.account(f"elder{number}", password="person")
+                        elder = await exits.enter_async_context(
+                            Person(account, homeserver=synapse.url)
+                        )
+                        rooms["before"] += await move_in(stacks["before"], elder, names)
                     rooms["bare"] += await invite_bare(person, bare, names)
                 current.result = f"{options.rooms} rooms with each bot"
-            measuring = Bench(stack=stack, rooms=rooms)
+            measuring = Bench(stacks=stacks, rooms=rooms)
             with step("Warming up"):
-                for side in SIDES:
+                for side in sides:
                     await measuring.at_once(side, 2)
             for number in range(1, options.rounds + 1):
                 # Who begins has the quieter server, or the colder one.
-                for side in SIDES if number % 2 else SIDES[::-1]:
+                for side in sides if number % 2 else sides[::-1]:
                     what = f"Round {number} of {options.rounds}, {side}"
                     with step(f"{what}, one at a time") as current:
                         rounds.append(await measuring.alone(side, options.alone))
                         current.result = _ms(statistics.median(rounds[-1].latencies))
-                for side in SIDES if number % 2 else SIDES[::-1]:
+                for side in sides if number % 2 else sides[::-1]:
                     what = f"Round {number} of {options.rounds}, {side}"
                     with step(f"{what}, {options.rooms} at once") as current:
                         rounds.append(await measuring.at_once(side, options.each))
@@ -277,7 +310,7 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, dict[str, float]]]
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for at_once in sorted({each.at_once for each in rounds}):
         sides = {}
-        for side in SIDES:
+        for side in (side for side in SIDES if any(each.side == side for each in rounds)):
             found = [each for each in rounds if (each.side, each.at_once) == (side, at_once)]
             latencies = [latency for each in found for latency in each.latencies]
             medians = [statistics.median(each.latencies) for each in found]
@@ -292,41 +325,57 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, dict[str, float]]]
                     for name in found[0].cpu
                 },
             }
-        bare, plugin = (sides[side] for side in SIDES)
-        ratio = {key: plugin[key] / bare[key] for key in ("median", "p95", "per_second")}
-        summary[str(at_once)] = {**sides, "ratio": ratio}
+        ratios = {
+            f"to {other}": {
+                key: sides["plugin"][key] / sides[other][key]
+                for key in ("median", "p95", "per_second")
+            }
+            for other in sides
+            if other != "plugin"
+        }
+        summary[str(at_once)] = {**sides, **ratios}
     return summary
 
 
 def judge(summary: dict[str, dict[str, dict[str, float]]]) -> Iterator[tuple[str, bool]]:
     """What must be seen, what was seen, and whether it is reached."""
     for at_once, found in summary.items():
-        latency = found["ratio"]["median"]
+        latency = found["to bare"]["median"]
         yield (
             f"{_rooms(at_once)}: at most {LATENCY:g} times the bare latency: {latency:.3f} times",
             latency <= LATENCY,
         )
         if at_once != "1":
-            throughput = found["ratio"]["per_second"]
+            throughput = found["to bare"]["per_second"]
             what = f"at least {THROUGHPUT:g} times the bare throughput"
             yield f"{_rooms(at_once)}: {what}: {throughput:.3f} times", throughput >= THROUGHPUT
 
 
 def report(summary: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
     for at_once, found in summary.items():
-        bare, plugin, ratio = found["bare"], found["plugin"], found["ratio"]
-        yield f"{_rooms(at_once):28}{'bare':>24}{'plugin':>24}{'ratio':>10}"
+        sides = {side: found[side] for side in SIDES if side in found}
+        ratios = {name: each for name, each in found.items() if name not in sides}
+        heads = [*(f"{side:>24}" for side in sides), *(f"{name:>11}" for name in ratios)]
+        yield f"{_rooms(at_once):28}{''.join(heads)}"
         for label, key in (("median", "median"), ("95 % are faster than", "p95")):
-            yield f"  {label:26}{_ms(bare[key]):>24}{_ms(plugin[key]):>24}{ratio[key]:>10.3f}"
-        ends = [f"{_ms(side['lowest'])} to {_ms(side['highest'])}" for side in (bare, plugin)]
-        yield f"  {'medians of the rounds':26}{ends[0]:>24}{ends[1]:>24}"
-        rates = [f"{side['per_second']:.1f}" for side in (bare, plugin)]
-        yield (
-            f"  {'messages a second':26}{rates[0]:>24}{rates[1]:>24}{ratio['per_second']:>10.3f}"
-        )
-        for key in (key for key in bare if key.startswith("cpu_")):
+            yield _row(label, (_ms(side[key]) for side in sides.values()), ratios, key)
+        ends = (f"{_ms(side['lowest'])} to {_ms(side['highest'])}" for side in sides.values())
+        yield _row("medians of the rounds", ends)
+        rates = (f"{side['per_second']:.1f}" for side in sides.values())
+        yield _row("messages a second", rates, ratios, "per_second")
+        for key in (key for key in found["plugin"] if key.startswith("cpu_")):
             label = f"CPU of {key.removeprefix('cpu_')}, each"
-            yield f"  {label:26}{_ms(bare[key]):>24}{_ms(plugin[key]):>24}"
+            yield _row(label, (_ms(side[key]) for side in sides.values()))
+
+
+def _row(
+    label: str,
+    figures: Iterable[str],
+    ratios: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    key: str = "",
+) -> str:
+    compared = "".join(f"{ratio[key]:>11.3f}" for ratio in ratios.values())
+    return f"  {label:26}{''.join(f'{each:>24}' for each in figures)}{compared}"
 
 
 def _measured_with(options: Options, *, load_before: float) -> list[str]:
@@ -359,6 +408,7 @@ def read_options() -> Options:
     add("--alone", type=int, default=50, help="messages per round and side, one at a time")
     add("--each", type=int, default=6, help="messages per round and side in each room, at once")
     add("--config", default="{}", help="JSON: settings that are not as they come")
+    add("--before", default="", help="a git revision to compare with, 9b7915f is 0.2.1's last")
     add_place(parser)
     found = Options(**vars(parser.parse_args()))
     if found.rooms < 2 or (found.rooms > _CHATS_PER_OWNER and found.rooms % _CHATS_PER_OWNER):

@@ -3,8 +3,10 @@
     bare      the platform is asked by plain HTTP, with the bodies that the plugin sends
     plugin    the same questions are asked in chats: from sending the message until the person's
               own client shows the whole answer
+    before    with `--before`: the same with Homeroom as it was at a git revision, which has a
+              maubot of its own
 
-Both in turn, round by round, against one platform that takes as long over a question whoever
+All in turn, round by round, against one platform that takes as long over a question whoever
 asks. A given number of turns is always under way. Everything is real but for the platform: one
 Synapse and one maubot, and people whose clients sync. People and platform share one process, and
 all of it this machine; what they cost is counted against the plugin.
@@ -25,7 +27,7 @@ import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ from typing import Any
 import aiohttp
 
 from tests.bench.gauge import cpu_seconds
+from tests.bench.homes import unpack
 from tests.bench.place import add_place, directories, measured_with
 from tests.integration import homes
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Say
@@ -73,6 +76,8 @@ class Options:
     seconds: float
     """How long the platform takes over an answer, on average."""
     stream: bool
+    before: str
+    """A git revision; empty: there is nothing to compare with."""
     seed: int
     synapse: Path
     """The directory under which Synapse keeps its files for a while."""
@@ -151,9 +156,12 @@ class Person(MatrixUser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._answers: dict[str, asyncio.Future[float]] = {}
+        self._chats: set[str] = set()
+        """Where this person has asked: what the bot says elsewhere, of a home, is no answer."""
 
     async def ask(self, room_id: str, text: str) -> tuple[str, float]:
         """Ask, wait for the whole answer; return the question's ID and when it was shown."""
+        self._chats.add(room_id)
         event_id = await self.send_text(room_id, text)
         shown = await asyncio.wait_for(self._answer_to(event_id), _PATIENCE)
         del self._answers[event_id]
@@ -164,8 +172,9 @@ class Person(MatrixUser):
         return self._answers.setdefault(event_id, asyncio.get_running_loop().create_future())
 
     async def _read(self, answer: Json) -> None:
-        for data in answer.get("rooms", {}).get("join", {}).values():
-            for event in data["timeline"]["events"]:
+        joined = answer.get("rooms", {}).get("join", {})
+        for room_id in joined.keys() & self._chats:
+            for event in joined[room_id]["timeline"]["events"]:
                 content = event["content"].get("m.new_content", event["content"])
                 if _ANSWERS not in content or content.get(_MORE_TO_COME):
                     continue
@@ -181,45 +190,42 @@ class Bench:
         self,
         options: Options,
         *,
-        stack: Stack,
+        stacks: Mapping[str, Stack],
         server: AgentServer,
         agent: Agent,
-        chats: Sequence[Chat],
+        chats: Mapping[str, Sequence[Chat]],
         session: aiohttp.ClientSession,
     ) -> None:
         self._options = options
-        self._stack = stack
+        self._stacks = stacks
         self._server = server
         self._agent = agent
         self._chats = chats
         self._session = session
-        self._sides: dict[str, Callable[[Chat, str], Awaitable[Turn]]] = {
-            "bare": self._ask_bare,
-            "plugin": self._ask_in_chat,
-        }
 
     async def warm_up(self) -> None:
         """Ask once in every chat, of a platform that answers at once."""
         self._agent.seconds = 0
-        questions = [f"Warming up {number}" for number in range(len(self._chats))]
-        for side in self._sides:
-            await self.round(side, questions)
+        for side, chats in self._chats.items():
+            await self.round(side, [f"Warming up {number}" for number in range(len(chats))])
         self._agent.seconds = self._options.seconds
 
     async def round(self, side: str, questions: Sequence[str]) -> Round:
         """Ask all questions, so many at once, each in the chat that has been idle longest."""
-        waiting, idle = deque(questions), deque(self._chats)
+        waiting, idle = deque(questions), deque(self._chats[side])
+        ask = self._ask_bare if side == "bare" else self._ask_in_chat
         turns: list[Turn] = []
 
         async def work() -> None:
             while waiting:
                 question, chat = waiting.popleft(), idle.popleft()
-                turns.append(await self._sides[side](chat, question))
+                turns.append(await ask(chat, question))
                 idle.append(chat)
 
-        before, started = self._cpu(), time.monotonic()
+        stack = self._stacks[side]
+        before, started = _cpu(stack), time.monotonic()
         await asyncio.gather(*(work() for _ in range(self._options.parallel)))
-        seconds, after = time.monotonic() - started, self._cpu()
+        seconds, after = time.monotonic() - started, _cpu(stack)
         cpu = {name: after[name] - before[name] for name in after}
         return Round(side=side, seconds=seconds, turns=turns, cpu=cpu)
 
@@ -262,12 +268,13 @@ class Bench:
             back=ended - answered,
         )
 
-    def _cpu(self) -> dict[str, float]:
-        return {
-            "Synapse": cpu_seconds(self._stack.synapse.pid),
-            "maubot": cpu_seconds(self._stack.maubot.pid),
-            "people and platform": time.process_time(),
-        }
+
+def _cpu(stack: Stack) -> dict[str, float]:
+    return {
+        "Synapse": cpu_seconds(stack.synapse.pid),
+        "maubot": cpu_seconds(stack.maubot.pid),
+        "people and platform": time.process_time(),
+    }
 
 
 async def move_in(
@@ -314,24 +321,45 @@ async def bench(options: Options) -> int:
             with step("Synapse, maubot and the plugin start"):
                 await exits.enter_async_context(synapse)
                 await exits.enter_async_context(stack)
-            chats: list[Chat] = []
+            stacks = {"plugin": stack}
+            if options.before:
+                with step(f"Homeroom of {options.before} starts"):
+                    known = {key: value for key, value in config.items() if key != "texts"}
+                    plugin = build(unpack(options.before, directory / "tree"))
+                    stacks["before"] = await exits.enter_async_context(
+                        Stack(
+                            directory / "before",
+                            plugin=plugin,
+                            config=known,
+                            suffix="-before",
+                            synapse=synapse,
+                        )
+                    )
+            chats: dict[str, list[Chat]] = {side: [] for side in stacks}
             with step(f"{options.chats // per_owner} people move in") as current:
                 for number in range(options.chats // per_owner):
-                    name = f"person{number}"
-                    chats += await move_in(stack, exits, name=name, names=names)
-                current.result = f"{len(chats)} chats"
-            random.Random(options.seed).shuffle(chats)
+                    for side, each in stacks.items():
+                        name = f"{side}{number}"
+                        chats[side] += await move_in(each, exits, name=name, names=names)
+                current.result = f"{len(chats['plugin'])} chats"
+            for each_chats in chats.values():
+                random.Random(options.seed).shuffle(each_chats)
             session = await exits.enter_async_context(
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
             )
             measuring = Bench(
-                options, stack=stack, server=server, agent=agent, chats=chats, session=session
+                options,
+                stacks={"bare": stack, **stacks},
+                server=server,
+                agent=agent,
+                chats={"bare": chats["plugin"], **chats},
+                session=session,
             )
             with step("Warming up, once in every chat"):
                 await measuring.warm_up()
             for number in range(1, options.rounds + 1):
                 questions = [f"Question {number}.{n}" for n in range(1, options.turns + 1)]
-                for side in ("bare", "plugin"):
+                for side in ("bare", *sorted(stacks, reverse=bool(number % 2))):
                     with step(f"Round {number} of {options.rounds}, {side}") as current:
                         rounds.append(await measuring.round(side, questions))
                         median = statistics.median(turn.total for turn in rounds[-1].turns)
@@ -363,7 +391,7 @@ async def bench(options: Options) -> int:
 def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
     """Return what the report says; seconds, turns per second, and ratios of plugin to bare."""
     sides: dict[str, dict[str, float]] = {}
-    for side in ("bare", "plugin"):
+    for side in dict.fromkeys(each.side for each in rounds):
         of_side = [each for each in rounds if each.side == side]
         turns = [turn for each in of_side for turn in each.turns]
         totals = [turn.total for turn in turns]
@@ -379,8 +407,14 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
                 for name in of_side[0].cpu
             },
         }
-    bare, plugin = sides["bare"], sides["plugin"]
-    ratio = {key: plugin[key] / bare[key] for key in ("median", "p95", "turns_per_second")}
+    ratios = {
+        name: {
+            key: sides["plugin"][key] / sides[other][key]
+            for key in ("median", "p95", "turns_per_second")
+        }
+        for other, name in (("bare", "ratio"), ("before", "to before"))
+        if other in sides
+    }
     by_question = {
         side: {t.question: t.total for each in rounds if each.side == side for t in each.turns}
         for side in sides
@@ -388,17 +422,21 @@ def summarise(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
     added = [by_question["plugin"][q] - total for q, total in by_question["bare"].items()]
     return {
         **sides,
-        "ratio": ratio,
+        **ratios,
         "added": {"median": statistics.median(added), "p95": _p95(added)},
     }
 
 
 def report(summary: dict[str, dict[str, float]]) -> list[str]:
     bare, plugin, ratio, added = (summary[k] for k in ("bare", "plugin", "ratio", "added"))
+    before = summary.get("before")
 
     def row(label: str, key: str, unit: str) -> str:
         numbers = [f"{side[key]:.2f}{unit}" for side in (bare, plugin)]
-        return f"{label:20}{numbers[0]:>10}{numbers[1]:>10}{ratio[key]:>10.3f}"
+        row = f"{label:20}{numbers[0]:>10}{numbers[1]:>10}{ratio[key]:>10.3f}"
+        if before:
+            row += f"{before[key]:>9.2f}{unit or ' '}{summary['to before'][key]:>10.3f}"
+        return row
 
     def both(label: str, key: str) -> str:
         return f"  {label + ':':40}{_ms(plugin[key]):>9}, bare {_ms(bare[key])}"
@@ -406,7 +444,8 @@ def report(summary: dict[str, dict[str, float]]) -> list[str]:
     cpu = [key for key in plugin if key.startswith("cpu_")]
     costs = ", ".join(f"{key.removeprefix('cpu_')} {_ms(plugin[key])}" for key in cpu)
     return [
-        f"{'':20}{'bare':>10}{'plugin':>10}{'ratio':>10}",
+        f"{'':20}{'bare':>10}{'plugin':>10}{'ratio':>10}"
+        + (f"{'before':>11}{'to before':>10}" if before else ""),
         row("median", "median", " s"),
         row("p95", "p95", " s"),
         row("turns per second", "turns_per_second", ""),
@@ -450,6 +489,7 @@ def read_options() -> Options:
     add("--turns", type=int, default=300, help="per round and side")
     add("--seconds", type=float, default=5.0, help="the platform takes for an answer, on average")
     add("--stream", action="store_true", help="the platform answers in pieces")
+    add("--before", default="", help="a git revision to compare with, 9b7915f is 0.2.1's last")
     add("--seed", type=int, default=1, help="of the time that each question takes")
     add_place(parser)
     found = Options(**vars(parser.parse_args()))
