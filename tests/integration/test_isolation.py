@@ -8,6 +8,8 @@ of the same run only, and generously, because machines are busy.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -19,11 +21,15 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.builds import changed_build
-from tests.integration.homes import Home, doubt, onboard, said_by_bot
+from tests.integration.homes import Home, doubt, invite_bot, move_in, onboard, said_by_bot
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Hold, Say
+from tests.stack.http import JsonApi
+from tests.stack.memory import resident_megabytes
 from tests.stack.proxy import Answer, Rule
 from tests.stack.proxy import Hold as Held
-from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
+from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
+from tests.stack.synapse import Account
+from tests.stack.user import MatrixUser
 from tests.stack.waiting import eventually
 
 CONFIG: Mapping[str, Any] = {**DEFAULT_CONFIG, "access": {"allow": ["*"], "answer": "members"}}
@@ -35,6 +41,10 @@ SOME = 3
 """Questions at each end of a gap."""
 MUCH = 5.0
 """Seconds of an answer beside something else, above twice a quiet one, that are no noise."""
+INVITES = int(os.environ.get("HOMEROOM_TEST_INVITES") or 4)
+"""Of each of six strangers: more in all than Synapse takes rejections at once."""
+JUNK = "x" * 50_000
+JSON = {"Content-Type": "application/json"}
 BROKEN = Answer(500, {"errcode": "M_UNKNOWN", "error": "Internal server error"})
 
 
@@ -46,6 +56,7 @@ class Scene:
     bert: Home
     impatient: Path
     """A build that soon finds the homeserver too quiet."""
+    small: Path
     quiet: list[float] = field(default_factory=list)
     table: list[str] = field(default_factory=list)
     asked: int = 0
@@ -111,6 +122,16 @@ def impatient_build(directory: Path) -> Path:
     return changed_build(directory, changes={path: impatient}, version="99.0.0")
 
 
+def small_build(directory: Path) -> Path:
+    """A build that finds 700 kB too much, in place of 64 MiB."""
+
+    def small(text: str) -> str:
+        return text.replace("MAX_ANSWER: Final = 64 * 1024 * 1024", "MAX_ANSWER: Final = 700_000")
+
+    path = "plugin/homeroom/matrix/retrying_api.py"
+    return changed_build(directory, changes={path: small}, version="98.0.0")
+
+
 def answer(request: AgentRequest) -> Action:
     return Say(pieces=[f"re: {request.text}"])
 
@@ -134,6 +155,7 @@ async def test_nobody_waits_for_what_somebody_else_does(
         anna=await onboard(stack, "anna"),
         bert=await onboard(stack, "bert"),
         impatient=await asyncio.to_thread(impatient_build, tmp_path),
+        small=await asyncio.to_thread(small_build, tmp_path),
     )
     scene.quiet = [await scene.ask() for _ in range(QUESTIONS)]
     scene.note("nothing else", scene.quiet)
@@ -144,6 +166,8 @@ async def test_nobody_waits_for_what_somebody_else_does(
         many_chats_of_one_person,
         another_bot,
         a_database_that_cannot_be_written,
+        a_chat_full_of_junk,
+        a_catch_up_that_is_too_large,
         a_sync_that_is_never_answered,
     ):
         await row(scene)
@@ -277,6 +301,65 @@ async def a_database_that_cannot_be_written(scene: Scene) -> None:
     assert len(asked) == len(set(asked))
 
 
+async def a_chat_full_of_junk(scene: Scene) -> None:
+    """8: a chat has 30 MB of state, and is renamed again and again."""
+    stack, anna = scene.stack, scene.anna
+    junk = [
+        {"type": f"junk {n}", "state_key": "", "sender": anna.user.user_id, "content": {"x": JUNK}}
+        for n in range(600)
+    ]
+    stack.proxy.rule(Answer(200, json.dumps(junk), JSON), path=f"rooms/{anna.chat}/state$")
+    before, most, mark = resident_megabytes(stack.maubot.pid), 0.0, stack.proxy.mark()
+
+    async def rename() -> None:
+        nonlocal most
+        for number in range(60):
+            await anna.user.set_state(anna.chat, "m.room.name", {"name": f"Junk {number}"})
+            most = max(most, resident_megabytes(stack.maubot.pid))
+
+    renaming = asyncio.create_task(rename())
+    await scene.compare("8: a chat full of junk is renamed 60 times")
+    await renaming
+    looks = [r for r in stack.proxy.requests[mark:] if r.path.endswith("/joined_rooms")]
+    scene.table.append(
+        f"|    of 60 renames {len(looks)} looks; memory {before:.0f} MB, then"
+        f" {most - before:+.0f} MB at most |"
+    )
+    assert len(looks) <= 30
+    assert most - before < 100
+    stack.proxy.heal()
+
+
+async def a_catch_up_that_is_too_large(scene: Scene) -> None:
+    """3: more was said while it was away than is taken in at once (here 700 kB)."""
+    stack = scene.stack
+    await stack.maubot.upload_plugin(scene.small)
+    await scene.ask()
+    await stack.maubot.stop()
+    questions = []
+    for home in (scene.anna, scene.bert):
+        name = home.user.user_id[1:5]
+        sent = (
+            home.user.send(home.chat, {"x": JUNK}, event_type="dev.homeroom.noise")
+            for _ in range(12)
+        )
+        await home.user.send_text(home.chat, f"{name} before the junk")
+        await asyncio.gather(*sent)
+        await home.user.send_text(home.chat, f"{name} after the junk")
+        questions += [f"{name} before the junk", f"{name} after the junk"]
+    mark = stack.proxy.mark()
+    await stack.maubot.start()
+    await scene.compare("3: a catch-up that is too large")
+    await scene.until_asked("anna after the junk", 1)
+    await scene.until_asked("bert after the junk", 1)
+    asked = [request.text for request in scene.agent.requests if "the junk" in request.text]
+    assert sorted(asked) == sorted(questions)
+    own = [r for r in stack.proxy.requests[mark:] if r.path.endswith("/v3/sync")]
+    own = [r for r in own if "timeout=0" in r.query.split("&")]
+    scene.table.append(f"|    asked for in {len(own)} parts |")
+    assert len(own) < 15
+
+
 async def a_sync_that_is_never_answered(scene: Scene) -> None:
     """14: maubot's own sync waits for ever; Homeroom asks for itself (here after seconds)."""
     await scene.stack.maubot.upload_plugin(scene.impatient)
@@ -292,3 +375,49 @@ async def a_sync_that_is_never_answered(scene: Scene) -> None:
     )
     scene.note("14: maubot's /sync is never answered", [time.monotonic() - started])
     scene.stack.proxy.heal()
+
+
+@pytest.mark.timeout(300)
+async def test_nobody_waits_for_the_invites_of_strangers(
+    make_stack: MakeStack, make_synapse: MakeSynapse, plugin: Path
+) -> None:
+    """4: invites of six people who are not allowed, with Synapse's own rate limits."""
+    synapse = await make_synapse(rate_limits="default")
+    config = {**CONFIG, "access": {"allow": ["@bert*"]}}
+    stack = await make_stack(synapse=synapse, plugin=plugin, proxy=True, config=config)
+    root = await synapse.register("root", admin=True)
+    bert = await stack.user("bert")
+    strangers = [await stack.user(f"stranger{number}") for number in range(6)]
+    for user_id in (stack.bot.user_id, bert.user_id, *(user.user_id for user in strangers)):
+        await synapse.lift_rate_limits_of(user_id, admin=root)
+    home = await move_in(stack, bert, direct=await invite_bot(stack, bert))
+    await take_back_exemption(stack, admin=root)
+
+    async def ask(text: str) -> float:
+        started = time.monotonic()
+        await bert.send_text(home.chat, text)
+        await bert.wait_for_message(home.chat, sender=stack.bot.user_id, body=text, timeout=120)
+        return time.monotonic() - started
+
+    quiet = await ask("In a quiet time")
+
+    async def bother(stranger: MatrixUser) -> None:
+        for _ in range(INVITES):
+            await stranger.create_room(invite=[stack.bot.user_id])
+
+    await asyncio.gather(*map(bother, strangers))
+    times = [await ask(f"Beside invites {number}") for number in range(3)]
+    rejected = [r for r in stack.proxy.requests if r.path.endswith("/leave")]
+    print(
+        f"\n4: {6 * INVITES} invites of strangers: an answer took {quiet:.2f} s before, then"
+        f" {statistics.median(times):.2f} s (median), {max(times):.2f} s (longest);"
+        f" {len(rejected)} were rejected by then"
+    )
+    assert max(times) < 2 * quiet + MUCH
+
+
+async def take_back_exemption(stack: Stack, *, admin: Account) -> None:
+    """Have Synapse limit the bot as it limits everybody; its budget is full then."""
+    api = JsonApi(base_url=stack.synapse.url, token=admin.access_token)
+    path = f"/_synapse/admin/v1/users/{stack.bot.user_id}/override_ratelimit"
+    await api.request("DELETE", path)
