@@ -53,10 +53,17 @@ SELECT room_id, sender_key, session FROM crypto_megolm_inbound_session
 WHERE session_id=$1 AND account_id=$2
 """
 _OF_SOMEBODY_ELSE: Final = """
-SELECT 1 FROM crypto_device WHERE identity_key=$1 AND signing_key=$2 AND user_id<>$3
+SELECT 1 FROM crypto_megolm_inbound_session AS used
+JOIN crypto_device AS other
+    ON other.identity_key=used.sender_key AND other.signing_key=used.signing_key
+WHERE used.room_id=$1 AND used.session_id=$2 AND used.account_id=$3
+AND used.withheld_code IS NULL AND other.user_id<>$4
 AND NOT EXISTS (
-    SELECT 1 FROM crypto_device WHERE identity_key=$1 AND signing_key=$2 AND user_id=$3
+    SELECT 1 FROM crypto_device AS own
+    WHERE own.identity_key=used.sender_key AND own.signing_key=used.signing_key
+    AND own.user_id=$4
 )
+LIMIT 1
 """
 """Both keys count: anybody can upload the first one as theirs, but not sign with the second."""
 
@@ -210,8 +217,7 @@ class SessionGuard:
         ):
             if index > MAX_INDEX:
                 raise IndexTooHigh(f"its index is {index}")
-            session = await self._store.get_group_session(event.room_id, content.session_id)
-            if session is not None and await self._is_of_somebody_else(session, event.sender):
+            if await self._is_of_somebody_else(event.room_id, content.session_id, event.sender):
                 raise NotTheirs("its session is of a device of somebody else")
         return await self._decrypt(event)
 
@@ -222,8 +228,11 @@ class SessionGuard:
             session.ratchet_safety.next_index = index
         await self._ratchet(session, index)
 
-    async def _is_of_somebody_else(self, session: Any, sender: UserID) -> bool:
+    async def _is_of_somebody_else(
+        self, room_id: RoomID, session_id: SessionID, sender: UserID
+    ) -> bool:
+        """Whether the session with which the sender encrypted is of another person's device."""
         if not hasattr(self._store, "db"):
             return False
-        keys = session.sender_key, session.signing_key
-        return await self._store.db.fetchval(_OF_SOMEBODY_ELSE, *keys, sender) is not None
+        key = room_id, session_id, self._store.account_id
+        return await self._store.db.fetchval(_OF_SOMEBODY_ELSE, *key, sender) is not None
