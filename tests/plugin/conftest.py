@@ -11,7 +11,7 @@ import pytest
 from homeroom.commands import reset
 from homeroom.config import reading
 from homeroom.delivery import handled, inbox, lanes, state_writes, sync_feed, welcomes
-from homeroom.homes import invites, provisioner, refresher, room_creation
+from homeroom.homes import invites, provisioner, refresher, remote_checkpoint, room_creation
 from homeroom.homes.observation import observer
 from homeroom.matrix import read_receipts, retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
@@ -97,3 +97,15 @@ def no_bugs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     ]
     formatter = logging.Formatter()
     assert not bugs, "\n".join(map(formatter.format, bugs))
+
+
+@pytest.fixture
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is right must be right before anything is verified."""
+    monkeypatch.setattr(maintenance, "VERIFY_AFTER", (3600.0,))
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has changed is written at once."""
+    monkeypatch.setattr(remote_checkpoint, "WRITE_EVERY", 0.01)

@@ -5,62 +5,29 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from homeroom.domain.homes.checkpoint import Digest, Origin, make_checkpoint
 from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.domain.homes.model import Records
-from homeroom.domain.sync.instance import INSTANCE_TYPE
-from homeroom.startup import maintenance as upkeep
 from homeroom.storage import UPGRADES, Store
-from tests.fake import DropAfter, FakeHomeserver, Hang, Match, Recorded, Respond, User
-from tests.plugin import harness
+from tests.fake import DropAfter, FakeHomeserver, Hang, Match, Respond, User
 from tests.plugin.harness import POSITION, Bot, own_sync, running, until
 from tests.plugin.miniature import META
+from tests.plugin.starts import (
+    CONFIG,
+    FORBIDDEN,
+    LOOK,
+    asked,
+    asked_at_start,
+    looked_at_everything,
+    redact_the_marker,
+    rename,
+    settled,
+    throw_the_bot_out,
+)
 from tests.storage.databases import SqliteBackend
-
-CONFIG = 'rooms: {version: "11", initial_chats: [Work, Play]}'
-LOOK = Match(path="joined_rooms$")
-FORBIDDEN = Respond(403, {"errcode": "M_FORBIDDEN", "error": "No"})
-
-
-@pytest.fixture
-def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is right must be right before anything is verified."""
-    monkeypatch.setattr(upkeep, "VERIFY_AFTER", (3600.0,))
-
-
-async def settled(bot: Bot) -> None:
-    """As `Bot.settled`, while a verification waits for its time."""
-    with mock.patch.object(harness, "SLEEPERS", {*harness.SLEEPERS, "homeroom: verifying"}):
-        await bot.settled()
-
-
-def asked(bot: Bot, mark: int) -> list[Recorded]:
-    """What the plugin has asked the homeserver for since, about the rooms.
-
-    Without maubot's own, and what says which instance is the newest.
-    """
-    return [
-        request
-        for request in bot.hs.requests[mark:]
-        if request.user == bot.me.user_id
-        and not bot.is_long_poll(request)
-        and not request.route.endswith("/profile/{user}")
-        and not request.path.endswith(INSTANCE_TYPE)
-    ]
-
-
-async def asked_at_start(bot: Bot) -> list[Recorded]:
-    mark = len(bot.hs.requests)
-    await bot.start()
-    return asked(bot, mark)
-
-
-def looked_at_everything(requests: list[Recorded]) -> bool:
-    return any("spaces" in (request.body or {}).get("lists", {}) for request in requests)
 
 
 async def test_nothing_has_changed(hs: FakeHomeserver, tmp_path: Path, unverified: None) -> None:
@@ -95,30 +62,12 @@ async def test_killed_it_resumes_as_well(
         ]
 
 
-def rename(bot: Bot, anna: User) -> None:
-    anna.set_state(bot.chats_of(anna)[0], "m.room.name", {"name": "Renamed"})
-
-
 def leave_the_space(bot: Bot, anna: User) -> None:
     anna.leave(bot.space_of(anna))
 
 
 def unlink(bot: Bot, anna: User) -> None:
     anna.set_state(bot.space_of(anna), "m.space.child", {}, state_key=bot.chats_of(anna)[0])
-
-
-def redact_the_marker(bot: Bot, anna: User) -> None:
-    chat_id = bot.chats_of(anna)[0]
-    marker = next(e for e in bot.hs.timeline(chat_id)[::-1] if e.type == MARKER_TYPE)
-    bot.me.redact(chat_id, marker.event_id)
-
-
-def throw_the_bot_out(bot: Bot, anna: User) -> None:
-    chat_id = bot.chats_of(anna)[0]
-    levels = bot.hs.room(chat_id).state["m.room.power_levels", ""]
-    levels = {**levels, "users": {**levels["users"], anna.user_id: 101}}
-    bot.hs.force_state(chat_id, "m.room.power_levels", levels, sender=bot.me.user_id)
-    anna.kick(chat_id, bot.me)
 
 
 def upgrade_a_chat(bot: Bot, anna: User) -> None:
@@ -180,134 +129,6 @@ async def test_what_has_changed_is_as_if_all_were_looked_at(
         await bot.start()
         await settled(bot)
         assert bot.tables() == resumed
-
-
-def edit_a_row(bot: Bot) -> None:
-    bot.alter("UPDATE chats SET name = 'Edited'")
-
-
-def delete_a_row(bot: Bot) -> None:
-    bot.alter("DELETE FROM chats WHERE chat_id = 'C2'")
-
-
-def add_a_row(bot: Bot) -> None:
-    bot.alter(
-        "INSERT INTO homes (matrix_user_id, space_id, status, created_at, updated_at)"
-        " VALUES ('@x:fake.test', '!x', 'active', 1, 1)"
-    )
-
-
-def lose_the_position(bot: Bot) -> None:
-    bot.alter("DELETE FROM sync_state WHERE key = 'position'")
-
-
-def move_the_position(bot: Bot) -> None:
-    bot.alter("UPDATE sync_state SET value = 's1_0' WHERE key = 'position'")
-
-
-def be_away_for_long(bot: Bot) -> None:
-    bot.alter("UPDATE sync_state SET saved_at = saved_at - 1000 * 60 * 60 * 25")
-
-
-def come_from_the_future(bot: Bot) -> None:
-    bot.alter("UPDATE sync_state SET saved_at = saved_at + 1000 * 60 * 60")
-
-
-def have_been_somebody_else(bot: Bot) -> None:
-    bot.alter("UPDATE sync_state SET bot = '@other:fake.test' WHERE key = 'position'")
-
-
-def adopt_no_more(bot: Bot) -> None:
-    bot.config = bot.config.replace("adopt_unmarked: true", "adopt_unmarked: false")
-
-
-def refuse_the_position(bot: Bot) -> None:
-    nothing = Respond(400, {"errcode": "M_UNKNOWN", "error": "Invalid stream token"})
-    bot.hs.fail(Match(when=own_sync), nothing)
-
-
-DOUBTS: list[Callable[[Bot], None]] = [
-    edit_a_row,
-    delete_a_row,
-    add_a_row,
-    lose_the_position,
-    move_the_position,
-    be_away_for_long,
-    come_from_the_future,
-    have_been_somebody_else,
-    adopt_no_more,
-    refuse_the_position,
-]
-
-
-@pytest.mark.parametrize("doubt", DOUBTS, ids=[d.__name__ for d in DOUBTS])
-async def test_at_the_least_doubt_everything_is_looked_at(
-    hs: FakeHomeserver, tmp_path: Path, doubt: Callable[[Bot], None]
-) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, config=CONFIG) as bot:
-        await bot.onboard(anna)
-        before = bot.tables()["chats"]
-        await bot.stop()
-        doubt(bot)
-        assert [request for request in await asked_at_start(bot) if LOOK(request)]
-        assert bot.tables()["chats"] == before
-
-
-async def test_another_build_looks_at_everything(
-    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running(hs, tmp_path, config=CONFIG) as bot:
-        await bot.onboard(hs.user("anna"))
-        await bot.stop()
-        monkeypatch.setattr("homeroom.domain.homes.checkpoint.RULES", 999)
-        assert [request for request in await asked_at_start(bot) if LOOK(request)]
-
-
-async def test_if_much_has_changed_everything_is_looked_at(
-    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    anna = hs.user("anna")
-    monkeypatch.setattr("homeroom.startup.resume.MANY", 0)
-    async with running(hs, tmp_path, config=CONFIG) as bot:
-        await bot.onboard(anna)
-        await bot.stop()
-        rename(bot, anna)
-        assert looked_at_everything(await asked_at_start(bot))
-        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
-
-
-async def test_a_room_that_cannot_be_looked_at_again_makes_it_look_at_everything(
-    hs: FakeHomeserver, tmp_path: Path, unverified: None
-) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, config=CONFIG) as bot:
-        await bot.onboard(anna)
-        await bot.stop()
-        rename(bot, anna)
-        fault = hs.fail(LOOK, Respond(500, text="no"))
-        await bot.start()
-        assert fault.hits
-        await settled(bot)
-        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
-
-
-async def test_unreadable_rooms_prove_nothing(hs: FakeHomeserver, tmp_path: Path) -> None:
-    """A room that could not be read is read again at the next start, whatever became of it."""
-    anna = hs.user("anna")
-    hs.service.unstable_features["org.matrix.simplified_msc3575"] = False
-    async with running(hs, tmp_path, config=CONFIG) as bot:
-        await bot.onboard(anna)
-        (chat_id, _) = bot.chats_of(anna)
-        fault = hs.fail(f"rooms/{chat_id}/state$", FORBIDDEN, times=None)
-        anna.set_state(chat_id, "m.room.name", {"name": "Renamed"})
-        await until("it was asked for", lambda: fault.hits)
-        for _ in range(3):
-            await bot.ask(anna, chat_id, "Hello")
-        await bot.kill()
-        fault.cancel()
-        assert [request for request in await asked_at_start(bot) if LOOK(request)]
-        assert "Renamed" in [row["name"] for row in bot.tables()["chats"]]
 
 
 async def test_what_something_else_made_in_the_bots_name_is_taken_in_at_the_next_start(
@@ -476,23 +297,6 @@ def forge(bot: Bot, records: Records) -> None:
     (row,) = bot.query(POSITION)
     text = f"{make_checkpoint(origin, Digest.of(records))} {row['value']}"
     assert bot.alter("UPDATE sync_state SET value = ? WHERE key = 'proof'", text) == 1
-
-
-async def test_what_the_homeserver_does_not_let_us_repair_is_no_doubt(
-    hs: FakeHomeserver, tmp_path: Path, unverified: None
-) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, config=CONFIG) as bot:
-        await bot.onboard(anna)
-        await bot.stop()
-        redact_the_marker(bot, anna)
-        fault = hs.fail(Match(method="PUT", path=MARKER_TYPE), FORBIDDEN, times=None)
-        await bot.start()
-        await settled(bot)
-        assert fault.hits
-        await bot.stop()
-        assert not [request for request in await asked_at_start(bot) if LOOK(request)]
-        fault.cancel()
 
 
 async def test_what_has_changed_is_looked_at_once(

@@ -12,7 +12,7 @@ from homeroom.domain.sync.instance import INSTANCE_TYPE
 from homeroom.status_page import Condition
 from tests.fake import FakeHomeserver, Hang, Match, Respond
 from tests.plugin.harness import Bot, running, until
-from tests.plugin.test_resume import CONFIG, FORBIDDEN
+from tests.plugin.starts import CONFIG, FORBIDDEN
 
 ACCOUNT_DATA = Match(path=f"account_data/{INSTANCE_TYPE}")
 
