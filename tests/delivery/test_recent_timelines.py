@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,9 +13,9 @@ from homeroom.matrix import retry_budgets
 from homeroom.matrix.homeserver import Homeserver
 from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake import Alter, FakeHomeserver, Match, Respond, Truncate
+from tests.fake.clients import Connect
 from tests.fake.faults import Action
 
-Connect = Callable[..., Homeserver]
 SLIDING = Match(when=lambda r: "lists" in (r.body or {}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,9 +11,12 @@ import aiohttp
 from maubot.matrix import MaubotMatrixClient
 from mautrix.client.state_store import MemoryStateStore
 
+from homeroom.matrix.homeserver import Homeserver
 from tests.fake import FakeHomeserver
 
 LOG: Any = logging.getLogger("maubot.instance.homeroom")
+Connect = Callable[..., Homeserver]
+"""What the fixture `connect` gives."""
 
 
 class Naps:

@@ -15,23 +15,14 @@ from mautrix.types import Member, Membership, RoomID
 from mautrix.util.async_db import Database
 
 from homeroom.domain.homes.marker import MARKER_TYPE
-from homeroom.homes.mautrix_state import (
-    MautrixState,
-)
-from homeroom.homes.mautrix_state import (
-    bulk_sql as tables,
-)
-from homeroom.homes.mautrix_state import (
-    via_interface as one_by_one,
-)
+from homeroom.homes.mautrix_state import MautrixState
+from homeroom.homes.mautrix_state import bulk_sql as tables
+from homeroom.homes.mautrix_state import via_interface as one_by_one
 from homeroom.homes.observation import Observer
-from homeroom.matrix.homeserver import Homeserver
 from homeroom.storage import StoreError, transactions
 from tests.fake import FakeHomeserver
-from tests.fake.clients import LOG
+from tests.fake.clients import LOG, Connect
 from tests.storage.databases import Backend, PostgresBackend, SqliteBackend
-
-Connect = Callable[..., Homeserver]
 
 
 @pytest.fixture
