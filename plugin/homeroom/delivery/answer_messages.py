@@ -70,7 +70,7 @@ class AnswerMessages:
         Raises:
             RateLimited: not now; only while there is more to come.
         """
-        encrypted = await self._speaker.is_encrypted(self.question.room_id)
+        encrypted = await self._speaker.seems_encrypted(self.question.room_id)
         parts = divide(text, encrypted=encrypted)
         last = len(parts) - 1
         if self._unknown is not None:

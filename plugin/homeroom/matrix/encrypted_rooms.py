@@ -45,6 +45,10 @@ class EncryptedRooms:
             raise Unavailable(str(e)) from e
         return True
 
+    async def seems_to_have(self, room_id: RoomID) -> bool:
+        """The same as far as has been heard, without asking the database each time."""
+        return room_id not in self._plain and await self.has(room_id)
+
     def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
         """Ask again about these rooms: there are signs of encryption."""
         self._plain.difference_update(room_ids)

@@ -379,6 +379,10 @@ class Homeserver:
         """Whether the room is encrypted; whether the bot could encrypt says nothing about it."""
         return await self._encrypted_rooms.has(room_id)
 
+    async def seems_encrypted(self, room_id: RoomID) -> bool:
+        """The same, cheaper: how long a message may be hangs on it. What is sent asks for sure."""
+        return await self._encrypted_rooms.seems_to_have(room_id)
+
     def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
         """Ask again whether these rooms are encrypted: there are signs of it."""
         self._encrypted_rooms.forget_plain(room_ids)

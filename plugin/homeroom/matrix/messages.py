@@ -69,7 +69,7 @@ class Speaker:
             fixed_words: as in `Homeserver.send`.
         """
         sent = list[EventID]()
-        parts = divide(markdown, encrypted=await self.is_encrypted(room_id))
+        parts = divide(markdown, encrypted=await self.seems_encrypted(room_id))
         for number, part in enumerate(parts):
             content = await self._notice(
                 room_id, part, about=about, has_more=number < len(parts) - 1
@@ -228,6 +228,9 @@ class Speaker:
     async def is_encrypted(self, room_id: RoomID) -> bool:
         return await self._homeserver.is_encrypted(room_id)
 
+    async def seems_encrypted(self, room_id: RoomID) -> bool:
+        return await self._homeserver.seems_encrypted(room_id)
+
     async def _notice(
         self, room_id: RoomID, markdown: str, *, about: str, has_more: bool
     ) -> dict[str, Any]:
@@ -258,7 +261,7 @@ class Speaker:
             ANSWERS: answers,
         }
         html = await to_html(markdown)
-        is_encrypted = await self.is_encrypted(room_id)
+        is_encrypted = await self.seems_encrypted(room_id)
         if html is not None and weight(html, encrypted=is_encrypted) <= MAX_HTML:
             content |= {"format": "org.matrix.custom.html", "formatted_body": html}
         return content
