@@ -186,7 +186,7 @@ def build_decryption(instance: Instance, *, base: Base, homes: Homes) -> Decrypt
     return Decryption(
         bot=instance.client.mxid,
         encryption=instance.encryption,
-        is_encrypted=base.homeserver.is_encrypted,
+        is_encrypted=base.homeserver.seems_encrypted,
         routes=homes.routes,
         onboarding=homes.onboarding,
         speaker=base.speaker,
