@@ -20,6 +20,7 @@ from tests.stack.postgres import Postgres, find_binaries
 LONG_FIRST = (
     "integration/test_faults.py",
     "integration/test_isolation.py",
+    "integration/test_reset_interrupted.py",
     "integration/test_reset.py",
     "test_sqlalchemy_versions.py",
     "integration/test_hostile_member.py",

@@ -20,7 +20,6 @@ flushes every transaction to the disk: so the copies lie in memory, if there is 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -30,83 +29,35 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import aiohttp
 
 from homeroom.domain.homes.checkpoint_shards import HEAD_TYPE
-from tests.bench.figures import (
-    SCENARIOS,
-    StartFigures,
-    WayFigures,
-    WorldFigures,
-    judge,
-    spread,
-)
+from tests.bench.figures import judge
 from tests.bench.gauge import until_idle
 from tests.bench.growth import plot
 from tests.bench.lives import Life, Lives
-from tests.bench.place import add_place, directories, measured_with
+from tests.bench.look_figures import figures, require_alike
+from tests.bench.look_options import (
+    CROWD,
+    CROWD_HOMES,
+    IN_PART,
+    SLOW,
+    Measured,
+    Options,
+    Side,
+    read_options,
+)
+from tests.bench.place import directories, measured_with
 from tests.bench.report import report
-from tests.bench.ways import WAYS
 from tests.bench.world import Api, Crowd, World, populate, rename
 from tests.stack.console import StepFailedError, run, step
 from tests.stack.package import ROOT
 from tests.stack.postgres import Postgres
 from tests.stack.synapse import Account, Synapse
-
-RESULTS: Final = ROOT / ".bench" / "look.json"
-PICTURE: Final = ROOT / ".bench" / "growth.svg"
-CROWD: Final = Crowd(public=5, members=2000, small=300)
-CROWD_HOMES: Final = 250
-SLOW: Final = 40.0
-"""Seconds: what takes longer has fewer repeats."""
-IN_PART: Final = 100
-"""One of so many rooms is changed, or row lost."""
-
-DATABASES: Final = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    homes: Sequence[int]
-    crowd: bool
-    repeats: int
-    repeats_of_slow: int
-    ways: Sequence[str]
-    scenarios: Sequence[str]
-    databases: Sequence[str]
-    cold: bool
-    linger: float
-    explain: float | None
-    seed: int
-    synapse: Path
-    results: Path
-    picture: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """What has its turn once a round: a way, or a start of Homeroom's on one database."""
-
-    way: str | None = None
-    database: str = ""
-    scenario: str = ""
-
-    def __str__(self) -> str:
-        return self.way or f"{self.scenario}, {self.database}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One turn of one side; `seen` is what its process printed."""
-
-    world: str
-    round: int
-    side: Side
-    seen: dict[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -281,78 +232,6 @@ class Bench:
         await rename(scene.api, chosen, name=name, server_name=scene.synapse.server_name)
 
 
-def figures(world: World, measured: Sequence[Measured], *, changed: int) -> WorldFigures:
-    """Sum up what was measured in one world."""
-    by_side: dict[Side, list[dict[str, Any]]] = {}
-    for each in measured:
-        if each.world == world.name:
-            by_side.setdefault(each.side, []).append(each.seen)
-    return WorldFigures(
-        homes=world.homes,
-        rooms=world.all_rooms,
-        is_crowd=bool(world.crowd),
-        changed=changed,
-        ways={
-            name: _way_figures(name, seen)
-            for name in WAYS
-            if (seen := by_side.get(Side(way=name)))
-        },
-        starts={
-            (title, scenario): _start_figures(scenario, seen)
-            for database, title in DATABASES.items()
-            for scenario in SCENARIOS
-            if (seen := by_side.get(Side(database=database, scenario=scenario)))
-        },
-    )
-
-
-def _way_figures(name: str, seen: Sequence[dict[str, Any]]) -> WayFigures:
-    return WayFigures(
-        title=WAYS[name].title,
-        is_complete=WAYS[name].is_complete,
-        seconds=spread(each["seconds"] for each in seen),
-        memory=spread(each["memory"] for each in seen),
-        requests=seen[0]["requests"],
-        bytes=seen[0]["bytes"],
-    )
-
-
-def _start_figures(scenario: str, seen: Sequence[dict[str, Any]]) -> StartFigures:
-    lingered = [each["lingered"] for each in seen if each["lingered"] is not None]
-    stalls = [each["longest_stall"] for each in seen]
-    return StartFigures(
-        seconds=spread(each["seconds"] for each in seen),
-        # Rows that are restored are asked for before the reconcile begins. A start that says
-        # nothing of a reconcile was one as a whole.
-        reconcile=spread(
-            each["seconds"] if (reconcile := _reconcile(scenario, each)) is None else reconcile
-            for each in seen
-        ),
-        memory=spread(each["memory"] for each in seen),
-        stall=spread(stall["seconds"] for stall in stalls),
-        stall_cpu=max(stalls, key=lambda stall: stall["seconds"])["cpu"],
-        stall_in_background=spread(each["longest_stall"]["seconds"] for each in lingered)
-        if lingered
-        else None,
-    )
-
-
-def _reconcile(scenario: str, seen: dict[str, Any]) -> float | None:
-    seconds: float | None = seen["reconciled" if scenario == "restored" else "reconcile"]
-    return seconds
-
-
-def require_alike(world: World, measured: Sequence[Measured]) -> None:
-    """Raise AssertionError if complete ways did not tell the same."""
-    told = {
-        WAYS[each.side.way].title: (each.seen["rooms"], each.seen["events"])
-        for each in measured
-        if each.world == world.name and each.side.way and WAYS[each.side.way].is_complete
-    }
-    if len(set(told.values())) > 1:
-        raise AssertionError(f"Not the same rooms and state events were told: {told}")
-
-
 async def _child(module: str, *arguments: str) -> dict[str, Any]:
     """Run a module in a process of its own, return the JSON that it prints."""
     process = await asyncio.create_subprocess_exec(
@@ -472,45 +351,6 @@ def _measured_with(options: Options, *, load_before: float) -> list[str]:
             load_before=load_before,
         ),
     ]
-
-
-def read_options() -> Options | tuple[Path, Path]:
-    """The options of a run; or results of an earlier one to show again, and where to draw."""
-    parser = argparse.ArgumentParser(
-        prog="./build.sh bench look", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("--homes", type=int, nargs="+", default=[25, 250, 2500], help="four rooms each")
-    add("--crowd", action="store_true", help=f"{CROWD_HOMES} homes and {CROWD}, as well")
-    add("--repeats", type=int, default=5, help="how often each side has its turn")
-    add("--repeats-of-slow", type=int, default=1, help=f"of what takes more than {SLOW:g} s")
-    add("--ways", nargs="*", choices=WAYS, default=list(WAYS), help="bare requests to measure")
-    add(
-        "--scenarios",
-        nargs="*",
-        choices=SCENARIOS,
-        default=[name for name in SCENARIOS if name != "lost"],
-        help="starts to measure",
-    )
-    add("--database", choices=[*DATABASES, "both"], default="sqlite", help="of maubot and plugin")
-    add("--cold", action="store_true", help="restart Synapse before each measurement")
-    add("--linger", type=float, default=0, help="seconds to look for stalls after intact starts")
-    add("--explain", type=float, help="milliseconds: note where the loop was in longer stalls")
-    add("--seed", type=int, default=1, help="of the order within each round")
-    add_place(parser)
-    add("--results", type=Path, default=RESULTS, help="where to write every measurement")
-    add("--picture", type=Path, default=PICTURE, help="where to draw the growth")
-    add("--show", action="store_true", help="measure nothing, show what --results has")
-    found = vars(parser.parse_args())
-    if found.pop("show"):
-        return found["results"], found["picture"]
-    database = found.pop("database")
-    databases = list(DATABASES) if database == "both" else [database]
-    if not found["scenarios"]:
-        databases = []
-    if found["repeats"] < 1 or found["repeats_of_slow"] < 1 or min(found["homes"]) < 1:
-        parser.error("expected --repeats, --repeats-of-slow and --homes of at least 1")
-    return Options(databases=databases, **found)
 
 
 def main() -> int:

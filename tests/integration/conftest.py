@@ -48,6 +48,7 @@ _SAME = {
     "test_platform_faults.py": "what a platform says goes past the database",
     "test_rate_limits.py": "the homeserver's pace, and minutes of waiting for it",
     "test_reset.py": "what it deletes is tested on both in storage/; the rest is not stored",
+    "test_reset_interrupted.py": "of what the homeserver does in the middle of it",
     "test_reset_pace.py": "the homeserver's pace",
     "test_settings.py": "what maubot stores; the last good text is tested on both in storage/",
     "test_signed_out.py": "of what the homeserver refuses",

@@ -24,7 +24,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.homes import Home, configure, doubt, finished, tables
-from tests.integration.test_reset import is_report
+from tests.integration.resetting import is_report
 from tests.stack.proxy import (
     Action,
     Answer,

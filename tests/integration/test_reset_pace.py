@@ -20,7 +20,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.homes import ask, configure, invite_bot, welcomed
-from tests.integration.test_reset import code_in, is_report
+from tests.integration.resetting import code_in, is_report
 from tests.stack.http import JsonApi
 from tests.stack.proxy import ProxiedRequest
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
