@@ -235,7 +235,7 @@ async def make_admin(
     return admin, office
 
 
-async def doubt(stack: Stack) -> None:
+async def invalidate_checkpoint(stack: Stack) -> None:
     """Have the next start look at everything: the rows do not prove that they are true.
 
     And nothing else does.

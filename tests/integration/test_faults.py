@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.homes import Home, configure, doubt, finished, tables
+from tests.integration.homes import Home, configure, finished, invalidate_checkpoint, tables
 from tests.integration.resetting import is_report
 from tests.stack.proxy import (
     Action,
@@ -294,7 +294,7 @@ async def restart_amid_questions(
     """
     await stack.maubot.update_instance(stack.instance, started=False)
     if doubted:
-        await doubt(stack)
+        await invalidate_checkpoint(stack)
     for resident in residents:
         await resident.say("is anybody there?")
         if not gap:

@@ -21,7 +21,14 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.builds import changed_build
-from tests.integration.homes import Home, doubt, invite_bot, move_in, onboard, said_by_bot
+from tests.integration.homes import (
+    Home,
+    invalidate_checkpoint,
+    invite_bot,
+    move_in,
+    onboard,
+    said_by_bot,
+)
 from tests.stack.agent_server import Action, AgentRequest, AgentServer, Hold, Say
 from tests.stack.http import JsonApi
 from tests.stack.memory import resident_megabytes
@@ -195,7 +202,7 @@ async def a_room_that_cannot_be_read_after_a_kill(scene: Scene) -> None:
     """2, after SIGKILL and with a scan of everything."""
     stack, anna = scene.stack, scene.anna
     stack.maubot.kill()
-    await doubt(stack)
+    await invalidate_checkpoint(stack)
     texts = await scene.fill_gap(anna, "anna kill")
     rule = await scene.break_room(anna)
     await stack.maubot.start()

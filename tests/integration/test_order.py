@@ -15,7 +15,7 @@ import pytest
 from tests.integration.homes import (
     Home,
     Tables,
-    doubt,
+    invalidate_checkpoint,
     is_echo,
     lose_everything,
     move_in,
@@ -147,7 +147,7 @@ async def test_while_the_first_look_is_held_up_nothing_happens_and_maubot_answer
         if wiped:
             await lose_everything(case.bot)
         else:
-            await doubt(case.bot)
+            await invalidate_checkpoint(case.bot)
             await case.say("while maubot was down")
 
     await maubot.start()  # returns when the management API answers
@@ -190,7 +190,7 @@ async def test_an_instance_that_is_stopped_while_its_look_is_held_up_stays_silen
     bot = await make_bot(proxy=True, config=CONFIG)
     case = await prepare(bot)
     await bot.maubot.update_instance(bot.instance, started=False)
-    await doubt(bot)
+    await invalidate_checkpoint(bot)
     rule = hold(case, path=JOINED_ROOMS)
     await bot.maubot.update_instance(bot.instance, started=True)
     await asyncio.wait_for(rule.hit.wait(), 45)

@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from tests.integration.homes import Home, ask, configure, doubt, onboard, reconciled
+from tests.integration.homes import (
+    Home,
+    ask,
+    configure,
+    invalidate_checkpoint,
+    onboard,
+    reconciled,
+)
 from tests.stack.browser import Browser, Tab
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 
@@ -79,7 +86,9 @@ async def furnish(bot: Stack) -> list[Home]:
     await cleo.user.set_state(cleo.chats["Plans"], "m.room.name", {"name": HOSTILE})
     mark = bot.maubot.mark()
     await bot.maubot.update_instance(bot.instance, started=False)
-    await doubt(bot)  # what was found before is known when everything was looked at
+    await invalidate_checkpoint(
+        bot
+    )  # what was found before is known when everything was looked at
     await bot.maubot.update_instance(bot.instance, started=True)
     assert (await reconciled(bot, since=mark)).findings >= 1
     return homes

@@ -229,7 +229,7 @@ class Bot:
         with closing(sqlite3.connect(self.database_path)) as database, database:
             return database.execute(sql, values).rowcount
 
-    def doubt(self) -> None:
+    def invalidate_checkpoint(self) -> None:
         """Have the next start look at everything: the rows do not prove that they are true."""
         self.forget_checkpoint()
         self.alter("UPDATE sync_state SET value = '' WHERE key = 'proof'")

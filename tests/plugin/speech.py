@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from mautrix.types import EventID
 
 from homeroom import bot as bot_module
 from homeroom.delivery import answer_stream as stream
 from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.answer import End, Item, Text
 from homeroom.domain.conversation.turn import Turn
-from tests.fake import User
-from tests.plugin.harness import Bot, until
+from tests.fake import FakeHomeserver, User
+from tests.plugin.harness import Bot, running, until
 
 MAX_EVENT = 65_536
 
@@ -110,3 +114,25 @@ async def move_in(bot: Bot, user: User) -> str:
     await bot.onboard(user)
     (chat_id,) = bot.chats_of(user)
     return chat_id
+
+
+@asynccontextmanager
+async def chatting(
+    hs: FakeHomeserver, path: Path, *, config: str = "", platform: Any = None
+) -> AsyncIterator[tuple[Bot, User, str]]:
+    """Run a bot until the end of the block; Anna is in her chat."""
+    anna = hs.user("anna")
+    async with running(hs, path, config=config, platform=platform) as bot:
+        yield bot, anna, await move_in(bot, anna)
+
+
+async def hear_first(bot: Bot, user: User, speech: Speech, *pieces: str) -> EventID:
+    """Ask something in the user's chat, and wait until the first words of the answer are shown.
+
+    Returns the question.
+    """
+    (chat_id,) = bot.chats_of(user)
+    question = user.send(chat_id, "Hello")
+    speech.say(*pieces)
+    await when_shown(bot, chat_id, "".join(pieces).strip())
+    return question

@@ -20,6 +20,7 @@ from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, own_sync, running, until
 from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
+    chatting,
     move_in,
     quick_edits,
     shown,
@@ -56,9 +57,7 @@ class Counting(Agent):
 async def test_the_newest_question_is_answered_again_in_the_same_message(
     hs: FakeHomeserver, tmp_path: Path, way: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Hello")
         await when_shown(bot, chat_id, "Hello: answer 1")
         await bot.settled()
@@ -86,9 +85,7 @@ async def test_the_newest_question_is_answered_again_in_the_same_message(
 async def test_an_edit_of_the_newest_question_is_answered_in_its_answers_place(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Helo")
         await when_shown(bot, chat_id, "Helo: answer 1")
         await bot.settled()
@@ -111,9 +108,7 @@ async def test_an_edit_of_the_newest_question_is_answered_in_its_answers_place(
 async def test_an_edit_stops_what_runs_and_the_edited_question_is_answered_there(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Helo")
         speech.say("First words")
         await when_shown(bot, chat_id, "First words")
@@ -132,9 +127,7 @@ async def test_an_edit_stops_what_runs_and_the_edited_question_is_answered_there
 async def test_an_edit_while_the_answer_is_given_once_more_stops_that(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Helo")
         speech.say("One.", None)
         await when_shown(bot, chat_id, "One.")
@@ -153,9 +146,7 @@ async def test_an_edit_while_the_answer_is_given_once_more_stops_that(
 async def test_what_is_not_the_newest_is_not_answered_again(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         assert await bot.ask(anna, chat_id, "!again") == replies.NOTHING_TO_REPEAT
         question = anna.send(chat_id, "one")
         await bot.settled()
@@ -174,9 +165,7 @@ async def test_what_is_not_the_newest_is_not_answered_again(
 async def test_a_question_that_was_deleted_makes_no_older_one_the_newest(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         anna.send(chat_id, "one")
         question = anna.send(chat_id, "two")
         await bot.settled()
@@ -189,9 +178,7 @@ async def test_an_edit_that_the_room_does_not_tell_of_holds_nobody_up(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(earlier_questions, "THERE_SOON", RetryPolicy(pauses=(0.01,), within=0.05))
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Hello")
         await when_shown(bot, chat_id, "Hello: answer 1")
         empty = {"chunk": [], "start": "t1"}
@@ -203,9 +190,7 @@ async def test_an_edit_that_the_room_does_not_tell_of_holds_nobody_up(
 
 
 async def test_an_edit_makes_no_command_of_a_question(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "one")
         await bot.settled()
         edit(anna, chat_id, question, "!chat archive")
@@ -217,9 +202,7 @@ async def test_an_edit_makes_no_command_of_a_question(hs: FakeHomeserver, tmp_pa
 async def test_a_new_conversation_begins_without_a_question(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Counting())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "one")
         await bot.settled()
         await bot.ask(anna, chat_id, "!chat clear")
@@ -232,10 +215,9 @@ async def test_a_new_conversation_begins_without_a_question(
 async def test_edits_are_not_answered_where_the_settings_say_so(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
     config = "chats: {answer_edits: false}"
-    async with running(hs, tmp_path, config=config, platform=(agent := Counting())) as bot:
-        chat_id = await move_in(bot, anna)
+    chat = chatting(hs, tmp_path, config=config, platform=(agent := Counting()))
+    async with chat as (bot, anna, chat_id):
         question = anna.send(chat_id, "Helo")
         await bot.settled()
         edit(anna, chat_id, question, "Hello")
@@ -286,9 +268,7 @@ async def test_a_longer_answer_goes_on_in_more_messages_and_a_shorter_one_takes_
 async def test_an_answer_that_does_not_come_again_is_left_as_it_is(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Hello")
         speech.say("The answer.", None)
         await when_shown(bot, chat_id, "The answer.")
@@ -307,9 +287,7 @@ async def test_an_answer_that_does_not_come_again_is_left_as_it_is(
 
 @pytest.mark.parametrize("way", ["!stop", "🛑"])
 async def test_a_stop_counts_after_a_crash(hs: FakeHomeserver, tmp_path: Path, way: str) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         question = anna.send(chat_id, "Helo")
         speech.say("The answer.", None)
         await when_shown(bot, chat_id, "The answer.")

@@ -10,8 +10,8 @@ import pytest
 from homeroom import replies
 from tests.fake import FakeHomeserver
 from tests.plugin.agent import Agent
-from tests.plugin.harness import Bot, running, until
-from tests.plugin.speech import move_in
+from tests.plugin.harness import Bot, until
+from tests.plugin.speech import chatting
 
 PICTURE: dict[str, Any] = {"msgtype": "m.image", "url": "mxc://fake.test/a", "body": "a.png"}
 
@@ -38,9 +38,7 @@ def reactions(bot: Bot, room_id: str) -> list[tuple[str, str]]:
 async def test_a_caption_is_answered_with_a_sentence_about_what_is_not_seen(
     hs: FakeHomeserver, tmp_path: Path, msgtype: str, attached: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Agent())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Agent())) as (bot, anna, chat_id):
         caption = {"body": "What is this?", "filename": "a.png"}
         anna.send(chat_id, {**PICTURE, **caption, "msgtype": msgtype})
         note = f"I cannot see the {attached} yet: this answers only what you wrote."
@@ -52,9 +50,7 @@ async def test_a_caption_is_answered_with_a_sentence_about_what_is_not_seen(
 async def test_files_without_a_caption_get_one_line_and_then_a_sign(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(agent := Agent())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(agent := Agent())) as (bot, anna, chat_id):
         anna.send(chat_id, PICTURE)
         assert await bot.hear(chat_id, 1) == [replies.ONLY_TEXT]
         second = anna.send(chat_id, {**PICTURE, "filename": "a.png"})

@@ -166,7 +166,7 @@ async def test_a_restart_soon_after_a_room_was_made_knows_it(
     await bot.settled()
     before = bot.tables()
     await bot.kill()
-    bot.doubt()
+    bot.invalidate_checkpoint()
     await bot.start()
     await bot.settled()
     assert bot.tables() == before

@@ -125,7 +125,7 @@ async def test_what_has_changed_is_as_if_all_were_looked_at(
         assert not looked_at_everything(requests)
         assert not [r for r in requests if any(room_id in r.path for room_id in untouched)]
         await bot.stop()
-        bot.doubt()
+        bot.invalidate_checkpoint()
         await bot.start()
         await settled(bot)
         assert bot.tables() == resumed
@@ -193,7 +193,7 @@ async def test_what_the_bot_did_before_it_died_is_noted(
         await settled(bot)
         resumed = bot.tables()
         await bot.stop()
-        bot.doubt()
+        bot.invalidate_checkpoint()
         await bot.start()
         await settled(bot)
         assert bot.tables() == resumed

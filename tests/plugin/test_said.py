@@ -10,11 +10,10 @@ import pytest
 from homeroom import replies
 from tests.fake import FakeHomeserver
 from tests.fake.events import Json
-from tests.plugin.harness import running
-from tests.plugin.speech import (
+from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
-    move_in,
-    quick_edits,  # noqa: F401 (for all of these)
+    chatting,
+    quick_edits,
     when_shown,
 )
 
@@ -33,9 +32,7 @@ WORDLESS: dict[str, tuple[str, Json]] = {
 async def test_what_is_not_text_gets_one_notice_a_minute(
     hs: FakeHomeserver, tmp_path: Path, kind: str, content: Json
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         for _ in range(3):
             anna.send(chat_id, content, type=kind)
         speech.say("fine", None)
@@ -119,9 +116,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
 async def test_an_answer_is_formatted_and_does_no_harm(
     hs: FakeHomeserver, tmp_path: Path, markdown: str, html: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         speech.say(markdown, None)
         anna.send(chat_id, "@room anna")
         await when_shown(bot, chat_id, markdown)

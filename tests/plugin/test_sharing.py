@@ -123,7 +123,7 @@ async def test_a_shared_chat_answers_everybody_and_stays_so(
             if loss.startswith("rows"):
                 bot.wipe(checkpoint=loss != "rows")
             if loss == "trust":
-                bot.doubt()
+                bot.invalidate_checkpoint()
             await bot.start()
             await bot.settled()
             assert await bot.ask(bert, chat_id, loss) == f"re: {loss}"

@@ -150,7 +150,7 @@ async def test_past_reconciles_survive_a_restart_and_are_bounded(
     async with page_of(hs, tmp_path) as (bot, web):
         await bot.onboard(anna)
         await bot.stop()
-        bot.doubt()
+        bot.invalidate_checkpoint()
         await bot.start()
         await bot.stop()
         bot.alter("UPDATE chats SET name = 'Other'")

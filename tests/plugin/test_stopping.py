@@ -15,6 +15,8 @@ from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
 from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
+    chatting,
+    hear_first,
     move_in,
     quick_edits,
     texts,
@@ -42,12 +44,8 @@ def last_answer(bot: Bot, room_id: str) -> str:
 async def test_an_answer_is_stopped_where_it_is(
     hs: FakeHomeserver, tmp_path: Path, way: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        question = anna.send(chat_id, "Hello")
-        speech.say("First words")
-        await when_shown(bot, chat_id, "First words")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        question = await hear_first(bot, anna, speech, "First words")
         if way.startswith("!"):
             anna.send(chat_id, way)
         elif way.endswith("answer"):
@@ -64,9 +62,7 @@ async def test_an_answer_is_stopped_where_it_is(
 async def test_an_answer_is_stopped_that_the_room_shows_before_the_homeserver_says_so(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         sending = hs.fail(Match(path="/send/m.room.message/"), Hang(after=True), times=1)
         speech.say("First words")
@@ -80,9 +76,7 @@ async def test_an_answer_is_stopped_that_the_room_shows_before_the_homeserver_sa
 async def test_what_has_not_said_anything_yet_is_stopped_with_a_word(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         await until("the turn", lambda: len(speech.turns) == 1)
         assert await bot.ask(anna, chat_id, "!stop") == replies.STOPPED
@@ -111,9 +105,7 @@ async def test_what_waits_goes_on_unless_all_is_stopped(
 
 
 async def test_nothing_to_stop_is_said(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path) as (bot, anna, chat_id):
         assert await bot.ask(anna, chat_id, "!stop") == replies.NOTHING_TO_STOP
 
 
@@ -124,9 +116,7 @@ async def test_somebody_else_cannot_stop_an_answer(hs: FakeHomeserver, tmp_path:
         chat_id = await move_in(bot, anna)
         anna.invite(chat_id, ben)
         ben.join(chat_id)
-        question = anna.send(chat_id, "Hello")
-        speech.say("First words")
-        await when_shown(bot, chat_id, "First words")
+        question = await hear_first(bot, anna, speech, "First words")
         react(ben, chat_id, question, "🛑")
         ben.send(chat_id, "!stop")
         await until("a word", lambda: replies.NOTHING_TO_STOP in texts(bot, chat_id))
@@ -137,12 +127,8 @@ async def test_somebody_else_cannot_stop_an_answer(hs: FakeHomeserver, tmp_path:
 
 async def test_a_stop_counts_after_a_crash(hs: FakeHomeserver, tmp_path: Path) -> None:
     """It was said while the bot was dead: the question is ended, and not asked again."""
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        question = anna.send(chat_id, "Hello")
-        speech.say("First words")
-        await when_shown(bot, chat_id, "First words")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        question = await hear_first(bot, anna, speech, "First words")
         await bot.kill()
         react(anna, chat_id, question, "🛑")
         await bot.start()
@@ -152,9 +138,7 @@ async def test_a_stop_counts_after_a_crash(hs: FakeHomeserver, tmp_path: Path) -
 
 
 async def test_commands_do_not_wait_behind_an_answer(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         await until("the turn", lambda: len(speech.turns) == 1)
         assert (await bot.ask(anna, chat_id, "!help")).startswith("**What you can do here**")
@@ -219,12 +203,8 @@ async def test_a_command_about_another_chat_stops_what_runs_there_and_nothing_el
 async def test_a_command_that_ends_nothing_stops_nothing(
     hs: FakeHomeserver, tmp_path: Path, command: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("First words")
-        await when_shown(bot, chat_id, "First words")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "First words")
         anna.send(chat_id, command)
         inbox = bot.app.inbox  # a command that keeps its place waits, others are answered at once
         await until("the command", lambda: inbox.not_done == 2 or len(bot.words(chat_id)) > 1)

@@ -15,12 +15,13 @@ from homeroom.domain.conversation.answer import Trouble
 from homeroom.matrix.messages import LIVE
 from homeroom.platforms import PlatformError
 from tests.fake import FakeHomeserver, Hang, Late, Match, RateLimit
-from tests.plugin.harness import Bot, running, until
-from tests.plugin.speech import (
+from tests.plugin.harness import Bot, until
+from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Shown,
     Speech,
-    move_in,
-    quick_edits,  # noqa: F401 (for all of these)
+    chatting,
+    hear_first,
+    quick_edits,
     shown,
     texts,
     when_shown,
@@ -28,9 +29,7 @@ from tests.plugin.speech import (
 
 
 async def test_an_answer_grows_in_one_message(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         speech.say("Once ", "upon")
         (message,) = await when_shown(bot, chat_id, "Once upon")
@@ -50,9 +49,7 @@ async def test_an_answer_grows_in_one_message(hs: FakeHomeserver, tmp_path: Path
 async def test_an_answer_that_is_there_at_once_is_one_plain_message(
     hs: FakeHomeserver, tmp_path: Path, pieces: list[str]
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         speech.say(*pieces, None)
         anna.send(chat_id, "Hello")
         assert await when_shown(bot, chat_id, "All at once") == [Shown("All at once", False)]
@@ -66,9 +63,7 @@ async def test_edits_are_few_however_many_pieces_there_are(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SLOWEST", 15)
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         for number in range(300):
             speech.say(f"{number} ")
@@ -83,9 +78,7 @@ async def test_a_homeserver_that_takes_its_time_gets_fewer_edits(
     hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SLOWEST", 15)
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         slow = hs.fail(Match(method="PUT", path="/send/"), Hang())
         anna.send(chat_id, "Hello")
         speech.say("one ")
@@ -104,12 +97,8 @@ async def test_a_homeserver_that_takes_its_time_gets_fewer_edits(
 async def test_an_edit_is_not_worth_waiting_for_but_the_last_one_is(
     hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("one ")
-        await when_shown(bot, chat_id, "one")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "one ")
         limited = hs.fail(Match(method="PUT", path="/send/"), RateLimit(retry_after_ms=150))
         speech.say("two ")
         await limited.reached()
@@ -124,12 +113,8 @@ async def test_an_edit_is_not_worth_waiting_for_but_the_last_one_is(
 
 
 async def test_a_late_edit_does_not_undo_the_next_one(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("First ")
-        await when_shown(bot, chat_id, "First")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "First ")
         late = hs.fail(Match(method="PUT", path="/send/"), Late(status=502))
         speech.say("second ")
         await late.reached()
@@ -142,12 +127,8 @@ async def test_a_late_edit_does_not_undo_the_next_one(hs: FakeHomeserver, tmp_pa
 
 
 async def test_a_growing_message_shows_that_it_grows(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("One")
-        await when_shown(bot, chat_id, "One")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "One")
         speech.say(" two")
         await when_shown(bot, chat_id, "One two")
         speech.say(None)
@@ -161,9 +142,7 @@ async def test_a_growing_message_shows_that_it_grows(hs: FakeHomeserver, tmp_pat
 
 
 async def test_a_thread_keeps_its_answer_and_the_edits(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         root = anna.send(chat_id, {"msgtype": "m.notice", "body": "root"})
         thread = {"rel_type": "m.thread", "event_id": root}
         anna.send(chat_id, {"msgtype": "m.text", "body": "Hello", "m.relates_to": thread})
@@ -189,9 +168,7 @@ LONG = {
 async def test_a_long_answer_goes_on_in_another_message(
     hs: FakeHomeserver, tmp_path: Path, text: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         for start in range(0, len(text), 7000):
             speech.say(text[start : start + 7000])
@@ -211,9 +188,7 @@ async def test_a_long_answer_goes_on_in_another_message(
 async def test_a_code_block_that_is_divided_is_closed_and_opened_again(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         speech.say(CODE, None)
         first, second = await until(
@@ -233,12 +208,8 @@ async def test_a_code_block_that_is_divided_is_closed_and_opened_again(
 async def test_an_answer_that_breaks_off_says_so_below_what_there_is(
     hs: FakeHomeserver, tmp_path: Path, trouble: Trouble
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("```\nhalf a")
-        await when_shown(bot, chat_id, "```\nhalf a")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "```\nhalf a")
         speech.say(PlatformError("secret", trouble=trouble, request_id="r-1"))
         ended = f"```\nhalf a\n```\n\n*{replies.TROUBLES[trouble]}*"
         await when_shown(bot, chat_id, ended)
@@ -250,9 +221,7 @@ async def test_an_answer_that_breaks_off_says_so_below_what_there_is(
 async def test_what_went_wrong_is_in_the_log_with_the_request(
     hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         speech.say(PlatformError("HTTP 401", trouble=Trouble.MISCONFIGURED, request_id="r-1"))
         event_id = anna.send(chat_id, "Hello")
         await when_shown(bot, chat_id, replies.TROUBLES[Trouble.MISCONFIGURED])
@@ -260,10 +229,12 @@ async def test_what_went_wrong_is_in_the_log_with_the_request(
 
 
 async def test_a_stream_that_does_not_end_is_ended(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
     config = "limits: {turn_timeout: 1}"
-    async with running(hs, tmp_path, platform=(speech := Speech()), config=config) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech()), config=config) as (
+        bot,
+        anna,
+        chat_id,
+    ):
         anna.send(chat_id, "Hello")
         speech.say("and so on")
         (message,) = await when_shown(bot, chat_id, f"and so on\n\n*{replies.TOOK_TOO_LONG}*")
@@ -275,10 +246,12 @@ async def test_a_stream_that_does_not_end_is_ended(hs: FakeHomeserver, tmp_path:
 async def test_a_message_that_is_deleted_is_answered_no_further(
     hs: FakeHomeserver, tmp_path: Path, version: str
 ) -> None:
-    anna = hs.user("anna")
     config = f'rooms: {{version: "{version}"}}'
-    async with running(hs, tmp_path, platform=(speech := Speech()), config=config) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech()), config=config) as (
+        bot,
+        anna,
+        chat_id,
+    ):
         first, second = (anna.send(chat_id, text) for text in ("Tell me", "And then?"))
         speech.say("It was")
         await when_shown(bot, chat_id, "It was")

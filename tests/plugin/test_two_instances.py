@@ -93,7 +93,7 @@ async def test_one_that_is_superseded_while_it_starts_never_begins(
         (chat_id, _) = first.chats_of(anna)
         await first.stop()
         fault = hs.fail(Match(path="joined_rooms|msc3575/sync$"), Hang(), times=None)
-        first.doubt()
+        first.invalidate_checkpoint()
         first.config = CONFIG + "\nreconcile: {start_timeout: 0}"
         await first.start()
         await fault.reached()

@@ -18,11 +18,13 @@ from tests.fake import Alter, FakeHomeserver, Hang, Match, Respond, Truncate
 from tests.fake.events import Json
 from tests.plugin.conftest import Present
 from tests.plugin.harness import LOG, running, until
-from tests.plugin.speech import (
+from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Shown,
     Speech,
+    chatting,
+    hear_first,
     move_in,
-    quick_edits,  # noqa: F401 (for all of these)
+    quick_edits,
     shown,
     texts,
     when_shown,
@@ -36,12 +38,8 @@ MANY = 110
 async def test_killed_in_the_middle_the_same_message_is_made_whole(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("one ", "two ")
-        await when_shown(bot, chat_id, "one two")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "one ", "two ")
         await bot.kill()
         assert texts(bot, chat_id) == ["one two"]
         speech.say_again()
@@ -63,9 +61,7 @@ async def test_killed_in_the_middle_the_same_message_is_made_whole(
 async def test_killed_while_the_first_words_are_sent_they_are_gone_on_with(
     hs: FakeHomeserver, tmp_path: Path, forgets: bool
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         sending = hs.fail(Match(method="PUT", path="/send/"), Hang(after=True))
         anna.send(chat_id, "Hello")
         speech.say("one")
@@ -106,13 +102,9 @@ def forget_transactions(hs: FakeHomeserver) -> None:
 async def test_the_message_is_found_again_when_the_homeserver_has_forgotten_it(
     hs: FakeHomeserver, tmp_path: Path, lost: str
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         await bot.settled()
-        anna.send(chat_id, "Hello")
-        speech.say("one ", "two ")
-        await when_shown(bot, chat_id, "one two")
+        await hear_first(bot, anna, speech, "one ", "two ")
         noted = "SELECT * FROM open_answers WHERE answer_id IS NOT NULL"
         await until("it is noted", lambda: bot.query(noted))
         await bot.kill()
@@ -127,9 +119,7 @@ async def test_the_message_is_found_again_when_the_homeserver_has_forgotten_it(
 async def test_an_answer_that_turns_out_shorter_leaves_nothing_over(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         speech.say(long_text("x"))
         await until("two messages", lambda: len(texts(bot, chat_id)) == 2)
@@ -185,12 +175,8 @@ def without_answers(response: Json) -> Json:
 async def test_a_stop_says_that_it_goes_on_and_the_next_start_does(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("one")
-        await when_shown(bot, chat_id, "one")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "one")
         await bot.stop()
         assert shown(bot, chat_id) == [Shown(f"one\n\n*{replies.PAUSED}*", True, edits=1)]
         speech.say_again("one two", None)
@@ -256,12 +242,8 @@ async def _interrupted(work: Awaitable[None]) -> bool:
 
 
 async def test_what_waits_behind_a_gap_is_gone_on_with(hs: FakeHomeserver, tmp_path: Path) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        question = anna.send(chat_id, "Hello")
-        speech.say("one ")
-        await when_shown(bot, chat_id, "one")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        question = await hear_first(bot, anna, speech, "one ")
         await bot.kill()
         for number in range(MANY):
             relation = {"rel_type": "m.annotation", "event_id": question, "key": f"{number}"}
@@ -287,9 +269,7 @@ async def test_what_is_not_gone_on_with_is_ended(
         hs.world.clock = clock = Present(behind_ms=2 * HOUR_MS)
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
         chat_id = await move_in(bot, anna)
-        question = anna.send(chat_id, "Hello")
-        speech.say("one")
-        await when_shown(bot, chat_id, "one")
+        question = await hear_first(bot, anna, speech, "one")
         await (bot.kill if how == "kill" else bot.stop)()
         if why == "too old":
             clock.advance(2 * HOUR_MS)
@@ -308,12 +288,8 @@ async def test_what_is_not_gone_on_with_is_ended(
 async def test_a_homeserver_that_is_away_for_a_while_loses_nothing(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        anna.send(chat_id, "Hello")
-        speech.say("one")
-        await when_shown(bot, chat_id, "one")
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        await hear_first(bot, anna, speech, "one")
         away = hs.fail(Match(method="PUT", path="/send/"), Respond(502, text="no"), times=None)
         speech.say(" two", None)
         await until("it is tried again", lambda: len(away.hits) > 3)

@@ -101,7 +101,7 @@ async def test_a_room_that_cannot_be_read_keeps_its_row_and_goes_on_working(
             await bot.stop()
             path = f"rooms/{room_id}/state$"
             fault = hs.fail(Match(method="GET", path=path), failure, times=None)
-            bot.doubt()
+            bot.invalidate_checkpoint()
             await bot.start()
             assert fault.hits
             assert bot.tables() == before

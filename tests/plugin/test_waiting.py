@@ -12,7 +12,13 @@ from homeroom.matrix import read_receipts
 from tests.fake import FakeHomeserver, Hang, Match, RateLimit
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
-from tests.plugin.speech import Speech, move_in, quick_edits, when_shown  # noqa: F401
+from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
+    Speech,
+    chatting,
+    move_in,
+    quick_edits,
+    when_shown,
+)
 
 
 def read_up_to(bot: Bot, room_id: str) -> str | None:
@@ -53,9 +59,7 @@ async def test_what_is_answered_at_once_needs_no_receipt(
 async def test_receipts_that_hang_or_fail_hold_nothing_up(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=Agent()) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=Agent()) as (bot, anna, chat_id):
         hanging = hs.fail(Match(method="POST", path="/receipt/"), Hang())
         anna.send(chat_id, "one")
         await hanging.reached()
@@ -70,9 +74,7 @@ async def test_receipts_that_hang_or_fail_hold_nothing_up(
 async def test_no_receipts_are_sent_while_the_homeserver_wants_us_to_wait(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=Agent()) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=Agent()) as (bot, anna, chat_id):
         limit = hs.fail(Match(method="PUT", path="/send/"), RateLimit(300))
         anna.send(chat_id, "one")
         await limit.reached()
@@ -96,9 +98,7 @@ async def test_the_gaps_between_edits_stay_short_while_the_homeserver_has_room(
             await super().done_within(seconds)
 
     monkeypatch.setattr(stream, "PlatformReading", Watched)
-    anna = hs.user("anna")
-    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
         anna.send(chat_id, "Hello")
         said = ""
         for number in range(12):
