@@ -30,7 +30,7 @@ async def test_every_way_sees_the_same(hs: FakeHomeserver, observer: Observer) -
     hs.service.unstable_features[SLIDING] = False
     observer._homeserver.about._versions = None
     slow = await observer.scan()
-    gentle = await observer.scan_gently()
+    gentle = await observer.scan_by_get()
     assert fast.rooms == slow.rooms == gentle.rooms
     assert fast.invites == slow.invites
     assert set(fast.rooms) == {
@@ -187,7 +187,7 @@ async def test_a_look_at_some_rooms(hs: FakeHomeserver, observer: Observer) -> N
     whole = await observer.scan()
     some = await observer.scan_rooms([rooms["chat"], rooms["kicked"], RoomID("!nowhere")])
     assert some.rooms == {rooms["chat"]: whole.rooms[rooms["chat"]]}
-    beyond = await observer.scan_beyond(frozenset(whole.rooms) - {rooms["chat"]})
+    beyond = await observer.scan_others(frozenset(whole.rooms) - {rooms["chat"]})
     assert beyond.rooms == some.rooms
 
 
@@ -205,7 +205,7 @@ async def test_a_look_at_many_rooms(
     before = len(hs.requests)
     some = await observer.scan_rooms([rooms["chat"], rooms["space"], rooms["kicked"]])
     assert some.rooms == {rooms[n]: whole.rooms[rooms[n]] for n in ("chat", "space")}
-    beyond = await observer.scan_beyond(frozenset({rooms["chat"]}))
+    beyond = await observer.scan_others(frozenset({rooms["chat"]}))
     assert beyond.rooms == {k: v for k, v in whole.rooms.items() if k != rooms["chat"]}
     read = [r for r in hs.requests[before:] if r.route.endswith("/state")]
     assert bool(read) is not fast

@@ -173,7 +173,7 @@ async def test_a_look_is_complete_whatever_the_server_does_not_do(
 async def test_one_window_tells_what_many_do(place: Place) -> None:
     async with observer(place) as (eyes, proxy):
         seen = await eyes.scan()
-        gentle = await eyes.scan_gently()
+        gentle = await eyes.scan_by_get()
     assert seen.rooms == gentle.rooms
     assert len([r for r in proxy.requests if "msc3575" in r.path]) <= 4
 
@@ -188,7 +188,7 @@ async def test_some_rooms_are_told_as_all_are(
         assert (await eyes.scan_rooms(some)).rooms == expected
         monkeypatch.setattr("homeroom.homes.observation.observer.MANY", 1)
         assert (await eyes.scan_rooms(some)).rooms == expected
-        assert (await eyes.scan_beyond(frozenset(whole.rooms) - set(some))).rooms == expected
+        assert (await eyes.scan_others(frozenset(whole.rooms) - set(some))).rooms == expected
 
 
 async def test_a_room_that_no_way_tells_of_is_unknown(place: Place) -> None:

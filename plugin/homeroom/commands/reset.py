@@ -203,7 +203,7 @@ class Resetter:
             return None
 
     async def _plan(self, scope: Scope, command_room: RoomID) -> LeavePlan:
-        topology = await self.observer.scan_gently()
+        topology = await self.observer.scan_by_get()
         return plan_leave(
             topology,
             await self.store.snapshot(),

@@ -150,7 +150,7 @@ class Decryption:
             return
         if self.routes.chat(message.room_id) is None:
             # Whatever it says, the answer is where the home is.
-            await self.onboarding.answer_stray(
+            await self.onboarding.answer_outside_chats(
                 message.sender, room_id=message.room_id, event_id=message.event_id
             )
         elif why.cause is Cause.NO_ENCRYPTION:

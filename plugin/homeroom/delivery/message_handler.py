@@ -23,7 +23,7 @@ from ..domain.commands import Again, Stop, parse_command
 from ..domain.conversation.answer_parts import Question
 from ..domain.conversation.asked_again import Answered
 from ..domain.conversation.brake import (
-    Row,
+    Streak,
     Verdict,
     after_answer,
     after_notice,
@@ -63,8 +63,8 @@ class MessageHandler:
     background: Background
     settings: Callable[[], Settings]
     log: TraceLogger
-    _rows: dict[RoomID, Row] = field(default_factory=dict, init=False)
-    """Of the rooms in which somebody else than the owner was answered last."""
+    _streaks: dict[RoomID, Streak] = field(default_factory=dict, init=False)
+    """Of rooms in which somebody else than the owner was answered last."""
     _told_paused: set[RoomID] = field(default_factory=set, init=False)
     _turning_away: set[RoomID] = field(default_factory=set, init=False)
     """Rooms in which it is being said that a message is one too many."""
@@ -157,7 +157,7 @@ class MessageHandler:
         if not has_again and await self._is_interrupted(message):
             return
         if chat is not None and message.sender == chat.matrix_user_id:
-            self._rows.pop(message.room_id, None)
+            self._streaks.pop(message.room_id, None)
         if isinstance(command, Stop):
             await self._answer_stop(message, chat)
             return
@@ -172,12 +172,12 @@ class MessageHandler:
         elif message.room_id in self.routes.unknown:
             raise Unavailable("it may be in a chat, but the room could not be read yet")
         elif chat is None:
-            await self._answer_stray(message)
+            await self._answer_outside_chats(message)
         elif self.settings().hears(chat, message.sender):
             await (self._ask_again if has_again else self._take_turn)(message, chat)
 
-    async def _answer_stray(self, message: Message) -> None:
-        await self.onboarding.answer_stray(
+    async def _answer_outside_chats(self, message: Message) -> None:
+        await self.onboarding.answer_outside_chats(
             message.sender, room_id=message.room_id, event_id=message.event_id
         )
         if self.routes.chat(message.room_id) is not None:
@@ -295,21 +295,21 @@ class MessageHandler:
         self, question: Question, turn: Turn, *, earlier: Answered | None = None
     ) -> None:
         await self.streamer.answer(question, turn, earlier=earlier)
-        if (row := self._rows.get(turn.room_id)) is not None:
-            self._rows[turn.room_id] = after_answer(row, at=time.monotonic())
+        if (streak := self._streaks.get(turn.room_id)) is not None:
+            self._streaks[turn.room_id] = after_answer(streak, at=time.monotonic())
 
     async def _may_go_on(self, message: Message, chat: Chat) -> bool:
         """Whether it is a person who asks, as far as that can be told; else say so, once."""
         if message.sender == chat.matrix_user_id:
             return True
         at = time.monotonic()
-        row = after_question(self._rows.get(message.room_id), message.sender, at=at)
-        self._rows[message.room_id] = row
-        match row.judge(at):
+        streak = after_question(self._streaks.get(message.room_id), message.sender, at=at)
+        self._streaks[message.room_id] = streak
+        match streak.judge(at):
             case Verdict.ANSWER:
                 return True
             case Verdict.NOTICE:
-                self._rows[message.room_id] = after_notice(row)
+                self._streaks[message.room_id] = after_notice(streak)
                 self.log.warning(
                     "%s in %s seems to be a bot: silent until somebody else says something",
                     message.sender,

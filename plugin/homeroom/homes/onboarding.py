@@ -154,7 +154,9 @@ class Onboarding:
         if not self.routes.is_paused and room_id not in self.routes.known:
             await self.reconciler.rescan({room_id})
 
-    async def answer_stray(self, sender: UserID, *, room_id: RoomID, event_id: str) -> None:
+    async def answer_outside_chats(
+        self, sender: UserID, *, room_id: RoomID, event_id: str
+    ) -> None:
         """Answer a message in a room that is nobody's chat.
 
         One that its owner has put into their Space becomes a chat. Else only in a room with

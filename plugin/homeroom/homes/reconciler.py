@@ -295,16 +295,16 @@ class Reconciler:
 
     async def scan_for_new(self, owner: UserID) -> Reconciled:
         """Scan every joined room that was never read, and again the owner's own."""
-        return await self._scan_beyond(frozenset({owner}))
+        return await self._scan_others(frozenset({owner}))
 
     async def scan_unknown(self) -> Reconciled:
         """Scan every joined room that was never read."""
-        return await self._scan_beyond(frozenset())
+        return await self._scan_others(frozenset())
 
-    async def _scan_beyond(self, owners: frozenset[UserID]) -> Reconciled:
+    async def _scan_others(self, owners: frozenset[UserID]) -> Reconciled:
         async def scan() -> Topology:
             records = self.routes.records_of(owners)
-            return await self.observer.scan_beyond(
+            return await self.observer.scan_others(
                 self.routes.known - records.room_ids, expected=records.joined
             )
 

@@ -7,7 +7,7 @@ from mautrix.types import UserID
 from homeroom.domain.conversation.brake import (
     ANSWERS_IN_A_ROW,
     WITHIN,
-    Row,
+    Streak,
     Verdict,
     after_answer,
     after_notice,
@@ -20,18 +20,18 @@ SOON, LATER = WITHIN, WITHIN + 0.1
 
 def talk(*steps: tuple[UserID, float]) -> list[str]:
     """Somebody asks so many seconds after the last answer, and is answered at once; or not."""
-    row: Row | None = None
+    streak: Streak | None = None
     at = 0.0
     verdicts = []
     for user_id, seconds in steps:
         at += seconds
-        row = after_question(row, user_id, at=at)
-        verdict = row.judge(at)
+        streak = after_question(streak, user_id, at=at)
+        verdict = streak.judge(at)
         verdicts.append(verdict.value)
         if verdict is Verdict.ANSWER:
-            row = after_answer(row, at=at)
+            streak = after_answer(streak, at=at)
         elif verdict is Verdict.NOTICE:
-            row = after_notice(row)
+            streak = after_notice(streak)
     return verdicts
 
 

@@ -27,7 +27,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Streak:
     """The answers that one person got in a row. `answered_at` is in seconds, of any clock."""
 
     user_id: UserID
@@ -44,22 +44,20 @@ class Row:
         return Verdict.NOTICE
 
     def goes_on(self, at: float) -> bool:
-        """Whether a question at this moment is one more in the row."""
+        """Whether a question at this moment is one more in a row."""
         return self.answered_at is None or at - self.answered_at <= WITHIN
 
 
-def after_question(row: Row | None, user_id: UserID, *, at: float) -> Row:
-    """The row that a question belongs to."""
-    if row is None or row.user_id != user_id or not (row.was_told or row.goes_on(at)):
-        return Row(user_id=user_id)
-    return row
+def after_question(streak: Streak | None, user_id: UserID, *, at: float) -> Streak:
+    """The streak that a question belongs to."""
+    if streak is None or streak.user_id != user_id or not (streak.was_told or streak.goes_on(at)):
+        return Streak(user_id=user_id)
+    return streak
 
 
-def after_answer(row: Row, *, at: float) -> Row:
-    return replace(row, answers=row.answers + 1, answered_at=at)
+def after_answer(streak: Streak, *, at: float) -> Streak:
+    return replace(streak, answers=streak.answers + 1, answered_at=at)
 
 
-def after_notice(row: Row) -> Row:
-    return Row(
-        user_id=row.user_id, answers=row.answers, answered_at=row.answered_at, was_told=True
-    )
+def after_notice(streak: Streak) -> Streak:
+    return replace(streak, was_told=True)

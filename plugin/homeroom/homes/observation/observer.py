@@ -86,7 +86,7 @@ class Observer:
                 self._log.debug("Sliding sync failed, asking /sync for invites: %s", e)
         return await by_sync.pending_invites(self._homeserver)
 
-    async def scan_gently(self) -> Topology:
+    async def scan_by_get(self) -> Topology:
         """Scan every joined room with GET requests only, room by room; no invites."""
         return await self._scan_some(await self._homeserver.joined_rooms())
 
@@ -102,7 +102,7 @@ class Observer:
         joined = await self._joined_rooms(room_ids.intersection(expected))
         return await self._scan_some(room_ids & joined, first=SlidingScan.at)
 
-    async def scan_beyond(
+    async def scan_others(
         self, known: frozenset[RoomID], *, expected: Iterable[RoomID] = ()
     ) -> Topology:
         """Scan the joined rooms that are not among the known ones."""
