@@ -307,6 +307,111 @@ async def test_a_stop_counts_after_a_crash(hs: FakeHomeserver, tmp_path: Path, w
         assert not shown(bot, chat_id)[0].is_unfinished
 
 
+def once_more(anna: User, chat_id: str, question: EventID, way: str) -> EventID:
+    """Have a question answered once more; returns the event that does."""
+    if way == "!again":
+        return anna.send(chat_id, way)
+    if way == "edit":
+        return edit(anna, chat_id, question, "Hello")
+    return react(anna, chat_id, question, way)
+
+
+@pytest.mark.parametrize(
+    ("way", "target", "begun"),
+    [
+        ("!again", "the question", True),
+        ("!again", "the answer", True),
+        ("!again", "the question", False),
+        ("!again", "the answer", False),
+        ("!again", "!stop", False),
+        ("🔁", "the answer", False),
+        ("edit", "the answer", True),
+        ("edit", "the question", False),
+    ],
+)
+async def test_what_is_to_be_answered_again_after_a_crash_can_be_stopped(
+    hs: FakeHomeserver, tmp_path: Path, way: str, target: str, begun: bool
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        speech.say("The answer.", None)
+        await when_shown(bot, chat_id, "The answer.")
+        await bot.settled()
+        answer = last_answer(bot, chat_id)
+        if begun:
+            once_more(anna, chat_id, question, way)
+            speech.say("Other words")
+            await when_shown(bot, chat_id, "Other words")
+        await bot.kill()
+        if not begun:
+            once_more(anna, chat_id, question, way)
+        if target == "!stop":
+            anna.send(chat_id, target)
+        else:
+            react(anna, chat_id, answer if target == "the answer" else question, "🛑")
+        await bot.start()
+        await bot.settled()
+        stopped = [f"Other words\n\n{STOPPED}"] if begun else ["The answer.", replies.STOPPED]
+        assert texts(bot, chat_id) == stopped
+        assert not any(message.is_unfinished for message in shown(bot, chat_id))
+        assert len(speech.turns) == 1 + begun
+
+
+@pytest.mark.parametrize("way", ["!again", "🔁"])
+async def test_a_stop_before_it_does_not_stop_what_is_answered_again_after_a_crash(
+    hs: FakeHomeserver, tmp_path: Path, way: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Hello")
+        speech.say("First words")
+        await when_shown(bot, chat_id, "First words")
+        await bot.kill()
+        react(anna, chat_id, question, "🛑")
+        once_more(anna, chat_id, question, way)
+        await bot.start()
+        await until("the next turn", lambda: len(speech.turns) == 2)
+        speech.say("The answer.", None)
+        await when_shown(bot, chat_id, "The answer.")
+
+
+@pytest.mark.parametrize(
+    ("way", "deleted", "lost"),
+    [
+        ("!again", "what asked once more", "nothing"),
+        ("!again", "the question", "the database"),
+        ("🔁", "what asked once more", "the database"),
+        ("🔁", "the question", "nothing"),
+        ("edit", "what asked once more", "the database"),
+    ],
+)
+async def test_an_answer_given_again_ends_where_what_asked_for_it_is_deleted_meanwhile(
+    hs: FakeHomeserver, tmp_path: Path, way: str, deleted: str, lost: str
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Helo")
+        speech.say("The answer.", None)
+        await when_shown(bot, chat_id, "The answer.")
+        await bot.settled()
+        by = once_more(anna, chat_id, question, way)
+        speech.say("Other words")
+        await when_shown(bot, chat_id, "Other words")
+        await bot.kill()
+        anna.redact(chat_id, question if deleted == "the question" else by)
+        if lost == "the database":
+            bot.wipe()
+        await bot.start()
+        await until("the end", lambda: not shown(bot, chat_id)[0].is_unfinished)
+        await bot.settled()
+        assert texts(bot, chat_id)[0] == f"Other words\n\n*{replies.WITHDRAWN}*"
+        assert len(speech.turns) == 2
+
+
 # Exactly once
 
 

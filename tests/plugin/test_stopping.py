@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,17 @@ from mautrix.types import EventID
 
 from homeroom import replies
 from homeroom.matrix import homeserver
-from tests.fake import FakeHomeserver, Hang, Match
+from tests.fake import FakeHomeserver, Hang, Match, Recorded
 from tests.fake.user import User
 from tests.plugin.agent import Agent
-from tests.plugin.harness import Bot, running, until
+from tests.plugin.harness import Bot, own_sync, running, until
 from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
     chatting,
     hear_first,
     move_in,
     quick_edits,
+    shown,
     texts,
     when_shown,
 )
@@ -135,6 +137,54 @@ async def test_a_stop_counts_after_a_crash(hs: FakeHomeserver, tmp_path: Path) -
         await when_shown(bot, chat_id, f"First words\n\n{STOPPED}")
         await bot.settled()
         assert len(speech.turns) == 1
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["kept", "lost"])
+@pytest.mark.parametrize("words", ["", "First words"], ids=["silent", "growing"])
+async def test_killed_at_any_request_of_a_stop_the_answer_ends_once(
+    hs: FakeHomeserver, tmp_path: Path, words: str, is_lost: bool
+) -> None:
+    """Before and after each; nobody is asked again."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        for place in range(10):
+            question = anna.send(chat_id, "Hello")
+            if words:
+                speech.say(words)
+                await until("words", lambda: texts(bot, chat_id)[-1:] == [words])
+            await until("the turn", lambda n=place: len(speech.turns) == n + 1)
+            fault = hs.fail(
+                Match(when=lambda request: request.user == bot.me.user_id and not own(request)),
+                Hang(after=bool(place % 2)),
+                skip=place // 2,
+            )
+            react(anna, chat_id, question, "🛑")
+            reached = asyncio.ensure_future(fault.reached())
+            settled = asyncio.ensure_future(bot.settled())
+            await asyncio.wait({reached, settled}, return_when=asyncio.FIRST_COMPLETED)
+            is_over = not reached.done()
+            for waiting in (reached, settled):
+                waiting.cancel()
+            await asyncio.gather(reached, settled, return_exceptions=True)
+            await bot.kill()
+            fault.cancel()
+            if is_lost:
+                bot.wipe()
+            await bot.start()
+            await bot.settled()
+            ended = f"{words}\n\n{STOPPED}" if words else replies.STOPPED
+            assert texts(bot, chat_id) == [ended] * (place + 1)
+            assert not any(message.is_unfinished for message in shown(bot, chat_id))
+            assert len(speech.turns) == place + 1
+            if is_over:
+                break
+        assert is_over
+
+
+def own(request: Recorded) -> bool:
+    """A sync of maubot's, which is told of the stop."""
+    return request.route == "sync" and not own_sync(request)
 
 
 async def test_commands_do_not_wait_behind_an_answer(hs: FakeHomeserver, tmp_path: Path) -> None:

@@ -278,7 +278,8 @@ async def test_what_is_not_gone_on_with_is_ended(
         if why == "no catching up":
             bot.config = "catch_up: {max_age: 0}"
         await bot.start()
-        (message,) = await when_shown(bot, chat_id, f"one\n\n*{replies.INTERRUPTED}*")
+        said = replies.WITHDRAWN if why == "redacted" else replies.INTERRUPTED
+        (message,) = await when_shown(bot, chat_id, f"one\n\n*{said}*")
         await bot.settled()
         assert not message.is_unfinished
         assert len(speech.turns) == 1

@@ -129,11 +129,13 @@ class Streamer:
         """From now on whoever is cancelled goes on after a restart, and says so."""
         self._is_stopping = True
 
-    def interrupt(self, event_id: EventID, *, why: str) -> None:
-        """End the answer to an event, if it is under way, with a sentence."""
-        if event_id in self._under_way:
-            self._interrupted[event_id] = why
-            self._under_way[event_id].interrupt()
+    def interrupt(self, event_id: EventID, *, why: str) -> bool:
+        """End the answer to an event with a sentence; whether it is under way."""
+        if event_id not in self._under_way:
+            return False
+        self._interrupted[event_id] = why
+        self._under_way[event_id].interrupt()
+        return True
 
     def supersede(self, event_id: EventID) -> None:
         """Have a question that is under way asked once more: `answer` raises `Superseded`."""
@@ -229,41 +231,43 @@ class Streamer:
         return True
 
     async def end_again(self, question: Question, earlier: Answered, why: str) -> None:
-        """End an answer that a life before this one began to give once more, with a sentence.
-
-        Does nothing if the answer is whole.
-        """
+        """Give an answer once more no further, and say why; a life before may have begun to."""
         if earlier.is_unfinished and earlier.messages:
             last = len(earlier.messages) - 1
             answer_id = earlier.messages[last]
             self.remember([OpenAnswer(question=question, part=last, answer_id=answer_id)])
             await self.end(question.event_id, why)
+        elif why != replies.WITHDRAWN:
+            await self._say_why(question, why)
 
     async def end_abandoned(
         self,
         *,
-        until_read: Callable[[RoomID], Awaitable[None]],
-        is_coming: Callable[[EventID], bool],
+        until_done: Callable[[RoomID], Awaitable[None]],
     ) -> None:
-        """End the answers to events that are not given to the inbox again.
+        """End the answers that nobody goes on with, because what asked for them is gone.
 
         Args:
-            until_read: waits until all that was said in a room is in the inbox.
+            until_done: waits until all that was said in a room is read and handled.
         """
 
-        async def end(answer: OpenAnswer) -> None:
-            event_id, room_id = answer.question.event_id, answer.question.room_id
-            await until_read(room_id)
-            if is_coming(event_id) or event_id not in self._open:
+        async def end(question: Question) -> None:
+            event_id, room_id = question.asked or question.event_id, question.room_id
+            await until_done(room_id)
+            if question.event_id not in self._open:
                 return
             try:
-                await self.end(event_id, replies.INTERRUPTED)
+                are_gone = [
+                    await self._is_deleted(room_id, each) for each in {question.event_id, event_id}
+                ]
+                why = replies.WITHDRAWN if any(are_gone) else replies.INTERRUPTED
+                await self.end(question.event_id, why)
                 await self.store.mark_handled(event_id, room_id=room_id)
             except (HomeserverError, StoreError) as e:
                 self.log.warning("The answer to %s is still unfinished: %s", event_id, e)
 
-        left = [answers[-1] for answers in self._open.values() if answers]
-        await asyncio.gather(*(end(answer) for answer in left if not answer.question.is_again))
+        left = [answers[-1].question for answers in self._open.values() if answers]
+        await asyncio.gather(*map(end, left))
 
     async def _collect_answer(
         self, turn: Turn, messages: AnswerMessages
@@ -354,19 +358,27 @@ class Streamer:
             text = with_note(text, note)
         if not text and (messages.holds_answer or not messages.open):
             if trouble != replies.WITHDRAWN:
-                await self.speaker.notice(
-                    question.room_id,
-                    trouble or replies.EMPTY,
-                    about=question.asked or question.event_id,
-                    thread_root=question.thread_root,
-                    priority=Priority.ANSWER,
-                )
+                await self._say_why(question, trouble or replies.EMPTY)
             if messages.open:
                 await self._close(question.event_id)
             return
         await messages.show(text or f"*{trouble or replies.EMPTY}*", is_whole=True)
         if messages.open:
             await self._close(question.event_id)
+
+    async def _is_deleted(self, room_id: RoomID, event_id: EventID) -> bool:
+        event = await self.homeserver.message(room_id, event_id)
+        return event is not None and not event.get("content")
+
+    async def _say_why(self, question: Question, why: str) -> None:
+        """Why there is no answer: that is all there is to say to what asked for one."""
+        await self.speaker.notice(
+            question.room_id,
+            why,
+            about=question.asked or question.event_id,
+            thread_root=question.thread_root,
+            priority=Priority.ANSWER,
+        )
 
     async def _pause(self, messages: AnswerMessages, text: str) -> None:
         """Say that the answer goes on after the restart: if that can be said at once."""

@@ -54,7 +54,7 @@ LIVE_FOR: Final = 5 * 60 * 1000
 class _Taken:
     """What there is to do after one response."""
 
-    messages: list[Message | Encrypted | Edited] = field(default_factory=list)
+    messages: list[Message | Encrypted | Edited | Reaction] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     rescans: set[RoomID] = field(default_factory=set)
 
@@ -107,7 +107,7 @@ class EventDispatcher:
         """
         for room_id in timeline_gaps(response):
             self.history.forget(room_id)
-        taken, reactions = _Taken(), list[Reaction]()
+        taken = _Taken()
         for news in read_response(response, bot=self.bot):
             if isinstance(news, Message | Encrypted | Edited | Reaction):
                 if isinstance(news, Edited) and not only_messages:
@@ -116,7 +116,7 @@ class EventDispatcher:
                 if news.room_id not in later:
                     taken.messages += self._to_handle(news, leave_out=leave_out, is_live=is_live)
                 if isinstance(news, Reaction):
-                    reactions.append(news)
+                    taken.messages.append(news)  # it may stop something, at once
             elif only_messages:
                 continue
             elif isinstance(news, Arrival):
@@ -128,8 +128,6 @@ class EventDispatcher:
         taken.rescans -= rescanned
         self.inbox.add(work, (arrival.event_id for arrival in taken.arrivals))
         self._hand_over(taken.messages, work=work, is_live=is_live)
-        for reaction in reactions:
-            self.inbox.react(reaction)
         self.welcomes.take_in(taken.arrivals)
         if taken.rescans:
             self._responses += 1
@@ -200,21 +198,24 @@ class EventDispatcher:
 
     def _hand_over(
         self,
-        messages: Iterable[Message | Encrypted | Edited],
+        messages: Iterable[Message | Encrypted | Edited | Reaction],
         *,
         work: Hashable,
         is_live: bool,
     ) -> None:
-        """Have messages and edits handled, in their order."""
+        """Have all of it handled in its order: a reaction stops only what was before it."""
         some: list[Message | Encrypted] = []
         for message in messages:
-            if isinstance(message, Edited):
-                self.inbox.take_in(some, work=work)
-                self.inbox.answer_edit(message, work=work, is_live=is_live)
-                some = []
-            else:
+            if isinstance(message, Message | Encrypted):
                 some.append(message)
                 self.receipts.taken_in(message)
+                continue
+            self.inbox.take_in(some, work=work)
+            some = []
+            if isinstance(message, Edited):
+                self.inbox.answer_edit(message, work=work, is_live=is_live)
+            else:
+                self.inbox.react(message)
         self.inbox.take_in(some, work=work)
 
     def _to_handle(

@@ -82,6 +82,7 @@ class Inbox:
             about. It may take its time over that: only the room waits. Raises what `handle` does.
         peek: says what is in an encrypted one before its turn, if that can be told.
         interrupt: is told of a message that is redacted, or stopped, before it is done.
+        stop_if_about: is told of a message that is stopped if it has this one answered again.
         owns: whether a chat is somebody's own: they may redact and stop what others began.
         own_chat: somebody's chat with this number.
         question_of: what is being answered by an unfinished answer's message.
@@ -96,6 +97,7 @@ class Inbox:
     decrypt: Decrypt
     peek: Callable[[Encrypted], Awaitable[Message | None]]
     interrupt: Interrupt
+    stop_if_about: Callable[[EventID, EventID], None]
     question_of: Callable[[EventID], EventID]
     supersede: Callable[[EventID], None]
     own_chat: Callable[[UserID, ChatID], Chat | None]
@@ -195,8 +197,8 @@ class Inbox:
         self.background.start(self._save_position_soon(), name="saving the position")
 
     async def until_done(self, room_id: RoomID) -> None:
-        """Wait until nothing is in hand in a room."""
-        while room_id in self._waiting or room_id in self._beside:
+        """Wait until nothing is in hand in a room; for ever, once nothing is begun any more."""
+        while self._stopping or room_id in self._waiting or room_id in self._beside:
             self._something_is_done.clear()
             await self._something_is_done.wait()
 
@@ -224,14 +226,20 @@ class Inbox:
             about = message.about if isinstance(message, Message) else None
             if message.event_id == question or about in (question, reaction.target):
                 self._stop([message], because_of=reaction)
+            elif _may_be_again(message) and self._may_stop(message, reaction):
+                self.stop_if_about(message.event_id, reaction.target)
+
+    def _may_stop(self, message: Message | Encrypted, because_of: Message | Reaction) -> bool:
+        return because_of.sender == message.sender or self.owns(
+            because_of.room_id, because_of.sender
+        )
 
     def _stop(
         self, messages: Iterable[Message | Encrypted], *, because_of: Message | Reaction
     ) -> None:
         """Answer these messages no further, where whoever asks for that may."""
-        may_stop_all = self.owns(because_of.room_id, because_of.sender)
         for message in messages:
-            if may_stop_all or message.sender == because_of.sender:
+            if self._may_stop(message, because_of):
                 self.interrupt(message.event_id, is_redacted=False, because_of=because_of.event_id)
 
     def _carry_out_stop(self, message: Message) -> None:
@@ -488,3 +496,10 @@ class Inbox:
             await self.save_position()
         except StoreError as e:
             self.log.warning("The place in the timeline was not saved: %s", e)
+
+
+def _may_be_again(message: Message | Encrypted) -> bool:
+    """Whether it may have something answered once more, and only the room tells what."""
+    if isinstance(message, Encrypted) or message.about is not None:
+        return True
+    return isinstance(parse_command(message.text), Again)

@@ -68,12 +68,15 @@ class MessageHandler:
     _told_paused: set[RoomID] = field(default_factory=set, init=False)
     _turning_away: set[RoomID] = field(default_factory=set, init=False)
     """Rooms in which it is being said that a message is one too many."""
-    _interrupted: dict[EventID, str] = field(default_factory=dict, init=False)
-    """Questions that are not to be answered (any further), with the sentence that says why."""
+    _interrupted: dict[EventID, tuple[str, EventID]] = field(default_factory=dict, init=False)
+    """Questions that are not to be answered (any further), with the sentence that says why, and
+    what interrupted them."""
     _asking: dict[EventID, EventID] = field(default_factory=dict, init=False)
     """What has a question answered once more, and that question, while it is."""
-    _stops: set[EventID] = field(default_factory=set, init=False)
-    """Commands that stopped something, at most `STOPS_AT_MOST`."""
+    _stop_if_about: dict[EventID, list[EventID]] = field(default_factory=dict, init=False)
+    """What may have one of these events answered once more, and is stopped in that case."""
+    _stops: dict[EventID, bool] = field(default_factory=dict, init=False)
+    """What stopped something, and whether that is said; at most `STOPS_AT_MOST`."""
 
     async def handle(self, message: Message) -> None:
         """One message, to the last word about it.
@@ -86,7 +89,8 @@ class MessageHandler:
             await self._handle(message)
             self._asking.pop(message.event_id, None)
             self._interrupted.pop(message.event_id, None)
-            self._stops.discard(message.event_id)
+            self._stop_if_about.pop(message.event_id, None)
+            self._stops.pop(message.event_id, None)
         except Refused as e:
             self.log.error("Could not answer %s in %s: %s", message.event_id, message.room_id, e)
         except (Unavailable, StoreError, Superseded):
@@ -97,11 +101,18 @@ class MessageHandler:
     def interrupt(self, event_id: EventID, *, is_redacted: bool, because_of: EventID) -> None:
         """A message that is not done is redacted, or stopped: it is not answered any further."""
         why = replies.WITHDRAWN if is_redacted else replies.STOPPED
-        self._interrupted[event_id] = why
+        self._interrupted[event_id] = why, because_of
         if len(self._stops) >= STOPS_AT_MOST:
             self._stops.clear()  # somebody may hear once too often that there is nothing to stop
-        self._stops.add(because_of)
-        self.streamer.interrupt(self._asking.get(event_id, event_id), why=why)
+        is_under_way = self.streamer.interrupt(self._asking.get(event_id, event_id), why=why)
+        self._stops[because_of] = is_redacted or is_under_way or self._stops.get(because_of, False)
+
+    def stop_if_about(self, event_id: EventID, target: EventID) -> None:
+        """A message that is not done, if it has this question or answer given once more."""
+        if len(self._stop_if_about) >= STOPS_AT_MOST:
+            self._stop_if_about.clear()
+        targets = self._stop_if_about.setdefault(event_id, [])
+        targets[:] = [*targets[-9:], target]
 
     def supersede(self, event_id: EventID) -> None:
         """A message that is not done was edited: if it is being answered, that begins anew."""
@@ -158,10 +169,10 @@ class MessageHandler:
             return
         if chat is not None and message.sender == chat.matrix_user_id:
             self._streaks.pop(message.room_id, None)
-        if isinstance(command, Stop):
+        if isinstance(command, Stop) and chat is not None:
             await self._answer_stop(message, chat)
             return
-        if has_again and chat is None:
+        if message.about is not None and chat is None:
             return
         if (command is not None and not has_again) and await self.commands.run(
             command, message, chat
@@ -184,16 +195,23 @@ class MessageHandler:
             await self._handle(message)  # its owner has made it one
 
     async def _is_interrupted(self, message: Message) -> bool:
-        """Whether nothing is to be done about it; what there is of an answer says so then."""
-        why = self._interrupted.get(message.event_id)
-        if why is None:
+        """Whether nothing is to be done about it; what there is of an answer says so then.
+
+        Where there is nothing, a word says it, one for all that is stopped at once.
+        """
+        if message.event_id not in self._interrupted:
             return False
-        await self.streamer.end(message.event_id, why)
+        why, by = self._interrupted[message.event_id]
+        is_said = await self.streamer.end(message.event_id, why)
+        if not is_said and not self._stops.get(by, True):
+            await self.speaker.notice(message.room_id, why, about=message.event_id)
+        if by in self._stops:
+            self._stops[by] = True
         return True
 
-    async def _answer_stop(self, message: Message, chat: Chat | None) -> None:
+    async def _answer_stop(self, message: Message, chat: Chat) -> None:
         """The answer that ends says so itself. A word is only needed where there is none."""
-        is_heard = chat is not None and self.settings().hears(chat, message.sender)
+        is_heard = self.settings().hears(chat, message.sender)
         if message.event_id not in self._stops and message.is_live and is_heard:
             await self.speaker.reply(message, replies.NOTHING_TO_STOP)
 
@@ -265,7 +283,10 @@ class MessageHandler:
             note=replies.not_seen(earlier.message.attached),
             is_again=True,
         )
-        if (why := self._interrupted.get(message.event_id)) is not None:
+        why, _ = self._interrupted.get(message.event_id, (None, None))
+        if any(map(earlier.is_about, self._stop_if_about.get(message.event_id, ()))):
+            why = why or replies.STOPPED
+        if why is not None:
             await self.streamer.end_again(question, earlier.answered, why)
         elif await self._may_go_on(message, chat):
             before = [asked for asked in earlier.answered.keys if asked != key]

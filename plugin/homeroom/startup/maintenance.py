@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..delivery.answer_stream import Streamer
@@ -70,10 +71,7 @@ class Maintenance:
         keep_running(self.watchdog.run, name="watching the event loop")
         self.invites.remind(started.done.topology.invites)
         start(self.repairer.run(repairs), name="repairing")
-        ending = self.streamer.end_abandoned(
-            until_read=self.lanes.until_idle, is_coming=self.inbox.has
-        )
-        start(ending, name="ending old answers")
+        start(self.streamer.end_abandoned(until_done=self._until_done), name="ending old answers")
         keep_running(self.reread, name="reading the unreadable again")
         keep_running(self.prune, name="pruning")
         start(self.remote_checkpoint.run(), name="keeping the checkpoint")
@@ -83,6 +81,11 @@ class Maintenance:
             start(self.find_late_rooms(), name="finding late rooms")
         if started.is_resumed or repairs:
             start(self.verify(since=started.position), name="verifying")
+
+    async def _until_done(self, room_id: RoomID) -> None:
+        """Wait until all that was said in a room is read and handled."""
+        await self.lanes.until_idle(room_id)
+        await self.inbox.until_done(room_id)
 
     async def reread(self) -> None:
         """Rescan rooms that could not be read, for ever, whichever scan it was."""

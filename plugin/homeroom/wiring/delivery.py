@@ -162,6 +162,7 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         decrypt=decryption.decrypt,
         peek=decryption.peek,
         interrupt=handler.interrupt,
+        stop_if_about=handler.stop_if_about,
         question_of=handler.question_of,
         supersede=handler.supersede,
         owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mautrix.types import RoomID, UserID
+from mautrix.types import EventID, RoomID, UserID
 
 from homeroom.domain.content_keys import ANSWERS, ASKED, MORE_TO_COME, NOTHING
+from homeroom.domain.conversation.answer_parts import OpenAnswer, Question
 from homeroom.domain.conversation.unanswered import Answers, answers_in, is_finished
 
 BOT = UserID("@bot:test")
@@ -115,6 +116,30 @@ def test_open_answers_are_those_that_were_not_finished() -> None:
         (ROOM, "$b", None, 0, "$b0"),
         (ROOM, "$b", "$root", 1, "$b1"),
     ]
+
+
+def test_an_answer_that_is_given_once_more_is_open_until_it_ends_under_that_key() -> None:
+    again = edit("a", more=True)
+    again["content"][ASKED] = "$by"
+    more = {**answer("a", more=True, asked="by"), "event_id": "$x2"}
+    left = [
+        OpenAnswer(
+            question=Question(
+                room_id=ROOM, event_id=EventID("$a"), asked=EventID("$by"), is_again=True
+            ),
+            part=part,
+            answer_id=EventID(answer_id),
+        )
+        for part, answer_id in enumerate(["$x", "$x2"])
+    ]
+    whole = [said("a"), answer("a")]
+    assert answers_in(ROOM, [*whole, again, again, more], bot=BOT).open == tuple(left)
+    end = edit("a")
+    end["content"][ASKED] = "$by"
+    assert answers_in(ROOM, [*whole, again, end], bot=BOT).open == ()
+    first = {**answer("a", more=True), "event_id": "$x"}
+    (open_,) = answers_in(ROOM, [said("a"), first, again], bot=BOT).open
+    assert open_.question == Question(room_id=ROOM, event_id=EventID("$a"))
 
 
 @pytest.mark.parametrize("junk", [[], [None, 7, "", [], {}], [{"sender": BOT, "content": 1}]])

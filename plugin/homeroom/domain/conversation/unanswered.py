@@ -8,7 +8,7 @@ answered although no row says so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mautrix.types import EventID, RoomID, UserID
@@ -31,7 +31,8 @@ class Answers:
     given: frozenset[EventID]
     """The events that are answered: questions, and what made the bot ask them once more."""
     open: tuple[OpenAnswer, ...]
-    """The messages of answers that are not finished, in their order."""
+    """The messages of answers that are not finished, in their order; also of those that were, and
+    are given once more."""
 
 
 def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Answers:
@@ -44,6 +45,8 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
     before: list[tuple[EventID, object]] = []
     given: set[EventID] = set()
     unfinished: dict[EventID, list[OpenAnswer]] = {}
+    again: dict[EventID, list[OpenAnswer]] = {}
+    """By what has them given once more."""
     for event in map(as_dict, events):
         event_id = event.get("event_id")
         if not is_event_id(event_id):
@@ -61,27 +64,33 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
             continue  # a reaction of somebody else's in the bot's name
         if not isinstance(answers, str):
             given.update(() if is_edit else (said for said, _ in before))
-        elif not is_event_id(answers):
             continue
-        elif content.get(MORE_TO_COME) is not True:
+        if not is_event_id(answers):
+            continue
+        if content.get(MORE_TO_COME) is not True:
             given.add(EventID(answers))
             if is_event_id(asked := content.get(ASKED)):
                 given.add(EventID(asked))
-        elif not is_edit:
+            continue
+        _note_again(again, room_id, EventID(event_id), content)
+        if not is_edit:
             parts = unfinished.setdefault(EventID(answers), [])
             question = _question(room_id, EventID(answers), content)
             parts.append(
                 OpenAnswer(question=question, part=len(parts), answer_id=EventID(event_id))
             )
-    return Answers(
-        given=frozenset(given),
-        open=tuple(
+    first = {event_id: parts for event_id, parts in unfinished.items() if event_id not in given}
+    left = [
+        *(part for parts in first.values() for part in parts),
+        *(
             part
-            for event_id, parts in unfinished.items()
-            if event_id not in given
+            for asked, parts in again.items()
+            if asked not in given
             for part in parts
+            if part.question.event_id not in first
         ),
-    )
+    ]
+    return Answers(given=frozenset(given), open=tuple(left))
 
 
 def is_of_answers(event: object) -> bool:
@@ -111,6 +120,29 @@ def is_finished(event: object) -> bool:
     relations = as_dict(as_dict(as_dict(event).get("unsigned")).get("m.relations"))
     newest = as_dict(as_dict(relations.get("m.replace")).get("content")) or content
     return bool(content) and newest.get(MORE_TO_COME) is not True
+
+
+def _note_again(
+    again: dict[EventID, list[OpenAnswer]],
+    room_id: RoomID,
+    event_id: EventID,
+    content: dict[str, Any],
+) -> None:
+    """Note a message, new or as it is edited, if it is of an answer that is given once more."""
+    asked, relation = content.get(ASKED), _relation(content)
+    if not is_event_id(asked) or asked == content[ANSWERS]:
+        return
+    parts = again.setdefault(EventID(asked), [])
+    is_edit = relation.get("rel_type") == "m.replace"
+    answer_id = relation.get("event_id") if is_edit else event_id
+    if not is_event_id(answer_id) or any(part.answer_id == answer_id for part in parts):
+        return
+    question = replace(
+        _question(room_id, EventID(content[ANSWERS]), content),
+        asked=EventID(asked),
+        is_again=True,
+    )
+    parts.append(OpenAnswer(question=question, part=len(parts), answer_id=EventID(answer_id)))
 
 
 def _question(room_id: RoomID, event_id: EventID, content: dict[str, Any]) -> Question:
