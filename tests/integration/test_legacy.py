@@ -306,7 +306,7 @@ async def test_a_space_that_could_be_anybodys_is_reported_and_not_taken_in(
     assert await tables(stack) == before
     report = await ask(stack, admin, office, "!reconcile")
     assert home.space in report.body
-    assert "leave just one person besides me in it" in report.body
+    assert "Leave just one person besides me in it" in report.body
 
     await bob.leave(home.space)
     await ask(stack, admin, office, "!reconcile")

@@ -212,7 +212,7 @@ async def test_what_is_not_a_fresh_command_of_an_admin_leaves_nothing(
 
     # Not understood.
     for text in (f"{confirm} now", "!reset everything", "!reset leave-forget —confirm 00000000"):
-        assert "so nothing was done. Usage: " in (await place.tell(text, room=team)).body
+        assert "so nothing was done. " in (await place.tell(text, room=team)).body
 
     # The wrong code: another room's, an earlier one, another scope's.
     stale = "that code is not the one of this plan, so nothing was done"

@@ -34,7 +34,7 @@ async def test_help(hs: FakeHomeserver, tmp_path: Path, text: str) -> None:
         await bot.onboard(anna)
         reply = await bot.ask(anna, bot.chats_of(anna)[0], text)
         assert reply.startswith("**What you can do here**")
-        assert reply.endswith("it is about the chat you write in.")
+        assert reply.endswith("put its number after it, as in `!chat archive C3`.")
         assert bot.said(bot.chats_of(anna)[0])[0]["msgtype"] == "m.notice"
 
 
@@ -308,6 +308,8 @@ async def test_commands_outside_of_chats(hs: FakeHomeserver, tmp_path: Path) -> 
         assert await bot.ask(anna, invited_in, "!chat rename X") == replies.NOT_A_CHAT
         assert await bot.ask(anna, invited_in, "!chat archive") == replies.NOT_A_CHAT
         assert await bot.ask(anna, invited_in, "!chat clear") == replies.NOT_A_CHAT
+        for command in ("!stop", "!again"):
+            assert await bot.ask(anna, invited_in, command) == replies.IN_ITS_CHAT
         (chat_id,) = bot.chats_of(anna)
         assert await bot.ask(anna, invited_in, "!chat list") == (
             f"**Your chats**\n\n● C1 General ({url(chat_id)})"

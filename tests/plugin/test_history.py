@@ -76,6 +76,20 @@ async def lose_database(bot: Bot) -> None:
     await bot.settled()
 
 
+async def test_a_greeting_is_no_part_of_the_conversation(
+    hs: FakeHomeserver, tmp_path: Path, agent: AgentServer
+) -> None:
+    anna = hs.user("anna")
+    settings = config(agent, "texts: {welcome: 'Hello you'}")
+    async with running(hs, tmp_path, config=settings) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        assert bot.words(chat_id) == ["Hello you"]
+        assert await ask(bot, agent, anna, chat_id, "one") == ["one"]
+        await lose_database(bot)
+        assert await ask(bot, agent, anna, chat_id, "two") == ["one", "[re one]", "two"]
+
+
 async def test_the_conversation_is_the_same_from_memory_and_from_the_room(
     hs: FakeHomeserver, tmp_path: Path, agent: AgentServer
 ) -> None:

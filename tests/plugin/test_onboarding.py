@@ -219,7 +219,9 @@ async def test_a_word_in_a_room_for_two_brings_a_home(hs: FakeHomeserver, tmp_pa
         assert is_complete(bot, anna)
 
 
-async def test_the_way_home_is_shown_once_a_day(hs: FakeHomeserver, tmp_path: Path) -> None:
+async def test_the_way_home_is_shown_to_who_writes_elsewhere_and_not_at_every_word(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
     anna = hs.user("anna")
     async with running(hs, tmp_path) as bot:
         invited_in = anna.create_room(invite=[bot.me])

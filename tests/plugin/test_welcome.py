@@ -63,16 +63,19 @@ async def test_a_greeting_is_there_once_after_a_crash(
             assert notices(bot, first) == [HELLO]
 
 
-async def test_rooms_have_the_bots_picture_and_the_space_a_topic(
-    hs: FakeHomeserver, tmp_path: Path
+@pytest.mark.parametrize("avatar", ["", "mxc://fake.test/house"])
+async def test_rooms_have_the_bots_picture_or_another_one_and_the_space_a_topic(
+    hs: FakeHomeserver, tmp_path: Path, avatar: str
 ) -> None:
     anna = hs.user("anna")
     hs.world.set_profile(hs.user("bot").user_id, "avatar_url", "mxc://fake.test/bot")
-    async with running(hs, tmp_path) as bot:
+    config = f'rooms: {{avatar: "{avatar}"}}'
+    async with running(hs, tmp_path, config=config) as bot:
         space_id = await bot.onboard(anna)
         (chat_id,) = bot.chats_of(anna)
         for room_id in (space_id, chat_id):
-            assert hs.room(room_id).state["m.room.avatar", ""] == {"url": "mxc://fake.test/bot"}
+            picture = {"url": avatar or "mxc://fake.test/bot"}
+            assert hs.room(room_id).state["m.room.avatar", ""] == picture
         assert hs.room(space_id).state["m.room.topic", ""]["topic"] == replies.SPACE_TOPIC
         assert ("m.room.topic", "") not in hs.room(chat_id).state
 

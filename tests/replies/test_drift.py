@@ -17,6 +17,12 @@ def test_many_findings_of_no_consequence_hide_none_that_has_one() -> None:
     real = finding(FindingKind.OWNER_LEFT, 500)
     plan = Plan(rooms=121, findings=(*noise, real))
     lines = report(plan, seconds=0.1, dry_run=False).split("**Findings**\n\n")[1].split("\n")
-    assert lines[0].startswith("- `!room500:test`: its owner left or was removed")
-    assert lines[1].startswith("- `!room0:test`: somebody else's event that looks like my mark")
+    assert lines[0] == (
+        "- Its owner left or was removed. They are not invited again by themselves; they can"
+        " invite me to come back. (`!room500:test`)"
+    )
+    assert lines[1] == (
+        "- Somebody else's event that looks like my mark; ignored. Nothing has to be done."
+        " (`!room0:test`)"
+    )
     assert lines[-1].startswith("- … and 71 more")

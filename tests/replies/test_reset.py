@@ -435,7 +435,7 @@ def test_errors_name_the_reason_and_the_usage() -> None:
         " [--confirm CODE] | help`"
     )
     assert replies.reset_misused("“<x>” is not understood") == (
-        f"“\\<x\\>” is not understood, so nothing was done. Usage: {usage}"
+        "“\\<x\\>” is not understood, so nothing was done. `!reset help` shows how it is written."
     )
     assert usage in replies.RESET_HELP
     assert replies.reset_failed("timed_out") == (

@@ -170,7 +170,9 @@ class Commands:
     async def _chat(self, command: ChatCommand, message: Message, chat: Chat | None) -> str:
         sender, via = message.sender, self.homeserver.server_name
         match command:
-            case Help() | Stop() | Again():  # the last two, in a chat, are delivery's
+            case Stop() | Again():  # in a chat they are delivery's
+                return replies.IN_ITS_CHAT
+            case Help():
                 return replies.help_text(may_share=self.settings().share)
             case ChatList():
                 return replies.chat_list(self.routes.chats_of(sender), via=via)

@@ -29,7 +29,7 @@ from .routes import Routes
 
 SLOW_AFTER: Final = 10.0
 """Seconds after which a person who waits for a home is told that it takes longer."""
-POINTER_EVERY: Final = 24 * 60 * 60 * 1000
+POINTER_EVERY: Final = 10 * 60 * 1000
 """Milliseconds between two pointers to a home in one room."""
 RETURN_EVERY: Final = 60 * 1000
 """Milliseconds between two looks at whether somebody who writes has left their home."""
@@ -109,7 +109,7 @@ class Onboarding:
             await self._welcome(inviter, room_id=room_id, silent=arrival.is_space)
 
     async def _make_chat(self, owner: UserID, *, room_id: RoomID, about: str) -> bool:
-        """Make it a chat, if the owner put it into their Space, or say once a day why not.
+        """Make it a chat, if the owner put it into their Space, or say now and then why not.
 
         Returns whether it is in their Space.
         """
@@ -161,7 +161,7 @@ class Onboarding:
 
         One that its owner has put into their Space becomes a chat. Else only in a room with
         nobody else in it: a person without a home, or with one that a crash left incomplete, gets
-        it; everybody else is told where theirs is, once a day at most.
+        it; everybody else is told where theirs is, once in `POINTER_EVERY` at most.
 
         Raises:
             HomeserverError, StoreError: it is not done.

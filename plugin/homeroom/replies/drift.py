@@ -180,6 +180,11 @@ ADVICE: Final = {
 
 def _finding(finding: Finding) -> str:
     meaning, advice = ADVICE[finding.kind]
-    who = f", {code(finding.user_id)}" if finding.user_id else ""
     detail = f" ({plain(finding.detail)})" if finding.detail else ""
-    return f"`{finding.room_id}`{who}: {meaning}{detail}. → {advice}"
+    whose = f" of {code(finding.user_id)}" if finding.user_id else ""
+    where = f"`{finding.room_id}`{whose}"
+    return f"{_sentence(meaning + detail)} {_sentence(advice)} ({where})"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -74,7 +74,7 @@ KEPT: Final = (
 
 
 def reset_misused(reason: str) -> str:
-    return f"{plain(reason)}, so nothing was done. Usage: `{RESET_USAGE}`"
+    return f"{plain(reason)}, so nothing was done. `!reset help` shows how it is written."
 
 
 def reset_failed(reason: str) -> str:

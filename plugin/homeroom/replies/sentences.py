@@ -15,20 +15,21 @@ NOT_ALLOWED: Final = "You are not among the people this bot works for."
 HELP: Final = """**What you can do here**
 
 - Just write: the agent answers.
-- `!stop [all]` ends an answer (with `all`: and drops what waits). So does a 🛑 on it.
-- `!again` answers your newest message once more. So does a 🔁 on the answer.
+- `!stop` ends an answer, as does a 🛑 on it. `!stop all` drops what waits, too.
+- `!again` answers your newest message once more, as does a 🔁 on its answer.
 - Edit your newest message, and its answer follows.
-- `!chat new [NAME]` makes another chat.
+- `!chat new NAME` makes another chat.
 - `!chat list` shows your chats.
-- `!chat rename [C3] NAME` renames one.
-- `!chat clear [C3]` begins a new conversation in it.
-- `!chat archive [C3]` puts it away, `!chat unarchive [C3]` brings it back.
-- `!chat share [C3]` has me answer everybody in it, `!chat share off` only you.
-- `!chat delete [C3]` makes me leave it for good.
-- `!chat info [C3]` tells what support may ask for.
+- `!chat rename NAME` gives a chat another name.
+- `!chat clear` begins a new conversation in it.
+- `!chat archive` puts it away, `!chat unarchive` brings it back.
+- `!chat share` has me answer everybody in it, `!chat share off` only you.
+- `!chat delete` makes me leave it for good.
+- `!chat info` tells what support may ask for.
 - `!help` shows this.
 
-Without a number like C3 it is about the chat you write in."""
+They are about the chat you write in. For another one put its number after it, as in \
+`!chat archive C3`."""
 _HELP_ON_SHARING: Final = next(line for line in HELP.splitlines(True) if "!chat share" in line)
 ARCHIVED: Final = "This chat is archived. `!chat unarchive` takes it up again."
 CLEARED: Final = (
@@ -43,6 +44,7 @@ NO_HOME: Final = "You have no home yet. Invite me to a room to get one."
 NOT_A_CHAT: Final = (
     "Which chat? Write it in the chat, or put its number behind it. `!chat list` shows them."
 )
+IN_ITS_CHAT: Final = "Please write that in the chat that it is about."
 NO_SHARING: Final = (
     "Sharing a chat is not allowed here: I only answer the person whose chat it is. The"
     " administrator of this bot can change that."
@@ -93,7 +95,7 @@ NO_AGENT: Final = (
     " web UI; `!agent test` then shows whether it works."
 )
 EMPTY: Final = "(no answer)"
-WITHDRAWN: Final = "The answer ends here, because the message that it answers was deleted."
+WITHDRAWN: Final = "The answer ends here, because the message that asked for it was deleted."
 STOPPED: Final = "Stopped."
 NOTHING_TO_STOP: Final = "Nothing is being answered here just now."
 PAUSED: Final = "I have to stop for a moment. The answer goes on when I am back."
