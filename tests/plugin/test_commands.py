@@ -34,7 +34,7 @@ async def test_help(hs: FakeHomeserver, tmp_path: Path, text: str) -> None:
         await bot.onboard(anna)
         reply = await bot.ask(anna, bot.chats_of(anna)[0], text)
         assert reply.startswith("**What you can do here**")
-        assert reply.endswith("put its number after it, as in `!chat archive C3`.")
+        assert reply.endswith("for another one add its number: `!chat archive C3`.")
         assert bot.said(bot.chats_of(anna)[0])[0]["msgtype"] == "m.notice"
 
 

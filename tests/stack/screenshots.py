@@ -1,33 +1,33 @@
 """`./build.sh screenshots`: the README's pictures, of the real thing.
 
 A throw-away Synapse and maubot, and Chromium: the plugin is installed through maubot's web UI, as
-the README says, people move in and talk, and the pictures are taken on the way. There is no
-Matrix client to be had that starts from a package, so the picture of a home is drawn here, from
-what the homeserver has of it; it says so itself.
+the README says, people move in and talk, and the pictures are taken on the way. Those of a home
+are taken in Cinny, if CINNY names the folder of a built one (`cinny.py`); else they stay as they
+are.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment
 from PIL import Image
 from playwright.async_api import FloatRect, Page
 
 from .agent_server import TOKEN, Action, AgentRequest, AgentServer, Say
 from .browser import Browser
+from .cinny import CinnyServer
 from .console import StepFailedError, run, step
 from .demo import chat_row, linked
 from .maubot_ui import MaubotUI
 from .package import ROOT, build
 from .stack import PLUGIN_ID, Stack
-from .user import MatrixUser, Message
+from .user import MatrixUser
 
 PICTURES = ROOT / ".github" / "pictures"
 _SCALE = 1.5
@@ -37,7 +37,6 @@ _BELOW = 7
 _STATUS_TOKEN = "a-token-for-the-pictures"
 _CHATS = ("General", "Travel")
 _ASKED = ("What do I need for twelve rolls?", "And for twenty?")
-_RESTART = "Here maubot was killed, the plugin's database deleted, and maubot started again."
 
 
 class Baker:
@@ -56,28 +55,6 @@ class Baker:
         table = f"| flour | water | salt | yeast |\n|---|---|---|---|\n| {grams} g |"
         table += f" {grams * 62 // 100} ml | {grams // 50} g | {grams // 60} g |"
         return Say(pieces=[f"{about} rolls:\n\n{table}\n\n", "Bake them at 220 °C, `18` minutes."])
-
-
-_HOME = """<!doctype html><html lang="en"><meta charset="utf-8"><title>A home</title><style>
-*{box-sizing:border-box}body{margin:0;font:15px/1.5 system-ui,"DejaVu Sans",sans-serif;
-color:#1b1d2a;background:#fff;display:grid;grid-template:1fr auto/15rem 1fr;min-height:100vh}
-nav{background:#f0f1f8;padding:1rem .75rem}h1{font-size:1.05rem;margin:.25rem .5rem 1rem}
-nav p{margin:0 0 .25rem;padding:.35rem .5rem;border-radius:8px}nav p.here{background:#fff;
-font-weight:600}main{padding:1rem 1.5rem}h2{font-size:1.05rem;margin:.25rem 0 1rem}
-article{margin:0 0 1rem}article b.who{display:block;font-size:.85rem;color:#4338ca}
-article.bot b.who{color:#0b6b43}article p{margin:.2rem 0}table{border-collapse:collapse;
-margin:.4rem 0}th,td{border:1px solid #d5d8e6;padding:.15rem .7rem;text-align:left}
-code{background:#eef0fb;padding:0 .3em;border-radius:4px}.cut{color:#8a4b00;font-size:.85rem;
-border-left:3px solid #f0a23c;padding-left:.75rem;margin:1rem 0}footer{grid-column:1/3;
-font-size:.8rem;color:#5a5f78;border-top:1px solid #d5d8e6;padding:.5rem 1rem}
-</style><nav><h1>{{ space }}</h1>{% for name in chats %}<p {% if name == chat %}class="here"
-{% endif %}># {{ name }}</p>{% endfor %}</nav><main><h2># {{ chat }}</h2>
-{% for message in messages %}{% if loop.index0 == cut %}<p class="cut">{{ restart }}</p>{% endif %}
-<article {% if message.sender == bot %}class="bot"{% endif %}>
-<b class="who">{{ message.sender }}</b>
-{% if message.html %}{{ message.html | safe }}{% else %}<p>{{ message.body }}</p>{% endif %}
-</article>{% endfor %}</main><footer>Not a Matrix client: drawn by ./build.sh screenshots from what
-a real Synapse has of this Space. Clients show the same in their own way.</footer></html>"""
 
 
 async def shoot(page: Page, name: str, *, height: int | None = None) -> None:
@@ -112,6 +89,7 @@ async def install(ui: MaubotUI, stack: Stack, plugin: Path, *, agent: AgentServe
         await ui.page.keyboard.press("ArrowDown")
     await shoot(ui.page, "3-instance")
     await ui.replace("initial_chats: [General]", f"initial_chats: [{', '.join(_CHATS)}]")
+    await ui.replace("    version: ''\n", "    version: '11'\n")  # Cinny reads no later ones
     await ui.replace("kind: echo", "kind: webhook")
     webhook = f"{agent.url}/webhook"
     await ui.replace("        url: ''\n", f"        url: {webhook}\n")
@@ -145,38 +123,35 @@ async def say(stack: Stack, user: MatrixUser, room: str, text: str, *, until: st
     )
 
 
-async def talk(stack: Stack, user: MatrixUser, chat: str) -> int:
-    """Ask, lose the database, ask on; returns how many messages there were before."""
+async def talk(stack: Stack, user: MatrixUser, chat: str) -> None:
+    """Ask, lose the database, ask on."""
     await say(stack, user, chat, _ASKED[0], until="minutes")
-    before = len(user.messages(chat))
     stack.maubot.kill()
     await stack.database.delete()
     await stack.maubot.start()
     await say(stack, user, chat, _ASKED[1], until="minutes")
-    return before
 
 
-async def draw(page: Page, *, bot: str, user: MatrixUser, space: str, chat: str, cut: int) -> None:
-    """Draw a home from what the homeserver has of it."""
-    names = [await _name(user, room) for room in await user.space_children(space)]
-    messages: Sequence[Message] = user.messages(chat)
-    template = Environment(autoescape=True).from_string(_HOME)
-    html = template.render(
-        space=await _name(user, space),
-        chats=names,
-        chat=await _name(user, chat),
-        messages=messages,
-        bot=bot,
-        cut=cut,
-        restart=_RESTART,
-    )
-    await page.set_content(html)
-    await shoot(page, "home")
-
-
-async def _name(user: MatrixUser, room: str) -> str:
-    name: str = (await user.state(room))["m.room.name", ""]["content"]["name"]
-    return name
+async def homes(
+    browser: Browser, stack: Stack, user: MatrixUser, *, space: str, chat: str
+) -> None:
+    """A chat in a real client, on a desktop and on a phone; there the help as well."""
+    async with CinnyServer(Path(os.environ["CINNY"])) as cinny:
+        for name, width, height in (("home", 1000, 720), ("home-phone", 390, 844)):
+            page = await cinny.open(
+                browser,
+                user,
+                homeserver=stack.synapse.url,
+                width=width,
+                height=height,
+                scale=_SCALE,
+            )
+            await cinny.show(page, space, chat, until=_ASKED[1])
+            if name == "home-phone":
+                await say(stack, user, chat, "!chat help", until="What you can do")
+                await page.reload()  # it stays where one reads
+                await page.get_by_text("What you can do here").last.wait_for()
+            await shoot(page, name)
 
 
 async def status_page(browser: Browser, stack: Stack) -> None:
@@ -206,10 +181,10 @@ async def take_all(stack: Stack, plugin: Path, browser: Browser, agent: AgentSer
         await linked(alice, space=space, chat=bakery)
         await say(stack, bob, bobs[1], "!chat archive", until="rchived")
         await bob.leave(bobs[0])
-        cut = await talk(stack, alice, bakery)
-    with step("A home is drawn"):
-        tab = await browser.open(width=860, height=720, scale=_SCALE)
-        await draw(tab.page, bot=stack.bot.user_id, user=alice, space=space, chat=bakery, cut=cut)
+        await talk(stack, alice, bakery)
+    if os.environ.get("CINNY"):
+        with step("A home, in Cinny"):
+            await homes(browser, stack, alice, space=space, chat=bakery)
     with step("The status page"):
         await status_page(browser, stack)
     with step("A value that cannot be used"):

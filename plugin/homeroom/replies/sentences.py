@@ -28,8 +28,7 @@ HELP: Final = """**What you can do here**
 - `!chat info` tells what support may ask for.
 - `!help` shows this.
 
-They are about the chat you write in. For another one put its number after it, as in \
-`!chat archive C3`."""
+Commands are about the chat you write in; for another one add its number: `!chat archive C3`."""
 _HELP_ON_SHARING: Final = next(line for line in HELP.splitlines(True) if "!chat share" in line)
 ARCHIVED: Final = "This chat is archived. `!chat unarchive` takes it up again."
 CLEARED: Final = (
