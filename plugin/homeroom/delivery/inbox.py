@@ -33,6 +33,7 @@ from ..domain.commands import (
     ends_answers,
     parse_command,
 )
+from ..domain.conversation.asked_again import may_ask_again
 from ..domain.homes.model import Chat, ChatID
 from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction, asked_again
 from ..domain.sync.position import Progress
@@ -226,7 +227,7 @@ class Inbox:
             about = message.about if isinstance(message, Message) else None
             if message.event_id == question or about in (question, reaction.target):
                 self._stop([message], because_of=reaction)
-            elif _may_be_again(message) and self._may_stop(message, reaction):
+            elif may_ask_again(message) and self._may_stop(message, reaction):
                 self.stop_if_about(message.event_id, reaction.target)
 
     def _may_stop(self, message: Message | Encrypted, because_of: Message | Reaction) -> bool:
@@ -496,10 +497,3 @@ class Inbox:
             await self.save_position()
         except StoreError as e:
             self.log.warning("The place in the timeline was not saved: %s", e)
-
-
-def _may_be_again(message: Message | Encrypted) -> bool:
-    """Whether it may have something answered once more, and only the room tells what."""
-    if isinstance(message, Encrypted) or message.about is not None:
-        return True
-    return isinstance(parse_command(message.text), Again)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from mautrix.types import EventID, UserID
 
-from ..commands import parse_command
+from ..commands import Again, parse_command
 from ..content_keys import ANSWERS, ASKED, MORE_TO_COME
 from ..homes.ids import is_event_id
 from ..json_shapes import as_dict
-from ..sync.news import SAID, Edited, Message, edited
+from ..sync.news import SAID, Edited, Encrypted, Message, edited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +62,10 @@ def answer_to(question: EventID, events: Iterable[object], *, bot: UserID) -> An
             asked = content.get(ASKED)
             keys.append(EventID(asked) if is_event_id(asked) else question)
     return Answered(messages=tuple(messages), keys=tuple(keys), is_unfinished=is_unfinished)
+
+
+def may_ask_again(message: Message | Encrypted) -> bool:
+    """Whether it may have something answered once more, and only the room tells what."""
+    if isinstance(message, Encrypted) or message.about is not None:
+        return True
+    return isinstance(parse_command(message.text), Again)
