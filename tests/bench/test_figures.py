@@ -42,7 +42,7 @@ def start(seconds: float, *, memory: float = 10, stall: float = 0.01) -> StartFi
         reconcile=around(seconds),
         memory=around(memory),
         stall=around(stall),
-        stall_cpu=0.001,
+        stall_cpu=stall,
         stall_in_background=None,
     )
 
