@@ -344,8 +344,7 @@ class Bot:
         return [content["body"] for content in self.said(room_id)]
 
     def said(self, room_id: str) -> list[Json]:
-        """What the bot said, but for the greetings of new chats."""
-        """What the bot said in a room, oldest first."""
+        """The contents of what the bot said in a room, oldest first."""
         return [
             event.content
             for event in self.hs.timeline(room_id)

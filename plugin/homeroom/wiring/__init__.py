@@ -1,6 +1,6 @@
 """Builds everything that runs, once, from the bottom up, and gives each part what it uses.
 
-    homes.py      what speaks to the homeserver and to the database; what knows and makes homes
+    homes.py      what speaks to the homeserver; what knows and makes homes
     delivery.py   a message's way: in, to the agent or to a command, and back
     build         all of it, and what starts it and keeps it up
 
@@ -32,10 +32,10 @@ def build(instance: Instance) -> App:
         register=instance.register,
         maubots_position=instance.client.sync_store.get_next_batch,
         encryption=instance.encryption,
-        store=base.store,
+        store=instance.store,
         resumption=Resumption(
             homeserver=base.homeserver,
-            store=base.store,
+            store=instance.store,
             remote=homes.remote_checkpoint,
             reconciler=homes.reconciler,
             room_creation=homes.room_creation,
@@ -55,7 +55,7 @@ def build(instance: Instance) -> App:
     watchdog = Watchdog(log=instance.log)
     history_watch = HistoryWatch(
         homeserver=base.homeserver,
-        store=base.store,
+        store=instance.store,
         routes=homes.routes,
         reconciler=homes.reconciler,
         feed=delivery.feed,
@@ -81,7 +81,7 @@ def build(instance: Instance) -> App:
     )
     return App(
         settings=instance.settings,
-        store=base.store,
+        store=instance.store,
         routes=homes.routes,
         reconciler=homes.reconciler,
         remote_checkpoint=homes.remote_checkpoint,
@@ -111,7 +111,7 @@ def build(instance: Instance) -> App:
         ),
         status=Sources(
             agent=delivery.platform.health,
-            store=base.store,
+            store=instance.store,
             homeserver=base.homeserver,
             routes=homes.routes,
             reconciler=homes.reconciler,

@@ -93,7 +93,7 @@ def _build_commands(
     resetter = Resetter(
         homeserver=base.homeserver,
         observer=homes.observer,
-        store=base.store,
+        store=instance.store,
         reconciler=homes.reconciler,
         remote_checkpoint=homes.remote_checkpoint,
         room_creation=homes.room_creation,
@@ -133,7 +133,7 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         prepare=platform.prepare,
         speaker=base.speaker,
         typing=TypingNotice(homeserver=base.homeserver, background=instance.background),
-        store=base.store,
+        store=instance.store,
         settings=instance.settings,
         log=instance.log,
     )
@@ -151,9 +151,9 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         settings=instance.settings,
         log=instance.log,
     )
-    handled = HandledMarks(store=base.store, background=instance.background, log=instance.log)
-    parking = Parking(store=base.store, log=instance.log)
-    attempts = Attempts(store=base.store, log=instance.log)
+    handled = HandledMarks(store=instance.store, background=instance.background, log=instance.log)
+    parking = Parking(store=instance.store, log=instance.log)
+    attempts = Attempts(store=instance.store, log=instance.log)
     inbox = Inbox(
         bot=instance.client.mxid,
         handle=handler.handle,
@@ -171,7 +171,7 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         parking=parking,
         attempts=attempts,
         checkpoint=lambda: homes.checkpoint_state.checkpoint,
-        store=base.store,
+        store=instance.store,
         background=instance.background,
         settings=instance.settings,
         log=instance.log,
@@ -236,7 +236,7 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         lanes=lanes,
         old_messages=OldMessages(
             routes=homes.routes,
-            store=base.store,
+            store=instance.store,
             handled=handled,
             background=instance.background,
             log=instance.log,

@@ -1,4 +1,4 @@
-"""Builds what speaks to the homeserver and to the database, and what knows and makes homes."""
+"""Builds what speaks to the homeserver, and what knows and makes homes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ from ..matrix.homeserver import Homeserver
 from ..matrix.messages import Speaker
 from ..matrix.own_trust import TrustCheck
 from ..replies.encryption import explain_trust
-from ..storage import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """What speaks to the homeserver and to the database."""
+    """What speaks to the homeserver."""
 
     homeserver: Homeserver
     speaker: Speaker
-    store: Store
     history: HistoryMemory
     own_trust: TrustCheck
 
@@ -59,7 +57,7 @@ class Homes:
 
 
 def build_base(instance: Instance) -> Base:
-    """Build what speaks to the homeserver and to the database."""
+    """Build what speaks to the homeserver."""
     history = HistoryMemory(bot=instance.client.mxid)
     homeserver = Homeserver(
         instance.encryption.client,
@@ -70,7 +68,6 @@ def build_base(instance: Instance) -> Base:
     return Base(
         homeserver=homeserver,
         speaker=Speaker(homeserver, store=instance.store),
-        store=instance.store,
         history=history,
         own_trust=TrustCheck(
             client=instance.encryption.client,
@@ -88,7 +85,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
     checkpoint_state = CheckpointState(routes=routes, origin=instance.origin)
     remote_checkpoint = RemoteCheckpoint(
         homeserver=base.homeserver,
-        store=base.store,
+        store=instance.store,
         routes=routes,
         checkpoint_state=checkpoint_state,
         log=instance.log,
@@ -97,7 +94,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
     mautrix_state = MautrixState(instance.client.state_store, log=instance.log)
     reconciler = Reconciler(
         observer=observer,
-        store=base.store,
+        store=instance.store,
         mautrix_state=mautrix_state,
         routes=routes,
         checkpoint_state=checkpoint_state,
@@ -115,7 +112,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         log=instance.log,
     )
     room_creation = RoomCreation(
-        homeserver=base.homeserver, routes=routes, store=base.store, log=instance.log
+        homeserver=base.homeserver, routes=routes, store=instance.store, log=instance.log
     )
     provisioner = Provisioner(
         homeserver=base.homeserver,
@@ -145,7 +142,7 @@ def build_homes(instance: Instance, *, base: Base) -> Homes:
         repairer=repairer,
         routes=routes,
         scans=scans,
-        store=base.store,
+        store=instance.store,
         speaker=base.speaker,
         log=instance.log,
     )
