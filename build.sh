@@ -98,7 +98,7 @@ install_litellm() {
     ! cmp -s "$pins" "$target/installed" || return 0
     echo "Installing LiteLLM into $target (once) ..." >&2
     if "$VENV/bin/python" -m venv --clear "$target" &&
-        "$target/bin/python" -m pip install --quiet -c "$pins" \
+        "$target/bin/python" -m pip install --quiet --no-compile -c "$pins" \
             'litellm[proxy]' >"$VENV/litellm.log" 2>&1; then
         cp "$pins" "$target/installed"
         return

@@ -42,7 +42,7 @@ from tests.stack.user import MatrixUser
 from tests.stack.waiting import eventually
 
 COMMANDS = 1000
-MESSAGES = int(os.environ.get("HOMEROOM_TEST_FLOOD") or 200)
+MESSAGES = int(os.environ.get("HOMEROOM_TEST_FLOOD") or 80)
 AT_ONCE = 20
 WAITING = 10
 """`limits.waiting_messages`: fewer than come in while one answer is sent."""

@@ -35,7 +35,7 @@ from tests.stack.proxy import DropAfter
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
 
 PEOPLE = ("alice", "bob", "carol", "dave", "erin")
-MESSAGES = int(os.environ.get("HOMEROOM_TEST_MESSAGES") or 40)
+MESSAGES = int(os.environ.get("HOMEROOM_TEST_MESSAGES") or 25)
 """How many each of them sends."""
 PAUSE = 0.8
 """Seconds, at most, between two messages of one person."""

@@ -118,29 +118,30 @@ async def wait_for_log(bot: Stack, pattern: str, *, since: int, timeout: float =
     return (await bot.maubot.wait_for_log(line, since=since, timeout=timeout))[1]
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("request_", ["joined rooms", "sliding sync", "state"])
 async def test_a_look_that_fails_at_the_start_changes_nothing_and_is_repeated(
-    make_bot: MakeStack, fault: Callable[[], Action]
+    make_bot: MakeStack, request_: str
 ) -> None:
     bot = await make_bot(proxy=True, config=CONFIG)
     home = (await prepare(bot)).home
-    for path in (JOINED_ROOMS, SLIDING_SYNC, state_of(home.chat)):
+    paths = {"joined rooms": JOINED_ROOMS, "sliding sync": SLIDING_SYNC}
+    for name, fault in FAULTS.items():
+        print(name)
         mark, before = await stop(bot, home)
-        if path == state_of(home.chat):
+        if request_ == "state":
             bot.proxy.rule(NO_SUCH_REQUEST, path=SLIDING_SYNC)
-        rule = bot.proxy.rule(fault(), path=path)
+        rule = bot.proxy.rule(fault(), path=paths.get(request_, state_of(home.chat)))
         await begin(bot)
         await asyncio.wait_for(rule.hit.wait(), 45)
         await before.require_untouched(bot)
         bot.proxy.heal()
         await wait_for_log(bot, "Reconciled", since=mark)
         await before.require_untouched(bot)
-        await say_and_hear(bot, home.user, home.chat, "hello again")
+    await say_and_hear(bot, home.user, home.chat, "hello again")
 
 
-@pytest.mark.parametrize(
-    "name", ["500", "429 with a long time", "hangs", "truncated", "wrong object"]
-)
+@pytest.mark.parametrize("name", ["429 with a long time", "hangs", "wrong object"])
 async def test_with_no_database_a_look_that_fails_makes_no_second_home(
     make_bot: MakeStack, name: str
 ) -> None:

@@ -324,7 +324,7 @@ async def test_a_kill_after_any_request_makes_nothing_twice(
 
 # Traffic
 
-MESSAGES = int(os.environ.get("HOMEROOM_TEST_WORKER_MESSAGES") or 100)
+MESSAGES = int(os.environ.get("HOMEROOM_TEST_WORKER_MESSAGES") or 60)
 """In all."""
 RESTARTS = ("maubot killed", "reader", "maubot", "writer", "sync")
 if MESSAGES > 200:
