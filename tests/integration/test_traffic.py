@@ -21,18 +21,20 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from tests.integration.builds import changed_build
 from tests.integration.homes import Home, onboard, reconciled, restart, said_by_bot, start
+from tests.stack.database import SqlitePluginDatabase
 from tests.stack.http import ApiError
-from tests.stack.package import build
 from tests.stack.proxy import DropAfter
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
+from tests.stack.user import MatrixUser
 
 PEOPLE = ("alice", "bob", "carol", "dave", "erin")
 MESSAGES = int(os.environ.get("HOMEROOM_TEST_MESSAGES") or 25)
@@ -103,30 +105,57 @@ async def move_in(stack: Stack, name: str) -> Chat:
 Disturbance = Callable[[], Awaitable[object]]
 
 
-def disturbances(stack: Stack, *, output: Path) -> Mapping[str, Disturbance]:
+def disturbances(stack: Stack, *, directory: Path) -> Mapping[str, Disturbance]:
     """What is done to the servers, by kind; each returns when the server is up again."""
-    maubot, bot, numbers = stack.maubot, stack.bot.user_id, itertools.count(1)
+    maubot, bot, database = stack.maubot, stack.bot, stack.database
+    clocks = itertools.cycle((24 * 60 * 60, -60 * 60, 0))
+    backup = directory / "backup.db"
+    if isinstance(database, SqlitePluginDatabase):
+        database.back_up(backup)
+
+    async def restore() -> None:
+        await maubot.stop()
+        if isinstance(database, SqlitePluginDatabase):
+            await database.restore(backup)
+        await maubot.start()
 
     async def kill() -> None:
         maubot.kill()
         await maubot.start()
 
     async def upload() -> None:
-        version = f"99.0.{next(numbers)}"
-        await maubot.upload_plugin(await asyncio.to_thread(build, output=output, version=version))
+        ahead = next(clocks)
+        await maubot.upload_plugin(
+            await asyncio.to_thread(build_with_clock, directory / secrets.token_hex(4), ahead)
+        )
 
-    async def restart_client() -> None:
-        await maubot.set_client_started(bot, started=False)
-        await maubot.set_client_started(bot, started=True)
+    async def change_token() -> None:
+        name = bot.user_id.partition(":")[0][1:]
+        account = await stack.synapse.log_in(name, password=bot.password)
+        await maubot.create_client(account, homeserver=stack.bots_homeserver, device_id=None)
+        await maubot.restart_instance(stack.instance)
 
     return {
-        "maubot stopped": maubot.restart,
+        "maubot stopped and an older backup restored": restore,
         "maubot killed": kill,
         "instance restarted": lambda: maubot.restart_instance(stack.instance),
-        "plugin uploaded": upload,
-        "client restarted": restart_client,
+        "plugin uploaded and the clock set": upload,
+        "client's token and device changed": change_token,
         "Synapse restarted": stack.synapse.restart,
     }
+
+
+_uploads = itertools.count(1)
+
+
+def build_with_clock(directory: Path, ahead: int) -> Path:
+    """A newer build for which it is so many seconds later, or earlier."""
+
+    def set_clock(text: str) -> str:
+        return text.replace("int(time.time() * 1000)", f"int((time.time() + {ahead}) * 1000)")
+
+    changes = {"plugin/homeroom/runtime/clock.py": set_clock}
+    return changed_build(directory, changes=changes, version=f"99.0.{next(_uploads)}")
 
 
 async def write(chat: Chat, dice: random.Random, *, messages: int) -> None:
@@ -158,13 +187,13 @@ async def disturb(
     return done
 
 
-@pytest.mark.timeout(120 + 4 * MESSAGES)
+@pytest.mark.timeout(200 + 4 * MESSAGES)
 async def test_restarts_in_the_middle_of_traffic(
     make_stack: MakeStack, make_synapse: MakeSynapse, plugin: Path, tmp_path: Path, seed: int
 ) -> None:
     stack = await make_stack(synapse=await make_synapse(), plugin=plugin, config=CONFIG)
     chats = await asyncio.gather(*(move_in(stack, name) for name in PEOPLE))
-    kinds = disturbances(stack, output=tmp_path)
+    kinds = disturbances(stack, directory=tmp_path)
     began, written = time.monotonic(), asyncio.Event()
 
     async def everybody_writes() -> None:
@@ -227,6 +256,52 @@ async def test_a_kill_between_the_answer_and_its_mark(
     sent = [request for request in writes if f"/{alice.home.chat}/send/" in request.path]
     assert [request.status for request in sent] == [200]  # the room says what was answered
     assert sent[0].path != lost.hits[0].path
+
+
+async def test_the_homeserver_is_restored_from_an_older_backup_while_maubot_runs(
+    make_stack: MakeStack, make_synapse: MakeSynapse, tmp_path: Path
+) -> None:
+    """maubot's sync goes on from a position of the future, and so is told nothing for long."""
+    synapse, watchful = await make_synapse(), await asyncio.to_thread(watchful_build, tmp_path)
+    stack = await make_stack(synapse=synapse, plugin=watchful)
+    alice = await move_in(stack, "alice")
+    await alice.say("before")
+    await alice.all_answered(timeout=15)
+    await asyncio.to_thread(synapse.database.back_up, backup := tmp_path / "homeserver.db")
+    for number in range(3):
+        await alice.say(f"forgotten {number}")
+        await alice.all_answered(timeout=15)
+    # Her client, too, would go on from the future, and Synapse gives one answer to one question.
+    await alice.home.user.__aexit__()
+    await synapse.stop()
+    await synapse.database.restore(backup)
+    mark = stack.maubot.mark()
+    await synapse.start()
+
+    async with MatrixUser(alice.home.user.account, homeserver=synapse.url) as client:
+        alice = Chat(stack=stack, home=replace(alice.home, user=client), said=["before"])
+        await alice.say("at once")
+        await stack.maubot.wait_for_log("was restored from an older backup", since=mark)
+        for number in range(7):
+            await alice.say(f"then {number}")
+        await stack.maubot.clear_cache(stack.bot.user_id)  # as the log says
+        await alice.all_answered(timeout=60)
+        await stack.maubot.wait_for_log("tells again what is said", since=mark)
+        await alice.say("after")
+        await alice.all_answered(timeout=15)
+        assert alice.heard() == alice.expected()
+
+
+def watchful_build(directory: Path) -> Path:
+    """A build that looks every two seconds whether the homeserver has gone back, not every 60."""
+
+    def watchful(text: str) -> str:
+        assert "KNOWN_AFTER: Final = 30 * 1000" in text
+        text = text.replace("KNOWN_AFTER: Final = 30 * 1000", "KNOWN_AFTER: Final = 0")
+        return text.replace("LOOK_EVERY: Final = 60.0", "LOOK_EVERY: Final = 2.0")
+
+    changes = {"plugin/homeroom/delivery/history_watch.py": watchful}
+    return changed_build(directory, changes=changes, version="99.0.0")
 
 
 async def test_a_message_is_the_first_event_after_an_idle_restart(stack: Stack) -> None:

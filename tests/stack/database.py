@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,16 @@ class SqlitePluginDatabase:
     async def delete(self) -> None:
         for suffix in ("", "-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def back_up(self, to: Path) -> None:
+        """Copy everything to a file; others may work with it meanwhile."""
+        with self._connect() as connection, contextlib.closing(sqlite3.connect(to)) as copy:
+            connection.backup(copy)
+
+    async def restore(self, backup: Path) -> None:
+        """Put everything back as it was; nobody may work with it."""
+        await self.delete()
+        shutil.copy(backup, self.path)
 
     @contextlib.contextmanager
     def _connect(self) -> Any:

@@ -176,6 +176,10 @@ class Maubot:
         """Start or stop a bot account and with it its instances."""
         return await self._api.request("PUT", f"/client/{user_id}", {"started": started})
 
+    async def clear_cache(self, user_id: str) -> None:
+        """Press *Clear cache*: the account's sync begins anew."""
+        await self._api.request("POST", f"/client/{user_id}/clearcache", {})
+
     async def create_instance(
         self,
         instance: str,

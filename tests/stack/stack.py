@@ -111,6 +111,11 @@ class Stack:
         return self._proxy
 
     @property
+    def bots_homeserver(self) -> str:
+        """The URL by which maubot knows the homeserver."""
+        return self.synapse.url if self._proxy is None else self._proxy.url
+
+    @property
     def database(self) -> PluginDatabase:
         """The plugin's database, for looking in and for breaking it."""
         return self.maubot.plugin_database(self.instance)
@@ -151,9 +156,8 @@ class Stack:
         """
         if self._plugin is not None:
             await self.maubot.upload_plugin(self._plugin)
-        homeserver = self._proxy.url if self._proxy is not None else self.synapse.url
         device = {} if self._encryption else {"device_id": ""}
-        await self.maubot.create_client(self.bot, homeserver=homeserver, **device)
+        await self.maubot.create_client(self.bot, homeserver=self.bots_homeserver, **device)
         if self.instance in {instance["id"] for instance in await self.maubot.instances()}:
             return
         await self.maubot.create_instance(

@@ -29,6 +29,7 @@ from urllib.parse import quote
 
 from typing_extensions import Self
 
+from .database import SqlitePluginDatabase
 from .http import JsonApi
 from .ports import LOOPBACK, free_port
 from .process import ServerProcess
@@ -149,6 +150,11 @@ class Synapse:
     async def restart(self) -> None:
         await self.stop()
         await self.start()
+
+    @property
+    def database(self) -> SqlitePluginDatabase:
+        """What the server stores, for putting an older state of it back."""
+        return SqlitePluginDatabase(path=self._directory / "homeserver.db")
 
     async def register(
         self, name: str, *, password: str | None = None, admin: bool = False
