@@ -1,8 +1,8 @@
 """Delivery: from a message to its answer.
 
-A message in a chat becomes a turn of its conversation; a command goes to the commands; what is
-said where no chat is goes to provisioning. A failure is a short notice in the room that says what
-to do, and the details are in the log.
+A message in a chat becomes a turn of its conversation; a command goes to `commands/`; what is said
+outside of chats goes to onboarding. A failure is a short notice in the room that says what to do,
+and the details are in the log.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The order of things: every sync response once, in the server's order, divided by rooms.
+"""Takes in every sync response once, in the server's order, and divides it by rooms.
 
 First comes what happened before the plugin was ready (one `/sync` from the position up to which
 everything was handled, or what the chats' own timelines show), then what maubot's sync loop
 brings. A response is only divided here, which never waits for anybody: where a room has to wait
 for something, its part goes into a lane of its own (`lanes.py`).
 
-Whatever is caught up with, what the rooms themselves show to be answered is left out, and so is
-what is older than `catch_up.max_age`.
+Left out are messages that the rooms themselves show to be answered, and those that are older than
+`catch_up.max_age`.
 """
 
 from __future__ import annotations
