@@ -244,10 +244,6 @@ async def invalidate_checkpoint(stack: Stack) -> None:
     await stack.database.execute("UPDATE sync_state SET value = '' WHERE key = 'proof'")
 
 
-doubt = invalidate_checkpoint
-"""Its former name."""
-
-
 async def lose_everything(stack: Stack) -> None:
     """Delete the plugin's database, and the checkpoint that it could be restored from."""
     await stack.database.delete()

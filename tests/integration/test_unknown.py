@@ -18,7 +18,7 @@ from tests.integration.homes import (
     Home,
     Tables,
     ask,
-    doubt,
+    invalidate_checkpoint,
     lose_everything,
     make_admin,
     move_in,
@@ -103,7 +103,7 @@ def state_of(room_id: str) -> str:
 async def stop(bot: Stack, home: Home) -> tuple[int, Before]:
     """Stop the instance, to look at everything when it starts; the end of its log, and what is."""
     await bot.maubot.update_instance(bot.instance, started=False)
-    await doubt(bot)
+    await invalidate_checkpoint(bot)
     return bot.maubot.mark(), await note(bot, home)
 
 
