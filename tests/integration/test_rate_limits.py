@@ -103,4 +103,4 @@ async def test_restarts_while_answers_wait_for_the_rate_limit(
     told = re.findall(
         r"^.*\[(?:WARNING|ERROR)@maubot\.instance.*$", stack.maubot.log_text(since=log), re.M
     )
-    assert told == []
+    assert [line for line in told if "The clock of this machine" not in line] == []
