@@ -73,6 +73,7 @@ _SAME_TESTS = {
     "test_more_was_said_while_the_bot_was_down_than_a_response_holds",
     "test_only_who_is_in_the_room_now_can_read_what_the_bot_says_after_its_absence",
     "test_only_the_owner_is_answered_unless_the_settings_say_members",
+    "test_the_homeserver_is_restored_from_an_older_backup_while_maubot_runs",
     "test_the_homeserver_limits_how_fast_markers_are_stamped",
     "test_the_homeservers_default_room_version_is_used",
     "test_the_version_of_the_rooms_is_the_homeservers_default",

@@ -7,7 +7,8 @@ timing); HOMEROOM_TEST_MESSAGES=200 is the long form.
 What makes a SIGKILL between "the answer was sent" and "the message was marked as handled"
 harmless: the message comes again, and is answered again with the same transaction ID. Synapse
 keeps those in its database (`event_txn_id_device_id`) for 24 hours and for one device of the bot,
-so neither its own restart nor maubot's makes it forget.
+so neither its own restart nor maubot's makes it forget. With another device, or a database that is
+older than the rooms, it is the rooms that say what was answered.
 """
 
 from __future__ import annotations
@@ -109,9 +110,10 @@ def disturbances(stack: Stack, *, directory: Path) -> Mapping[str, Disturbance]:
     """What is done to the servers, by kind; each returns when the server is up again."""
     maubot, bot, database = stack.maubot, stack.bot, stack.database
     clocks = itertools.cycle((24 * 60 * 60, -60 * 60, 0))
-    backup = directory / "backup.db"
+    backup, stop = directory / "backup.db", "maubot stopped"
     if isinstance(database, SqlitePluginDatabase):
         database.back_up(backup)
+        stop = "maubot stopped and an older backup restored"
 
     async def restore() -> None:
         await maubot.stop()
@@ -136,7 +138,7 @@ def disturbances(stack: Stack, *, directory: Path) -> Mapping[str, Disturbance]:
         await maubot.restart_instance(stack.instance)
 
     return {
-        "maubot stopped and an older backup restored": restore,
+        stop: restore,
         "maubot killed": kill,
         "instance restarted": lambda: maubot.restart_instance(stack.instance),
         "plugin uploaded and the clock set": upload,
