@@ -56,6 +56,26 @@ async def test_what_is_answered_at_once_needs_no_receipt(
         assert read_up_to(bot, chat_id) is None
 
 
+async def test_what_only_a_busy_homeserver_holds_up_gets_no_receipt(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_receipts, "READ_AFTER", 2)
+    async with chatting(hs, tmp_path, platform=Agent()) as (bot, anna, chat_id):
+        sending = hs.fail(Match(method="PUT", path="/send/m.room.message/"), Hang())
+        marked = bot.hs.world.rooms[chat_id].receipts.get((bot.me.user_id, "m.read"))
+        anna.send(chat_id, "one")
+        await sending.reached()
+
+        def marking() -> list[str]:
+            names = [task.get_name() for task in asyncio.all_tasks()]
+            return [name for name in names if name == "homeroom: marking as read"]
+
+        await until("it was not marked", lambda: not marking())
+        assert bot.hs.world.rooms[chat_id].receipts.get((bot.me.user_id, "m.read")) == marked
+        sending.release()
+        assert await bot.hear(chat_id, 1) == ["re: one"]
+
+
 async def test_receipts_that_hang_or_fail_hold_nothing_up(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:

@@ -143,6 +143,10 @@ class Streamer:
             self._superseded.add(event_id)
             self._under_way[event_id].interrupt()
 
+    def is_said(self, key: EventID) -> bool:
+        """Whether the agent has answered, and only the homeserver is waited for."""
+        return key in self._said
+
     def question_of(self, answer_id: EventID) -> EventID | None:
         """The question that an unfinished answer's message belongs to."""
         for event_id, messages in self._open.items():

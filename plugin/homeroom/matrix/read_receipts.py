@@ -1,8 +1,9 @@
 """Read receipts: that the bot has taken a message in, as a person waits for its answer.
 
-Decoration: it holds nothing up, nor fails. An answer that comes at once needs none: a receipt
-costs the homeserver half as much as an answer. Of what comes in while one is on its way only the
-newest is marked; where the homeserver wants fewer requests none is.
+Decoration: it holds nothing up, nor fails. An answer that comes at once needs none, nor one that
+only the homeserver is too busy to take: a receipt costs it half as much as an answer. Of what
+comes in while one is on its way only the newest is marked; where the homeserver wants fewer
+requests none is.
 
 https://spec.matrix.org/latest/client-server-api/#receipts
 """
@@ -31,7 +32,7 @@ class ReadReceipts:
     """Marks messages as read, in the background.
 
     Args:
-        is_waiting: whether a message is still not answered.
+        is_waiting: whether the agent has still not answered a message.
     """
 
     homeserver: Homeserver

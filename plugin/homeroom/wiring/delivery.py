@@ -180,7 +180,9 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         bot=instance.client.mxid,
         inbox=inbox,
         receipts=ReadReceipts(
-            homeserver=base.homeserver, is_waiting=inbox.has, background=instance.background
+            homeserver=base.homeserver,
+            is_waiting=lambda event_id: inbox.has(event_id) and not streamer.is_said(event_id),
+            background=instance.background,
         ),
         friends=Friends(
             homeserver=base.homeserver,
