@@ -57,7 +57,7 @@ class Arrival:
 async def arrive(side: str, stack: Stack) -> Arrival:
     """Have a new person move in and ask a question."""
     user = await stack.user("person")
-    mark = stack.synapse.mark()
+    mark = await stack.synapse.mark()
     started = time.perf_counter()
     await user.start_dm(stack.bot.user_id)
     await user.join(await user.wait_for_invite(space=True))
