@@ -1,9 +1,8 @@
 """`./build.sh screenshots`: the README's pictures, of the real thing.
 
 A throw-away Synapse and maubot, and Chromium: the plugin is installed through maubot's web UI, as
-the README says, people move in and talk, and the pictures are taken on the way. Those of a home
-are taken in Cinny, if CINNY names the folder of a built one (`cinny.py`); else they stay as they
-are.
+the README says, people move in and talk, and the pictures are taken on the way. That of a home
+is taken in Cinny, if CINNY names the folder of a built one (`cinny.py`); else it stays as it is.
 """
 
 from __future__ import annotations
@@ -132,26 +131,19 @@ async def talk(stack: Stack, user: MatrixUser, chat: str) -> None:
     await say(stack, user, chat, _ASKED[1], until="minutes")
 
 
-async def homes(
-    browser: Browser, stack: Stack, user: MatrixUser, *, space: str, chat: str
-) -> None:
-    """A chat in a real client, on a desktop and on a phone; there the help as well."""
+async def home(browser: Browser, stack: Stack, user: MatrixUser, *, space: str, chat: str) -> None:
+    """A home in a real client."""
     async with CinnyServer(Path(os.environ["CINNY"])) as cinny:
-        for name, width, height in (("home", 1000, 720), ("home-phone", 390, 844)):
-            page = await cinny.open(
-                browser,
-                user,
-                homeserver=stack.synapse.url,
-                width=width,
-                height=height,
-                scale=_SCALE,
-            )
-            await cinny.show(page, space, chat, until=_ASKED[1])
-            if name == "home-phone":
-                await say(stack, user, chat, "!chat help", until="What you can do")
-                await page.reload()  # it stays where one reads
-                await page.get_by_text("What you can do here").last.wait_for()
-            await shoot(page, name)
+        page = await cinny.open(
+            browser,
+            user,
+            homeserver=stack.synapse.url,
+            width=1000,
+            height=720,
+            scale=_SCALE,
+        )
+        await cinny.show(page, space, chat, until=_ASKED[1])
+        await shoot(page, "home")
 
 
 async def status_page(browser: Browser, stack: Stack) -> None:
@@ -184,7 +176,7 @@ async def take_all(stack: Stack, plugin: Path, browser: Browser, agent: AgentSer
         await talk(stack, alice, bakery)
     if os.environ.get("CINNY"):
         with step("A home, in Cinny"):
-            await homes(browser, stack, alice, space=space, chat=bakery)
+            await home(browser, stack, alice, space=space, chat=bakery)
     with step("The status page"):
         await status_page(browser, stack)
     with step("A value that cannot be used"):
