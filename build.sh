@@ -189,6 +189,8 @@ bench_usage() {
 ./build.sh bench messages [ARGUMENTS]  a message, beside a plain plugin that echoes
 ./build.sh bench turns [ARGUMENTS]     an agent's turn in a chat, beside the agent asked directly
 ./build.sh bench homes [ARGUMENTS]     a home and a new chat, beside those of an earlier version
+./build.sh bench welcome [ARGUMENTS]   a new person's first answer, with greeting and read receipts
+                                       and without
 ./build.sh bench world [ARGUMENTS]     only make the homeserver full of homes that `look` uses
 ./build.sh bench                       look, messages and turns, with their defaults
 
@@ -204,7 +206,7 @@ bench() {
     [ $# -eq 0 ] || shift
     case $what in
     look | world) PYTHONPATH=plugin "$VENV/bin/python" -m "tests.bench.$what" "$@" ;;
-    messages | turns | homes) "$VENV/bin/python" -m "tests.bench.$what" "$@" ;;
+    messages | turns | homes | welcome) "$VENV/bin/python" -m "tests.bench.$what" "$@" ;;
     '')
         status=0
         for each in look messages turns; do
