@@ -128,6 +128,7 @@ async def test_nothing_that_a_person_does_is_met_with_silence(
         now = await tables(stack)
         assert (now.homes, now.chats) == (before.homes, before.chats)
         await answers(stack, bert, chat, f"Still shared? {is_lost}")
+        await heard(stack, alice, chat, f"re: Still shared? {is_lost}")
         said += 1
         assert len(alice.messages(chat, sender=stack.bot.user_id)) == said  # greeted once
     mark = await marker(stack, handmade)
