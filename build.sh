@@ -33,6 +33,7 @@ usage() {
 ./build.sh sandbox [--fresh]  the same servers left running, for any Matrix client, until Ctrl-C
 ./build.sh test [ARGUMENTS]   all tests, side by side; with arguments, pytest with just these
 ./build.sh check              ruff and mypy --strict
+./build.sh prepare            fetch side by side what all of these would fetch when they need it
 ./build.sh release [TAG]      the same as build, with its SHA-256; refuses a tree with changes and
                               a changelog that does not begin with this version
 ./build.sh screenshots        take the README's pictures again; needs Chromium
@@ -269,6 +270,14 @@ test)
     esac
     [ $# -gt 0 ] || set -- -n 4 --dist loadfile --no-loadscope-reorder
     run pytest "$@"
+    ;;
+prepare)
+    prepare
+    install_litellm &
+    litellm=$!
+    prepare_tests
+    install_strict_user
+    wait "$litellm"
     ;;
 check)
     prepare_tests
