@@ -28,7 +28,8 @@ from tests.stack.synapse import BURST, Account
 from tests.stack.user import MatrixUser
 
 HOMES = 2
-CHATS = 10
+CHATS = 13
+"""So many that it takes longer than `PROGRESS_EVERY`, which is 30 seconds."""
 ROOMS = HOMES * (CHATS + 1)
 CONFIG: Mapping[str, Any] = {
     **DEFAULT_CONFIG,
