@@ -207,6 +207,7 @@ async def test_the_database_is_deleted(furnished: Furnished, cluster: Postgres |
     await assert_recovers(furnished)
 
 
+@pytest.mark.parametrize("cluster", ["sqlite"], indirect=True)
 async def test_rows_are_damaged_at_random(furnished: Furnished, dice: random.Random) -> None:
     """Rows deleted, values altered, then both, with rows of rooms that do not exist."""
     maubot = furnished.stack.maubot
@@ -225,6 +226,7 @@ async def test_rows_are_damaged_at_random(furnished: Furnished, dice: random.Ran
     await assert_recovers(furnished, invented=invented)
 
 
+@pytest.mark.parametrize("cluster", ["postgres"], indirect=True)
 async def test_the_schema_is_an_older_one(furnished: Furnished, dice: random.Random) -> None:
     stack = furnished.stack
     await stack.maubot.stop()

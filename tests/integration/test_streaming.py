@@ -183,7 +183,7 @@ async def test_a_prompt_goes_out_under_one_key_whatever_is_killed(
     await home.user.redact(home.chat, questions["take back"])
     await stack.maubot.start()
     (said,) = await finished(stack, home, questions["take back"], timeout=20)
-    assert said.text == f"About take back:\n\n*{replies.INTERRUPTED}*"
+    assert said.text == f"About take back:\n\n*{replies.WITHDRAWN}*"
 
     asked = len(agent.requests)
     await stack.maubot.restart()

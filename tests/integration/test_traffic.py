@@ -268,11 +268,11 @@ async def test_the_homeserver_is_restored_from_an_older_backup_while_maubot_runs
     stack = await make_stack(synapse=synapse, plugin=watchful)
     alice = await move_in(stack, "alice")
     await alice.say("before")
-    await alice.all_answered(timeout=15)
+    await alice.all_answered(timeout=60)
     await asyncio.to_thread(synapse.database.back_up, backup := tmp_path / "homeserver.db")
     for number in range(3):
         await alice.say(f"forgotten {number}")
-        await alice.all_answered(timeout=15)
+        await alice.all_answered(timeout=60)
     # Her client, too, would go on from the future, and Synapse gives one answer to one question.
     await alice.home.user.__aexit__()
     await synapse.stop()
@@ -290,7 +290,7 @@ async def test_the_homeserver_is_restored_from_an_older_backup_while_maubot_runs
         await alice.all_answered(timeout=60)
         await stack.maubot.wait_for_log("tells again what is said", since=mark)
         await alice.say("after")
-        await alice.all_answered(timeout=15)
+        await alice.all_answered(timeout=60)
         assert alice.heard() == alice.expected()
 
 
@@ -349,7 +349,7 @@ async def test_more_was_said_while_the_bot_was_down_than_a_response_holds(
     stack = await make_stack(plugin=plugin)
     alice, bob = await asyncio.gather(move_in(stack, "alice"), move_in(stack, "bob"))
     stack.maubot.kill()
-    for number in range(210):
+    for number in range(130):
         await alice.say(f"while down {number}")
     await bob.say("just one")
 
