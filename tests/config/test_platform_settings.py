@@ -128,7 +128,7 @@ def test_a_key_without_an_end_is_described() -> None:
     base = RecursiveDict(CommentedMap(admins=[]), CommentedMap)
     text = f"admins: []\n? 0x{'f' * 5000}\n: []\n"
     config = Config(lambda: YAML().load(text), lambda: base, lambda _: None)
-    config.load()
+    config.load_and_update()
     assert [key.key for key in config.unknown_keys()] == ["a number of more than 60 digits"]
 
 

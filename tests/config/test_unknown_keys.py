@@ -16,7 +16,7 @@ def unknown(text: str) -> list[str]:
     base = RecursiveDict(read_settings((ROOT / "base-config.yaml").read_text()), CommentedMap)
     saved: list[Any] = []
     config = Config(lambda: read_settings(text), base.clone, saved.append)
-    config.load()
+    config.load_and_update()
     return [str(key) for key in config.unknown_keys()]
 
 

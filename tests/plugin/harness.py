@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
@@ -88,8 +89,7 @@ class Bot:
     def __init__(self, hs: FakeHomeserver, path: Path, *, config: str = "") -> None:
         self.hs = hs
         self.me = hs.user("bot")
-        self.config = config
-        """The text in maubot's web UI."""
+        self._saved: str | Any = config
         self.platform: Any = KeyedEcho()
         """Stands in for the echo platform; None: that one itself."""
         self.database_path = path / "homeroom.db"
@@ -152,7 +152,7 @@ class Bot:
         self.plugin = make_plugin(
             self.client,
             database=database,
-            load=lambda: read_settings(self.config),
+            load=self._load,
             save=self._save,
             webapp=self.webapp,
             log=LOG,
@@ -199,8 +199,23 @@ class Bot:
         self.config = text
         await self._inside(self.plugin.on_external_config_update())
 
+    @property
+    def config(self) -> str:
+        """The text in maubot's web UI; written and read only where a test looks at it."""
+        return self._saved if isinstance(self._saved, str) else write_settings(self._saved)
+
+    @config.setter
+    def config(self, text: str) -> None:
+        self._saved = text
+
+    def _load(self) -> Any:
+        saved = self._saved
+        return (
+            read_settings(saved) if isinstance(saved, str) else pickle.loads(pickle.dumps(saved))
+        )
+
     def _save(self, data: Any) -> None:
-        self.config = write_settings(data)
+        self._saved = data
 
     async def _inside(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in a task whose descendants are known to be the process's."""

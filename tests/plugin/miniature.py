@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import pickle
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -81,12 +82,16 @@ def make_client(
 
 
 @functools.cache
-def _base_config() -> RecursiveDict[CommentedMap]:
-    """What instances begin with; each is given a copy."""
+def _pickled_base() -> bytes:
+    """What instances begin with, as what is copied soonest."""
     base = RecursiveDict(read_settings((ROOT / "base-config.yaml").read_text()), CommentedMap)
     base["texts.welcome"] = ""  # a test counts what is said in answer to something
     write_settings(base._data)  # as maubot does, to show it
-    return base
+    return pickle.dumps(base._data)
+
+
+def _base_config() -> RecursiveDict[CommentedMap]:
+    return RecursiveDict(pickle.loads(_pickled_base()), CommentedMap)
 
 
 async def create_filter(client: MaubotMatrixClient) -> FilterID:
@@ -123,7 +128,7 @@ def make_plugin(
         http=client.api.session,
         instance_id="homeroom",
         log=log,
-        config=Homeroom.get_config_class()(load, _base_config().clone, save),
+        config=Homeroom.get_config_class()(load, _base_config, save),
         database=database,
         webapp=webapp,
         webapp_url=None,

@@ -6,7 +6,7 @@ even what Homeroom does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
@@ -60,6 +60,8 @@ def read_text(text: str) -> Mapping[Any, Any]:
 class Config(BaseProxyConfig):
     """maubot's side: the user's text over base-config.yaml, so that new keys get a default."""
 
+    _unknown: Sequence[UnknownKey] = ()
+
     def load(self) -> None:
         """Read the user's text.
 
@@ -91,17 +93,16 @@ class Config(BaseProxyConfig):
         YAML().dump(self._data, text)
         return text.getvalue()
 
-    def unknown_keys(self) -> list[UnknownKey]:
-        """Keys that Homeroom has no use for: a typo, or a newer version's."""
-        base = self.load_base()
-        known = base._data if base else {}  # noqa: SLF001
-        return [
-            UnknownKey(key=key, meant=_nearest(key, known) if number < GUESSES_AT_MOST else None)
-            for number, key in enumerate(_unknown(self.values, known))
-        ]
+    def unknown_keys(self) -> Sequence[UnknownKey]:
+        """Keys of the last `update` that Homeroom has no use for: a typo, or a newer version's."""
+        return self._unknown
 
     def do_update(self, helper: ConfigUpdateHelper) -> None:
         base = cast("dict[Any, Any]", helper.base._data)  # noqa: SLF001
+        self._unknown = [
+            UnknownKey(key=key, meant=_nearest(key, base) if number < GUESSES_AT_MOST else None)
+            for number, key in enumerate(_unknown(self._data, base))
+        ]
         _write_comments_again(base)
         _lay_over(base, self._data)
 
