@@ -48,7 +48,7 @@ T = TypeVar("T")
 Row = dict[str, Any]
 
 LOG = logging.getLogger("maubot.instance.homeroom")
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60.0
 """Far more than anything takes; only a test that fails waits for so long."""
 SLEEPERS = {
     "homeroom: keeping the checkpoint",
