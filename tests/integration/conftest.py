@@ -6,8 +6,8 @@ settings, makes its own with `make_synapse`. When a test fails, the ends of its 
 part of the report.
 
 With HOMEROOM_TEST_DATABASE=postgres every maubot has a PostgreSQL database, for itself and for its
-plugins, instead of SQLite files. `-m database` leaves out what will not differ then: CI runs all
-on SQLite, then these on PostgreSQL.
+plugins, instead of SQLite files. `-m database` is what may differ then: CI runs all on SQLite,
+then this on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -33,56 +33,19 @@ from tests.stack.synapse import Synapse
 _HERE = Path(__file__).parent
 _DATABASE = os.environ.get("HOMEROOM_TEST_DATABASE") or "sqlite"
 _ON_POSTGRES = _DATABASE == "postgres"
-_SAME = {
-    "test_again.py": "what is asked once more is read from the room, not from the database",
-    "test_faults.py": "of the homeserver's answers; what is stored then is seen in other files",
-    "test_guests_and_keys.py": "about keys; the guards' statements are on both in matrix/",
-    "test_history.py": "what is read from rooms; nothing of it is stored",
-    "test_hostile.py": "test_hostile_member.py is on PostgreSQL, which refuses more than SQLite",
-    "test_invites.py": "about what the homeserver says of invites; nothing of it is stored",
-    "test_isolation.py": "about who waits; on both in storage/ is what a database refuses",
-    "test_litellm.py": "what a platform says goes past the database",
-    "test_live.py": "about what is read from the homeserver, and how soon",
-    "test_order.py": "about what waits until the homeserver has been looked at",
-    "test_person.py": "what people hear; what is stored then is seen in other files",
-    "test_platform_faults.py": "what a platform says goes past the database",
-    "test_rate_limits.py": "the homeserver's pace, and minutes of waiting for it",
-    "test_reset.py": "what it deletes is tested on both in storage/; the rest is not stored",
-    "test_reset_interrupted.py": "of what the homeserver does in the middle of it",
-    "test_reset_pace.py": "the homeserver's pace",
-    "test_settings.py": "what maubot stores; the last good text is tested on both in storage/",
-    "test_signed_out.py": "of what the homeserver refuses",
-    "test_soak.py": "about memory; which rows are forgotten is tested on both in storage/",
-    "test_stack.py": "about the stack itself; its test of databases runs on both anyway",
-    "test_strict_client.py": "about keys, which are maubot's to store",
-    "test_status_page.py": "what a browser shows; how it is read is tested on both in storage/",
-    "test_unknown.py": "of what the homeserver does not say; and four minutes of it",
-    "test_upgrades.py": "of rooms; what their rows become is tested on both in storage/",
-    "test_web_ui.py": "maubot's own pages",
-    "test_webhook.py": "what a platform says goes past the database",
+_MAY_DIFFER = {
+    "test_a_chat_stays_archived_without_its_row",
+    "test_a_crash_at_any_write_leaves_a_home_that_is_finished_once",
+    "test_a_new_version_keeps_settings_homes_and_the_place_in_the_timeline",
+    "test_an_encrypted_chat_goes_on_whatever_happens_to_the_bot",
+    "test_invites_at_the_same_moment_make_one_home",
+    "test_restarts_in_the_middle_of_traffic",
 }
-"""Files that are not worth the time of a second run on PostgreSQL, and why."""
-_SAME_TESTS = {
-    "test_a_long_stream_under_default_rate_limits",
-    "test_a_message_is_the_first_event_after_an_idle_restart",
-    "test_a_message_without_its_key_is_named_and_holds_nobody_up",
-    "test_a_second_invite_gets_a_pointer_to_the_first_home",
-    "test_an_answer_that_is_lost_at_any_write_makes_nothing_twice",
-    "test_an_owner_who_left_is_invited_again_when_they_ask",
-    "test_it_was_down_for_longer_than_the_homeserver_keeps_a_response",
-    "test_more_was_said_while_the_bot_was_down_than_a_response_holds",
-    "test_only_who_is_in_the_room_now_can_read_what_the_bot_says_after_its_absence",
-    "test_only_the_owner_is_answered_unless_the_settings_say_members",
-    "test_the_homeserver_is_restored_from_an_older_backup_while_maubot_runs",
-    "test_the_homeserver_limits_how_fast_markers_are_stamped",
-    "test_the_homeservers_default_room_version_is_used",
-    "test_the_version_of_the_rooms_is_the_homeservers_default",
-    "test_there_are_no_more_chats_than_the_limit",
-    "test_who_is_in_the_space_can_join_its_chats_and_nobody_else",
-    "test_who_is_not_allowed_is_rejected_with_a_reason",
-    "test_without_a_device_id_there_is_no_encryption_and_everybody_is_told",
-}
-"""Tests of other files that are about what the homeserver says."""
+"""What may differ with the database that maubot and its plugins store in: seen on both.
+
+What only the plugin's database can change is on both in the tests with `cluster`, and what a
+database refuses in tests/storage.
+"""
 
 
 def pytest_configure() -> None:
@@ -102,10 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _may_differ(item: pytest.Item) -> bool:
     """Say whether a test, seen on SQLite, is worth seeing on PostgreSQL."""
-    fixtures = set(getattr(item, "fixturenames", ()))
-    runs_on_both = bool(fixtures & {"cluster", "postgres"})
-    is_same = item.path.name in _SAME or getattr(item, "originalname", "") in _SAME_TESTS
-    return "make_maubot" in fixtures and not runs_on_both and not is_same
+    return getattr(item, "originalname", "") in _MAY_DIFFER
 
 
 @pytest.hookimpl(wrapper=True)
