@@ -8,6 +8,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,12 +34,25 @@ pytestmark = [
 ANNA, EVE = "@anna:test", "@eve:test"
 
 
+async def nobodys_devices(*_: object, **__: object) -> Any:
+    """What a homeserver answers that knows none of them."""
+    parts = ("failures", "device_keys", "master_keys", "self_signing_keys", "user_signing_keys")
+    return SimpleNamespace(**{part: {} for part in parts})
+
+
+async def who_sent(room_id: str, event_id: str) -> Any:
+    """What a homeserver answers of an event."""
+    assert room_id == ROOM
+    return SimpleNamespace(sender=EVE if event_id == "$copy" else ANNA)
+
+
 class Setting:
     """A bot that knows Anna's and Eve's phones, and opens what they say."""
 
     def __init__(self, machine: Any, anna: Device, eve: Device) -> None:
         self.machine, self.anna, self.eve = machine, anna, eve
         self.guard = SessionGuard(machine, log=LOG)
+        machine.client.query_keys, machine.client.get_event = nobodys_devices, who_sent
 
     async def opened(self, event: Any) -> Any:
         read = await self.machine.decrypt_megolm_event(sealed(event))
@@ -194,6 +208,20 @@ async def test_a_copy_of_a_message_does_not_take_its_place(
     copy = bot.anna.event("$copy", told["content"]["ciphertext"], sender=EVE)
     with pytest.raises(NotTheirs):
         await bot.opened(copy)
+    assert await bot.opened(told) == "Hello"
+    with pytest.raises(DuplicateMessageIndex):
+        await bot.opened({**told, "event_id": "$again"})
+
+
+async def test_a_copy_that_was_read_before_anybody_guarded_gives_its_place_back(
+    bot: Setting,
+) -> None:
+    """maubot's client may sync before its plugins run."""
+    told = bot.anna.say("$1")
+    copy = bot.anna.event("$copy", told["content"]["ciphertext"], sender=EVE)
+    bot.guard.close()
+    assert await bot.opened(copy) == "Hello"
+    bot.guard = SessionGuard(bot.machine, log=LOG)
     assert await bot.opened(told) == "Hello"
     with pytest.raises(DuplicateMessageIndex):
         await bot.opened({**told, "event_id": "$again"})

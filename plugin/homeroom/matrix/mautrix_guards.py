@@ -11,7 +11,8 @@
     unknown devices                 `get_or_fetch_device_by_key` (crypto/device_lists.py:277) asks
                                     the homeserver for them again with each of their messages
     a message that is copied        `decrypt_megolm_event` opens whoever's copy of a message comes
-                                    first, and calls the real one a duplicate
+                                    first, and calls the real one a duplicate; also before Homeroom
+                                    runs, as maubot's client syncs first
 
 Each looks first whether mautrix still does it, and does nothing where it does not. They work on
 maubot's own machine, from outside: some methods are wrapped while Homeroom runs. Whoever decrypts
@@ -20,6 +21,7 @@ with it is guarded, also mautrix's dispatcher, which opens each message for othe
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import time
@@ -29,10 +31,12 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from mautrix.errors import DecryptionError
+from aiohttp import ClientError
+from mautrix.errors import DecryptionError, DuplicateMessageIndex, MatrixError
 from mautrix.types import (
     EncryptedEvent,
     EncryptedMegolmEventContent,
+    EventID,
     IdentityKey,
     RoomID,
     SessionID,
@@ -51,6 +55,12 @@ MAX_LISTED: Final = 1000
 _KNOWN: Final = """
 SELECT room_id, sender_key, session FROM crypto_megolm_inbound_session
 WHERE session_id=$1 AND account_id=$2
+"""
+_READ_AS: Final = """
+SELECT event_id FROM crypto_message_index WHERE session_id=$1 AND "index"=$2
+"""
+_FORGET_READ: Final = """
+DELETE FROM crypto_message_index WHERE session_id=$1 AND "index"=$2 AND event_id=$3
 """
 _OF_SOMEBODY_ELSE: Final = """
 SELECT 1 FROM crypto_megolm_inbound_session AS used
@@ -210,7 +220,7 @@ class SessionGuard:
             NotTheirs, IndexTooHigh: it is not; nothing is taken from its session.
             DecryptionError: as mautrix does.
         """
-        content = event.content
+        content, index = event.content, None
         # Without an index it is no message, and mautrix says what is wrong with it.
         if isinstance(content, EncryptedMegolmEventContent) and (
             (index := message_index(content.ciphertext)) is not None
@@ -219,7 +229,32 @@ class SessionGuard:
                 raise IndexTooHigh(f"its index is {index}")
             if await self._is_of_somebody_else(event.room_id, content.session_id, event.sender):
                 raise NotTheirs("its session is of a device of somebody else")
-        return await self._decrypt(event)
+        try:
+            return await self._decrypt(event)
+        except DuplicateMessageIndex:
+            if index is None or not await self._forget_copy(event, index):
+                raise
+            return await self._decrypt(event)
+
+    async def _forget_copy(self, event: EncryptedEvent, index: int) -> bool:
+        """Free the place of a message that a copy in somebody else's name took; whether it did.
+
+        mautrix reads such a copy where nobody guards it. Who sent it only the homeserver says.
+        """
+        if not hasattr(self._store, "db"):
+            return False
+        place = event.content.session_id, index
+        event_id = await self._store.db.fetchval(_READ_AS, *place)
+        if event_id is None or event_id == event.event_id:
+            return False
+        try:
+            read = await self.machine.client.get_event(event.room_id, EventID(event_id))
+        except (MatrixError, ClientError, asyncio.TimeoutError):
+            return False
+        is_copy = await self._is_of_somebody_else(event.room_id, place[0], read.sender)
+        if is_copy:
+            await self._store.db.execute(_FORGET_READ, *place, event_id)
+        return is_copy
 
     async def ratchet_session(self, session: Any, index: int) -> None:
         """Note that a message was read, but not which ones were skipped before it if many were."""
