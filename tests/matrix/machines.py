@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import olm
 from mautrix.crypto import OlmMachine, PgCryptoStore
 from mautrix.crypto.account import OlmAccount
+from mautrix.errors import MNotFound
 from mautrix.types import (
     DeviceID,
     DeviceIdentity,
@@ -88,6 +89,11 @@ def sealed(event: Any) -> EncryptedEvent:
     return EncryptedEvent.deserialize(event)
 
 
+async def no_event(*_: object) -> NoReturn:
+    """A homeserver that does not know an event."""
+    raise MNotFound(404, "no such event")
+
+
 @asynccontextmanager
 async def machine_in(
     path: Path, *devices: Device, postgres: str | None = None
@@ -102,7 +108,10 @@ async def machine_in(
     try:
         store = PgCryptoStore(f"{BOT} {path}", "key", database)
         client: Any = SimpleNamespace(
-            mxid=BOT, device_id=DeviceID("BOT"), add_event_handler=lambda *_, **__: None
+            mxid=BOT,
+            device_id=DeviceID("BOT"),
+            add_event_handler=lambda *_, **__: None,
+            get_event=no_event,
         )
         state: Any = SimpleNamespace()
         machine = OlmMachine(client, store, state, log=LOG.getChild("crypto"))
