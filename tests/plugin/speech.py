@@ -18,7 +18,7 @@ from homeroom.delivery import answer_stream as stream
 from homeroom.domain.content_keys import ANSWERS, MORE_TO_COME, NOTHING
 from homeroom.domain.conversation.answer import End, Item, Text
 from homeroom.domain.conversation.turn import Turn
-from tests.fake import FakeHomeserver, User
+from tests.fake import FakeHomeserver, Fault, User
 from tests.plugin.harness import Bot, running, until
 
 MAX_EVENT = 65_536
@@ -124,6 +124,27 @@ async def chatting(
     anna = hs.user("anna")
     async with running(hs, path, config=config, platform=platform) as bot:
         yield bot, anna, await move_in(bot, anna)
+
+
+async def die_at(bot: Bot, fault: Fault, *, is_lost: bool) -> bool:
+    """Kill a bot where it reaches a fault, or at rest, and start it again.
+
+    Returns whether it was at rest: it made fewer requests. `is_lost`: without its database.
+    """
+    reached = asyncio.ensure_future(fault.reached())
+    settled = asyncio.ensure_future(bot.settled())
+    await asyncio.wait({reached, settled}, return_when=asyncio.FIRST_COMPLETED)
+    is_over = not reached.done()
+    for waiting in (reached, settled):
+        waiting.cancel()
+    await asyncio.gather(reached, settled, return_exceptions=True)
+    await bot.kill()
+    fault.cancel()
+    if is_lost:
+        bot.wipe()
+    await bot.start()
+    await bot.settled()
+    return is_over
 
 
 async def hear_first(bot: Bot, user: User, speech: Speech, *pieces: str) -> EventID:

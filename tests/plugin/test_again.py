@@ -21,6 +21,7 @@ from tests.plugin.harness import Bot, own_sync, running, until
 from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
     chatting,
+    die_at,
     move_in,
     quick_edits,
     shown,
@@ -456,19 +457,7 @@ async def one_life(
     else:
         text = f"question {place}!"
         by = edit(anna, chat_id, question, text)
-    reached = asyncio.ensure_future(fault.reached())
-    settled = asyncio.ensure_future(bot.settled())
-    await asyncio.wait({reached, settled}, return_when=asyncio.FIRST_COMPLETED)
-    is_over = not reached.done()
-    for waiting in (reached, settled):
-        waiting.cancel()
-    await asyncio.gather(reached, settled, return_exceptions=True)
-    await bot.kill()
-    fault.cancel()
-    if lost == "the database":
-        bot.wipe()
-    await bot.start()
-    await bot.settled()
+    is_over = await die_at(bot, fault, is_lost=lost == "the database")
     asked = [(turn.text, turn.key) for turn in agent.turns[before:]]
     assert list(dict.fromkeys(asked)) == [(f"question {place}", question), (text, by)]
     about = [s for s in shown(bot, chat_id) if s.text.startswith(f"question {place}")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tests.plugin.harness import Bot, own_sync, running, until
 from tests.plugin.speech import (  # noqa: F401 (a fixture for all of these)
     Speech,
     chatting,
+    die_at,
     hear_first,
     move_in,
     quick_edits,
@@ -160,19 +160,7 @@ async def test_killed_at_any_request_of_a_stop_the_answer_ends_once(
                 skip=place // 2,
             )
             react(anna, chat_id, question, "🛑")
-            reached = asyncio.ensure_future(fault.reached())
-            settled = asyncio.ensure_future(bot.settled())
-            await asyncio.wait({reached, settled}, return_when=asyncio.FIRST_COMPLETED)
-            is_over = not reached.done()
-            for waiting in (reached, settled):
-                waiting.cancel()
-            await asyncio.gather(reached, settled, return_exceptions=True)
-            await bot.kill()
-            fault.cancel()
-            if is_lost:
-                bot.wipe()
-            await bot.start()
-            await bot.settled()
+            is_over = await die_at(bot, fault, is_lost=is_lost)
             ended = f"{words}\n\n{STOPPED}" if words else replies.STOPPED
             assert texts(bot, chat_id) == [ended] * (place + 1)
             assert not any(message.is_unfinished for message in shown(bot, chat_id))
