@@ -72,7 +72,7 @@ async def test_restarts_while_answers_wait_for_the_rate_limit(
             *(chat.say(f"{chat.home.user.user_id} says {number}") for chat in chats)
         )
     dice, restarts = random.Random(seed), Counter[str]()
-    kinds = dict(disturbances(stack, directory=tmp_path))
+    kinds = dict(await disturbances(stack, directory=tmp_path))
     del kinds["Synapse restarted"]  # it would forget what it has counted
     del kinds["client's token and device changed"]  # logging in is limited, too
     first = dice.sample(sorted(kinds), len(kinds))

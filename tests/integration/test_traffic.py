@@ -31,7 +31,6 @@ import pytest
 
 from tests.integration.builds import changed_build
 from tests.integration.homes import Home, onboard, reconciled, restart, said_by_bot, start
-from tests.stack.database import SqlitePluginDatabase
 from tests.stack.http import ApiError
 from tests.stack.proxy import DropAfter
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, MakeSynapse, Stack
@@ -106,19 +105,15 @@ async def move_in(stack: Stack, name: str) -> Chat:
 Disturbance = Callable[[], Awaitable[object]]
 
 
-def disturbances(stack: Stack, *, directory: Path) -> Mapping[str, Disturbance]:
+async def disturbances(stack: Stack, *, directory: Path) -> Mapping[str, Disturbance]:
     """What is done to the servers, by kind; each returns when the server is up again."""
     maubot, bot, database = stack.maubot, stack.bot, stack.database
     clocks = itertools.cycle((24 * 60 * 60, -60 * 60, 0))
-    backup, stop = directory / "backup.db", "maubot stopped"
-    if isinstance(database, SqlitePluginDatabase):
-        database.back_up(backup)
-        stop = "maubot stopped and an older backup restored"
+    await database.back_up(backup := directory / "backup")
 
     async def restore() -> None:
         await maubot.stop()
-        if isinstance(database, SqlitePluginDatabase):
-            await database.restore(backup)
+        await database.restore(backup)
         await maubot.start()
 
     async def kill() -> None:
@@ -138,7 +133,7 @@ def disturbances(stack: Stack, *, directory: Path) -> Mapping[str, Disturbance]:
         await maubot.restart_instance(stack.instance)
 
     return {
-        stop: restore,
+        "maubot stopped and an older backup restored": restore,
         "maubot killed": kill,
         "instance restarted": lambda: maubot.restart_instance(stack.instance),
         "plugin uploaded and the clock set": upload,
@@ -195,7 +190,7 @@ async def test_restarts_in_the_middle_of_traffic(
 ) -> None:
     stack = await make_stack(synapse=await make_synapse(), plugin=plugin, config=CONFIG)
     chats = await asyncio.gather(*(move_in(stack, name) for name in PEOPLE))
-    kinds = disturbances(stack, directory=tmp_path)
+    kinds = await disturbances(stack, directory=tmp_path)
     began, written = time.monotonic(), asyncio.Event()
 
     async def everybody_writes() -> None:
@@ -269,7 +264,7 @@ async def test_the_homeserver_is_restored_from_an_older_backup_while_maubot_runs
     alice = await move_in(stack, "alice")
     await alice.say("before")
     await alice.all_answered(timeout=60)
-    await asyncio.to_thread(synapse.database.back_up, backup := tmp_path / "homeserver.db")
+    await synapse.database.back_up(backup := tmp_path / "homeserver.db")
     for number in range(3):
         await alice.say(f"forgotten {number}")
         await alice.all_answered(timeout=60)

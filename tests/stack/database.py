@@ -6,6 +6,7 @@ and is one transaction.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import shutil
@@ -34,6 +35,12 @@ class PluginDatabase(Protocol):
     async def delete(self) -> None:
         """Delete everything; a database that is not there is deleted already."""
 
+    async def back_up(self, to: Path) -> None:
+        """Copy everything to files that begin with a path; others may work with it meanwhile."""
+
+    async def restore(self, backup: Path) -> None:
+        """Put everything back as it was; nobody may work with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlitePluginDatabase:
@@ -60,13 +67,14 @@ class SqlitePluginDatabase:
         for suffix in ("", "-wal", "-shm", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
-    def back_up(self, to: Path) -> None:
-        """Copy everything to a file; others may work with it meanwhile."""
+    async def back_up(self, to: Path) -> None:
+        await asyncio.to_thread(self._copy, to)
+
+    def _copy(self, to: Path) -> None:
         with self._connect() as connection, contextlib.closing(sqlite3.connect(to)) as copy:
             connection.backup(copy)
 
     async def restore(self, backup: Path) -> None:
-        """Put everything back as it was; nobody may work with it."""
         await self.delete()
         shutil.copy(backup, self.path)
 
@@ -102,6 +110,19 @@ class PostgresPluginDatabase:
 
     async def delete(self) -> None:
         await self.execute(f'DROP SCHEMA IF EXISTS "{self.schema}" CASCADE')
+
+    async def back_up(self, to: Path) -> None:
+        async with self._connect() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            for table in await self.tables():
+                await connection.copy_from_table(table, output=f"{to}-{table}", format="binary")
+
+    async def restore(self, backup: Path) -> None:
+        tables = await self.tables()
+        async with self._connect() as connection:
+            await connection.execute(f"TRUNCATE {', '.join(tables)}")
+            for table in tables:
+                await connection.copy_to_table(table, source=f"{backup}-{table}", format="binary")
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> Any:

@@ -61,6 +61,9 @@ class Part:
     """Where what was left out before `events` ends; None: nothing was, unless `is_from_place`."""
     is_from_place: bool = False
     """Whether everything from now back to `since` is to be read."""
+    is_told_again: bool = False
+    """Whether `events` are older than the start: what was said since then tells if they are
+    answered, and is read in place of a gap."""
     since: str | None = None
     """The position before the response."""
     since_at: int | None = None
@@ -222,7 +225,7 @@ class Lanes:
             if part.has_other_members:
                 await self.encryption.forget_sessions([room_id])
                 lane.parts[0] = part = replace(part, has_other_members=False)
-            if part.gap is None and not part.is_from_place:
+            if part.gap is None and not part.is_from_place and not part.is_told_again:
                 return part, []
             async with self._tries_again if is_failing else self._first_tries:
                 return part, await self._read_back(part)
@@ -285,12 +288,15 @@ class Lanes:
         """The events before a part, oldest first: back to what was seen, and never without end."""
         room_id = part.room_id
         seen, server = self._seen.get(room_id), self.homeserver.server_name
+        start = None if part.is_told_again else part.gap
         events: list[Any] = []
         size, is_whole = 0, False
         async for page, older in self.homeserver.pages_back(
-            room_id, start=part.gap, until=part.since, at_most=PAGES_AT_MOST
+            room_id, start=start, until=part.since, at_most=PAGES_AT_MOST
         ):
-            known = next((n for n, event in enumerate(page) if _is(event, seen)), None)
+            known = None
+            if not part.is_told_again:
+                known = next((n for n, event in enumerate(page) if _is(event, seen)), None)
             events += page[:known]
             size += sum(map(_size, page))
             is_old = begins_before(page, part.read_back_to, server=server)
@@ -303,7 +309,8 @@ class Lanes:
                 len(events),
                 room_id,
             )
-        self.log.info("Filled a gap of %d events in %s", len(events), room_id)
+        what = "Read again" if part.is_told_again else "Filled a gap of"
+        self.log.info("%s %d events in %s", what, len(events), room_id)
         return events[::-1]
 
 

@@ -38,6 +38,7 @@ from ..domain.sync.timeline import (
     joined_in,
     next_batch,
     redacted_in,
+    sent_at,
     slices,
     timeline_gaps,
     timeline_of,
@@ -101,6 +102,8 @@ class SyncFeed:
     _since: str | None = field(default=None, init=False)
     _terms: Terms = field(default=Terms(is_live=False), init=False)
     """How what maubot was told of the time before the start is to be taken."""
+    _began_at: int | None = field(default=None, init=False)
+    """When the time before the start was over, as the homeserver has it."""
     _is_closed: bool = field(default=False, init=False)
     _is_settled: bool = field(default=False, init=False)
     _last_response_at: int | None = field(default=None, init=False)
@@ -168,9 +171,10 @@ class SyncFeed:
         """What happened before this moment is caught up with from a position."""
         max_age = self.settings().catch_up_max_age * 1000
         self._since = since
+        self._began_at = self.homeserver.clock.now()
         self._terms = Terms(
             is_live=False,
-            not_before=self.homeserver.clock.now() - max_age,
+            not_before=self._began_at - max_age,
             since=since,
             since_at=None if since_at is None else since_at - self.homeserver.clock.ahead,
         )
@@ -300,6 +304,11 @@ class SyncFeed:
         self.checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self.homeserver.bot))
         self.homeserver.forget_plain(rooms_newly_encrypted(response))
         rooms = joined_in(response)
+        told_again = {
+            room_id
+            for room_id, entry in rooms.items()
+            if terms.is_live and self._is_told_again(room_id, entry)
+        }
         gaps = {
             room_id: token
             for room_id, token in timeline_gaps(response).items()
@@ -311,7 +320,10 @@ class SyncFeed:
         later = {
             room_id
             for room_id in rooms
-            if room_id in gaps or room_id in changed or self.lanes.is_busy(room_id)
+            if room_id in gaps
+            or room_id in told_again
+            or room_id in changed
+            or self.lanes.is_busy(room_id)
         }
         leave_out: set[EventID] = set()
         for room_id in rooms.keys() - later:
@@ -334,8 +346,26 @@ class SyncFeed:
                 work=work,
                 terms=self._terms_in(room_id, rooms[room_id], terms),
                 gap=gaps.get(room_id),
+                is_told_again=room_id in told_again,
                 has_other_members=room_id in changed,
             )
+
+    def _is_told_again(self, room_id: RoomID, entry: dict[str, Any]) -> bool:
+        """Whether something in a chat is told now that was said before the start.
+
+        Synapse gives its old answers once more for two minutes, and so tells a maubot that has
+        lost its place, one by one, what has long been answered.
+        """
+        began_at = self._began_at
+        if began_at is None or self.routes.chat(room_id) is None:
+            return False
+        return any(
+            _is_said(event)
+            and event.get("sender") != self.homeserver.bot
+            and (sent := sent_at(event)) is not None
+            and sent < began_at
+            for event in map(as_dict, timeline_of(entry))
+        )
 
     def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
         """A room that is told from its beginning on is no news of this moment.
@@ -354,8 +384,11 @@ class SyncFeed:
         work: Hashable,
         terms: Terms,
         gap: str | None,
+        is_told_again: bool,
         has_other_members: bool,
     ) -> None:
+        if is_told_again:
+            terms = replace(terms, is_live=False, not_before=self._terms.not_before)
         part_work = (work, room_id)
         self.inbox.add(work, [part_work])
         part = Part(
@@ -363,6 +396,7 @@ class SyncFeed:
             events=timeline_of(entry) if terms.has_questions else [],
             work=(part_work,),
             gap=gap,
+            is_told_again=is_told_again,
             since=terms.since,
             since_at=terms.since_at,
             not_before=terms.not_before,
@@ -381,7 +415,8 @@ class SyncFeed:
 
     def deliver(self, part: Part, older: list[Any]) -> None:
         """Take in a part that has waited in a lane, and the older events before it."""
-        events = [*older, *part.events]
+        told = [] if part.is_told_again and older else part.events
+        events = [*older, *told]
         self.homeserver.told.redacted(part.room_id, redacted_in(older))
         terms = Terms(
             is_live=part.is_live and not older,
@@ -390,7 +425,7 @@ class SyncFeed:
         )
         leave_out = self._left_out(part.room_id, events, terms=terms)
         self._note_seen(part.room_id, events)
-        for some, only_messages in ((older, False), (part.events, True)):
+        for some, only_messages in ((older, False), (told, True)):
             self.take_in(
                 with_timelines({part.room_id: some}),
                 work=next(iter(part.work), None),
