@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.homes import Home, move_in, onboard
+from homeroom import replies
+from tests.integration.homes import Home, ask, move_in, onboard
 from tests.integration.test_streaming import shown
-from tests.stack.agent_server import AgentServer, Say
+from tests.stack.agent_server import AgentServer, Hold, Say
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 from tests.stack.user import MatrixUser
 
@@ -36,31 +37,42 @@ async def shows(stack: Stack, home: Home, text: str) -> None:
     await home.user.wait_for(f"nothing but {text!r}", look)
 
 
-@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
-async def test_an_answer_is_replaced_in_place(
-    make_stack: MakeStack, plugin: Path, agent: AgentServer, is_encrypted: bool
-) -> None:
+@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
+async def chatting(
+    request: pytest.FixtureRequest, make_stack: MakeStack, plugin: Path, agent: AgentServer
+) -> tuple[Stack, Home]:
+    """A bot, and Alice in her home, where everything is encrypted or nothing."""
+    is_encrypted: bool = request.param
     if is_encrypted and not os.environ.get("CI"):
         pytest.importorskip("olm", reason="python-olm is not installed")
     rooms = {"initial_chats": ["General"], "encrypted": is_encrypted}
     config = {**DEFAULT_CONFIG, "rooms": rooms, "platform": agent.webhook()}
     stack = await make_stack(plugin=plugin, config=config, encryption=is_encrypted)
-    if is_encrypted:
-        alice = await stack.encrypted_user("alice")
-        home = await move_in(stack, alice, direct=await alice.start_dm(stack.bot.user_id))
-    else:
-        home = await onboard(stack, "alice")
-        alice = home.user
+    if not is_encrypted:
+        return stack, await onboard(stack, "alice")
+    alice = await stack.encrypted_user("alice")
+    return stack, await move_in(stack, alice, direct=await alice.start_dm(stack.bot.user_id))
 
+
+async def react(home: Home, event_id: str, key: str) -> None:
+    """In the clear, as clients do, also where everything else is encrypted."""
+    relation = {"rel_type": "m.annotation", "event_id": event_id, "key": key}
+    content = {"m.relates_to": relation}
+    await MatrixUser.send(home.user, home.chat, content, event_type="m.reaction")
+
+
+async def test_an_answer_is_replaced_in_place(
+    chatting: tuple[Stack, Home], agent: AgentServer
+) -> None:
+    stack, home = chatting
+    alice = home.user
     question = await alice.send_text(home.chat, "Helo")
     await shows(stack, home, "Helo: 1")
     edit = await alice.edit(home.chat, question, "Hello")
     await shows(stack, home, "Hello: 2")
     command = await alice.send_text(home.chat, "!again")
     await shows(stack, home, "Hello: 3")
-    relation = {"rel_type": "m.annotation", "event_id": question, "key": "🔁"}
-    # In the clear, as clients send it, also where everything else is encrypted.
-    await MatrixUser.send(alice, home.chat, {"m.relates_to": relation}, event_type="m.reaction")
+    await react(home, question, "🔁")
     await shows(stack, home, "Hello: 4")
 
     await stack.maubot.stop()
@@ -69,3 +81,31 @@ async def test_an_answer_is_replaced_in_place(
     await shows(stack, home, "Hello there: 5")
     keys = [request.key for request in agent.requests]
     assert (keys[0], keys[1], keys[2], keys[4]) == (question, edit, command, later)
+
+
+async def test_commands_and_stops_do_not_wait_for_an_answer(
+    chatting: tuple[Stack, Home], agent: AgentServer
+) -> None:
+    stack, home = chatting
+    alice = home.user
+    quick, hold = agent.reply, Hold(then=Say(pieces=["Done"]))
+    agent.reply = lambda _: hold
+    await alice.send_text(home.chat, "Wait")
+    await agent.wait_for(1)
+    again = await alice.send_text(home.chat, "!again")
+    assert "C1" in (await ask(stack, alice, home.chat, "!chat list")).body
+    await react(home, again, "🛑")
+    assert "C1" in (await ask(stack, alice, home.chat, "!chat info")).body  # the 🛑 came before
+    hold.released.set()
+    await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body="Done")
+    agent.reply = quick
+    await alice.send_text(home.chat, "And then?")
+    await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body="And then?: 2")
+
+    agent.reply = lambda _: Hold(then=Say(pieces=["Never"]))
+    await alice.send_text(home.chat, "Tell me everything")
+    await agent.wait_for(3)
+    await alice.send_text(home.chat, "!stop")
+    await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body=replies.STOPPED)
+    texts = [request.text for request in agent.requests]
+    assert texts == ["Wait", "And then?", "Tell me everything"]

@@ -284,12 +284,17 @@ class Inbox:
             change is None or self._room_of(change, message) != message.room_id
         )
 
-    async def _look_for_stop(self, message: Encrypted) -> None:
-        """A command to stop must not wait for its turn only because it is encrypted."""
+    async def _look_inside(self, message: Encrypted) -> None:
+        """A command must not wait for the answers before it only because it is encrypted."""
         in_the_clear = await self.peek(message)
-        if in_the_clear is not None and self.has(message.event_id):
-            self._carry_out_stop(in_the_clear)
-            self._carry_out_stop_elsewhere(in_the_clear)
+        if in_the_clear is None or not self.has(message.event_id):
+            return
+        self._carry_out_stop(in_the_clear)
+        self._carry_out_stop_elsewhere(in_the_clear)
+        waiting = self._waiting.get(message.room_id, deque())
+        if self._runs_beside(in_the_clear) and message in islice(waiting, 1, None):
+            waiting.remove(message)
+            self._put_beside(message)
 
     def revise(self, edit: Edited) -> None:
         """An event is edited: the newest version counts that is known as its turn begins."""
@@ -359,10 +364,10 @@ class Inbox:
         if isinstance(message, Message):
             self._carry_out_stop(message)
             if waiting is not None and self._runs_beside(message):
-                self._put(message, self._beside, name=f"a command in {message.room_id}")
+                self._put_beside(message)
                 return
         elif waiting is not None and message.is_live:
-            self.background.start(self._look_for_stop(message), name="looking for a stop")
+            self.background.start(self._look_inside(message), name="looking for a command")
         # Nobody is turned away because the bot was away.
         if waiting is None or not message.is_live or self._has_place(message, waiting):
             self._put(message, self._waiting, name=f"answering in {message.room_id}")
@@ -370,6 +375,9 @@ class Inbox:
             self._refused.append(message)
             if len(self._refused) == 1:
                 self._start(self._refuse(), name="turning messages away")
+
+    def _put_beside(self, message: Message | Encrypted) -> None:
+        self._put(message, self._beside, name=f"a command in {message.room_id}")
 
     def _put(self, message: Message | Encrypted, lines: Lines, *, name: str) -> None:
         """Put a message at the end of its room's line, and work on that if nobody does."""
@@ -458,13 +466,17 @@ class Inbox:
             await self.set_aside(message)
         else:
             by = self._revisions.ended_by(message)
-            if by is not None and not (
-                isinstance(message, Message) and self._runs_beside(message)
-            ):
+            if by is not None and not self._is_beside(message):
                 self.interrupt(message.event_id, is_redacted=False, because_of=by)
             with self.attempts.at(message):
                 await self._handle_as_edited(handle, message)
         await self.handled.add(message.event_id, room_id=message.room_id)
+
+    def _is_beside(self, message: Message | Encrypted) -> bool:
+        """Whether it is known to be a command that need not wait for the answers before it."""
+        if isinstance(message, Message):
+            return self._runs_beside(message)
+        return message in self._beside.get(message.room_id, ())
 
     async def _handle_as_edited(self, handle: Handle, message: Message | Encrypted) -> None:
         """Handle it as it is now; an edit that comes too late for that is answered later."""
