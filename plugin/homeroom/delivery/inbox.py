@@ -25,16 +25,10 @@ from mautrix.util.logging import TraceLogger
 from ..config import Settings
 from ..domain.commands import (
     STOP_REACTIONS,
-    Again,
-    ChangesChat,
-    Command,
     Stop,
-    changes_chat,
-    ends_answers,
     parse_command,
 )
 from ..domain.conversation.asked_again import may_ask_again
-from ..domain.homes.model import Chat, ChatID
 from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction, asked_again
 from ..domain.sync.position import Progress
 from ..matrix.errors import NotSignedIn, Unavailable
@@ -43,6 +37,7 @@ from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
 from ..storage import Store, StoreError
 from .attempts import Attempts
+from .command_rooms import CommandRooms
 from .handled import HandledMarks
 from .parking import Parking
 from .revisions import Revisions, Superseded
@@ -84,8 +79,6 @@ class Inbox:
         peek: says what is in an encrypted one before its turn, if that can be told.
         interrupt: is told of a message that is redacted, or stopped, before it is done.
         stop_if_about: is told of a message that is stopped if it has this one answered again.
-        owns: whether a chat is somebody's own: they may redact and stop what others began.
-        own_chat: somebody's chat with this number.
         question_of: what is being answered by an unfinished answer's message.
         supersede: is told of a message that is to be handled once more, as it is now.
         checkpoint: that of the rows of homes and chats at this moment; None: they have none.
@@ -101,8 +94,7 @@ class Inbox:
     stop_if_about: Callable[[EventID, EventID], None]
     question_of: Callable[[EventID], EventID]
     supersede: Callable[[EventID], None]
-    own_chat: Callable[[UserID, ChatID], Chat | None]
-    owns: Callable[[RoomID, UserID], bool]
+    command_rooms: CommandRooms
     checkpoint: Callable[[], str | None]
     handled: HandledMarks
     parking: Parking
@@ -227,20 +219,15 @@ class Inbox:
             about = message.about if isinstance(message, Message) else None
             if message.event_id == question or about in (question, reaction.target):
                 self._stop([message], because_of=reaction)
-            elif may_ask_again(message) and self._may_stop(message, reaction):
+            elif may_ask_again(message) and self.command_rooms.may_stop(message, reaction):
                 self.stop_if_about(message.event_id, reaction.target)
-
-    def _may_stop(self, message: Message | Encrypted, because_of: Message | Reaction) -> bool:
-        return because_of.sender == message.sender or self.owns(
-            because_of.room_id, because_of.sender
-        )
 
     def _stop(
         self, messages: Iterable[Message | Encrypted], *, because_of: Message | Reaction
     ) -> None:
         """Answer these messages no further, where whoever asks for that may."""
         for message in messages:
-            if self._may_stop(message, because_of):
+            if self.command_rooms.may_stop(message, because_of):
                 self.interrupt(message.event_id, is_redacted=False, because_of=because_of.event_id)
 
     def _carry_out_stop(self, message: Message) -> None:
@@ -252,37 +239,17 @@ class Inbox:
         command = parse_command(message.text)
         if isinstance(command, Stop):
             self._stop(before if command.everything else islice(before, 1), because_of=message)
-        elif self._ends_answers_in(command, message) == message.room_id:
+        elif self.command_rooms.ended_by(message) == message.room_id:
             self._stop(before, because_of=message)
 
     def _carry_out_stop_elsewhere(self, message: Message) -> None:
         """Stop what is answered in the chat that a command said in another room is about."""
-        room_id = self._ends_answers_in(parse_command(message.text), message)
+        room_id = self.command_rooms.ended_by(message)
         if room_id is not None and room_id != message.room_id:
             self._revisions.note_end(room_id, because_of=message)
             for each in self._waiting.get(room_id, ()):
                 if each.sent_at <= message.sent_at:
                     self.interrupt(each.event_id, is_redacted=False, because_of=message.event_id)
-
-    def _ends_answers_in(self, command: Command | None, message: Message) -> RoomID | None:
-        """The room whose messages before this command are to be answered no further."""
-        change = changes_chat(command)
-        return self._room_of(change, message) if change and ends_answers(change) else None
-
-    def _room_of(self, command: ChangesChat, message: Message) -> RoomID | None:
-        """The room of the chat that a command is about; None: the sender has no such chat."""
-        if command.chat_id is not None:
-            chat = self.own_chat(message.sender, command.chat_id)
-            return None if chat is None else chat.room_id
-        return message.room_id if self.owns(message.room_id, message.sender) else None
-
-    def _runs_beside(self, message: Message) -> bool:
-        """Whether it is a command that need not wait for the answers before it in its room."""
-        command = parse_command(message.text)
-        change = changes_chat(command)
-        return (command is not None and not isinstance(command, Again)) and (
-            change is None or self._room_of(change, message) != message.room_id
-        )
 
     async def _look_inside(self, message: Encrypted) -> None:
         """A command must not wait for the answers before it only because it is encrypted."""
@@ -292,7 +259,7 @@ class Inbox:
         self._carry_out_stop(in_the_clear)
         self._carry_out_stop_elsewhere(in_the_clear)
         waiting = self._waiting.get(message.room_id, deque())
-        if self._runs_beside(in_the_clear) and message in islice(waiting, 1, None):
+        if self.command_rooms.runs_beside(in_the_clear) and message in islice(waiting, 1, None):
             waiting.remove(message)
             self._put_beside(message)
 
@@ -346,7 +313,7 @@ class Inbox:
             and redaction.room_id == message.room_id
             and (
                 redaction.sender in (message.sender, self.bot)
-                or self.owns(message.room_id, redaction.sender)
+                or self.command_rooms.owns(message.room_id, redaction.sender)
             )
         )
 
@@ -363,7 +330,7 @@ class Inbox:
         waiting = self._waiting.get(message.room_id)
         if isinstance(message, Message):
             self._carry_out_stop(message)
-            if waiting is not None and self._runs_beside(message):
+            if waiting is not None and self.command_rooms.runs_beside(message):
                 self._put_beside(message)
                 return
         elif waiting is not None and message.is_live:
@@ -475,7 +442,7 @@ class Inbox:
     def _is_beside(self, message: Message | Encrypted) -> bool:
         """Whether it is known to be a command that need not wait for the answers before it."""
         if isinstance(message, Message):
-            return self._runs_beside(message)
+            return self.command_rooms.runs_beside(message)
         return message in self._beside.get(message.room_id, ())
 
     async def _handle_as_edited(self, handle: Handle, message: Message | Encrypted) -> None:

@@ -23,7 +23,7 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer
-from ..domain.conversation.unanswered import answers_in
+from ..domain.conversation.unanswered import answers_in, is_asked_before
 from ..domain.json_shapes import as_dict
 from ..domain.sync.changed_rooms import (
     rooms_made_by_the_bot,
@@ -38,7 +38,6 @@ from ..domain.sync.timeline import (
     joined_in,
     next_batch,
     redacted_in,
-    sent_at,
     slices,
     timeline_gaps,
     timeline_of,
@@ -356,15 +355,11 @@ class SyncFeed:
         Synapse gives its old answers once more for two minutes, and so tells a maubot that has
         lost its place, one by one, what has long been answered.
         """
-        began_at = self._began_at
-        if began_at is None or self.routes.chat(room_id) is None:
+        if self._began_at is None or self.routes.chat(room_id) is None:
             return False
         return any(
-            _is_said(event)
-            and event.get("sender") != self.homeserver.bot
-            and (sent := sent_at(event)) is not None
-            and sent < began_at
-            for event in map(as_dict, timeline_of(entry))
+            is_asked_before(self._began_at, event, bot=self.homeserver.bot)
+            for event in timeline_of(entry)
         )
 
     def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
@@ -453,7 +448,7 @@ class SyncFeed:
                 server=self.homeserver.server_name,
                 none_before=terms.since_at,
             )
-            said = [event for event in old if _is_said(event) and event.get("sender") != bot]
+            said = [e for e in old if e.get("type") in SAID and e.get("sender") != bot]
             self.old_messages.pass_over(room_id, _ids(said))
             left_out |= _ids(old)
         return frozenset(left_out)
@@ -493,10 +488,6 @@ class SyncFeed:
 def _ids(events: Iterable[object]) -> frozenset[EventID]:
     ids = (as_dict(event).get("event_id") for event in events)
     return frozenset(EventID(event_id) for event_id in ids if isinstance(event_id, str))
-
-
-def _is_said(event: dict[str, Any]) -> bool:
-    return event.get("type") in SAID
 
 
 class _MayPass(HomeserverError):

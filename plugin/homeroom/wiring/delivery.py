@@ -12,6 +12,7 @@ from ..commands.dispatch import Commands
 from ..commands.reset import Resetter
 from ..delivery.answer_stream import Streamer
 from ..delivery.attempts import Attempts
+from ..delivery.command_rooms import CommandRooms
 from ..delivery.decryption import Decryption
 from ..delivery.dispatcher import EventDispatcher
 from ..delivery.earlier_questions import EarlierQuestions
@@ -165,8 +166,10 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         stop_if_about=handler.stop_if_about,
         question_of=handler.question_of,
         supersede=handler.supersede,
-        owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
-        own_chat=homes.routes.own_chat,
+        command_rooms=CommandRooms(
+            owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
+            own_chat=homes.routes.own_chat,
+        ),
         handled=handled,
         parking=parking,
         attempts=attempts,

@@ -18,6 +18,7 @@ from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, MarkerError, parse_marker
 from ..json_shapes import as_dict
 from ..sync.news import SAID
+from ..sync.timeline import sent_at
 from .answer_parts import OpenAnswer, Question
 
 _ANSWERING: Final = (*SAID, "m.reaction")
@@ -96,6 +97,15 @@ def answers_in(room_id: RoomID, events: Iterable[object], *, bot: UserID) -> Ans
 def is_of_answers(event: object) -> bool:
     """Whether `answers_in` looks at such an event; a timeline without the others says the same."""
     return as_dict(event).get("type") in _ANSWERING or _shared_by(event) is not None
+
+
+def is_asked_before(moment: int, event: object, *, bot: UserID) -> bool:
+    """Whether an event says that somebody may have asked for an answer before a moment."""
+    event = as_dict(event)
+    if event.get("type") not in _ANSWERING or event.get("sender") == bot:
+        return False
+    sent = sent_at(event)
+    return sent is not None and sent < moment
 
 
 def _shared_by(event: object) -> UserID | None:
