@@ -319,8 +319,11 @@ async def populate(*, homes: int, crowd: Crowd | None = None) -> World:
     if os.access(_MEMORY, os.W_OK) and not world.directory.exists():
         # In memory while it is made: SQLite flushes every transaction to the disk.
         making = World(_MEMORY / "homeroom-worlds" / world.name, homes=homes, crowd=crowd)
-    if crowd and not making.directory.exists():
-        (await populate(homes=homes)).copy_to(making.directory)
+    begun = None
+    if not making.directory.exists():
+        begun = await populate(homes=homes) if crowd else _largest_below(homes)
+    if begun is not None:
+        begun.copy_to(making.directory)
         (making.directory / "complete").unlink()
     with step(f"Making {homes} homes" + (f" and {crowd}" if crowd else "")):
         await _make(making)
@@ -329,6 +332,17 @@ async def populate(*, homes: int, crowd: Crowd | None = None) -> World:
         shutil.move(making.directory, world.directory)
     (world.directory / "complete").touch()
     return world
+
+
+def _largest_below(homes: int) -> World | None:
+    """Return the largest world with fewer homes: what it has needs not be made again."""
+    known = (
+        World(path, homes=int(path.name), crowd=Crowd())
+        for path in WORLDS.glob("[0-9]*")
+        if path.name.isdigit()
+    )
+    smaller = [world for world in known if world.is_complete and world.homes < homes]
+    return max(smaller, key=lambda world: world.homes, default=None)
 
 
 async def _make(world: World) -> None:

@@ -103,9 +103,17 @@ async def test_commands_and_stops_do_not_wait_for_an_answer(
     await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body="And then?: 2")
 
     agent.reply = lambda _: Hold(then=Say(pieces=["Never"]))
-    await alice.send_text(home.chat, "Tell me everything")
-    await agent.wait_for(3)
-    await alice.send_text(home.chat, "!stop")
-    await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body=replies.STOPPED)
-    texts = [request.text for request in agent.requests]
-    assert texts == ["Wait", "And then?", "Tell me everything"]
+    for number, is_killed in enumerate((False, True), start=1):
+        question = await alice.send_text(home.chat, f"Tell me everything {number}")
+        await agent.wait_for(2 + number)
+        if is_killed:
+            stack.maubot.kill()
+        await alice.send_text(home.chat, "!stop")
+        if is_killed:
+            await stack.maubot.start()
+        await alice.wait_for_message(
+            home.chat, sender=stack.bot.user_id, body=replies.STOPPED, after=question
+        )
+    asked = {(request.text, request.key) for request in agent.requests}
+    texts = ["And then?", "Tell me everything 1", "Tell me everything 2", "Wait"]
+    assert sorted(text for text, _ in asked) == texts

@@ -300,3 +300,27 @@ async def test_what_was_asked_later_than_a_command_from_elsewhere_is_answered(
         await bot.settled()
         assert agent.texts == ["after"]
         assert bool(reading.hits) is is_late
+
+
+async def test_a_stop_of_the_time_it_was_dead_stops_what_was_being_answered(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what was done before, though all of it comes again; and what waited is answered."""
+    monkeypatch.setattr("homeroom.delivery.inbox.SAVE_EVERY", 1000)  # all of it comes again
+    async with chatting(hs, tmp_path, platform=(speech := Speech())) as (bot, anna, chat_id):
+        for text in ("one", "two"):
+            anna.send(chat_id, text)
+            await until("the turn", lambda t=text: speech.turns and speech.turns[-1].text == t)
+            if text == "one":
+                assert await bot.ask(anna, chat_id, "!stop") == replies.STOPPED
+        anna.send(chat_id, "three")
+        await bot.kill()
+        anna.send(chat_id, "!stop")
+        await bot.start()
+        await until("the stop", lambda: texts(bot, chat_id) == [replies.STOPPED] * 2)
+        await until("the next turn", lambda: speech.turns[-1].text == "three")
+        assert [turn.text for turn in speech.turns] == ["one", "two", "three"]
+        speech.say("Here", None)
+        await until("the answer", lambda: texts(bot, chat_id)[-1] == "Here")
+        await bot.settled()
+        assert texts(bot, chat_id) == [replies.STOPPED] * 2 + ["Here"]

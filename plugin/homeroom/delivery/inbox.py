@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Any, Final, Protocol
 
@@ -109,6 +109,10 @@ class Inbox:
     _beside: Lines = field(default_factory=dict, init=False)
     """Commands that do not wait for the answers before them."""
     _in_hand: dict[EventID, int] = field(default_factory=dict, init=False)
+    _begun: set[EventID] = field(default_factory=set, init=False)
+    """What is worked on, and was not done before."""
+    _late_stops: dict[EventID, Message] = field(default_factory=dict, init=False)
+    """`!stop`s in line: what they stop is known when that begins."""
     _revisions: Revisions = field(default_factory=Revisions, init=False)
     _done: int = field(default=0, init=False)
     _activity: dict[RoomID, int] = field(default_factory=dict, init=False)
@@ -207,7 +211,7 @@ class Inbox:
         """
         self._revisions.note_redaction(redaction)
         for message in self._in_line(redaction.room_id):
-            if self._redacts(redaction, message):
+            if self.command_rooms.redacts(redaction, message):
                 self.interrupt(message.event_id, is_redacted=True, because_of=redaction.redacts)
 
     def react(self, reaction: Reaction) -> None:
@@ -237,10 +241,33 @@ class Inbox:
             tuple(self._waiting.get(message.room_id, ())),
         )
         command = parse_command(message.text)
-        if isinstance(command, Stop):
-            self._stop(before if command.everything else islice(before, 1), because_of=message)
-        elif self.command_rooms.ended_by(message) == message.room_id:
+        if isinstance(command, Stop) and not command.everything:
+            first = next(before, None)
+            if first is not None and (message.is_live or first.event_id in self._begun):
+                self._stop([first], because_of=message)
+            else:
+                self._late_stops[message.event_id] = message
+        elif command is not None and (
+            isinstance(command, Stop) or self.command_rooms.ended_by(message) == message.room_id
+        ):
             self._stop(before, because_of=message)
+
+    async def _carry_out_late_stop(self, message: Message | Encrypted) -> None:
+        """Stop the first message that is not done before a `!stop` of when the bot was away.
+
+        Raises:
+            StoreError: nobody knows whether that has stopped another one.
+        """
+        for later in islice(tuple(self._waiting.get(message.room_id, ())), 1, None):
+            stop = self._late_stops.get(later.event_id)
+            if (
+                stop is not None
+                and self.command_rooms.may_stop(message, stop)
+                and not await self.handled.has(stop.event_id, is_news=False)
+            ):
+                del self._late_stops[stop.event_id]
+                self._stop([message], because_of=stop)
+                return
 
     def _carry_out_stop_elsewhere(self, message: Message) -> None:
         """Stop what is answered in the chat that a command said in another room is about."""
@@ -256,6 +283,7 @@ class Inbox:
         in_the_clear = await self.peek(message)
         if in_the_clear is None or not self.has(message.event_id):
             return
+        in_the_clear = replace(in_the_clear, is_live=message.is_live)
         self._carry_out_stop(in_the_clear)
         self._carry_out_stop_elsewhere(in_the_clear)
         waiting = self._waiting.get(message.room_id, deque())
@@ -305,25 +333,13 @@ class Inbox:
         """Forget handled events that cannot come again."""
         await self.store.prune(older_than=KEEP_HANDLED, keep=KEEP_AT_MOST)
 
-    def _redacts(self, redaction: Redaction, message: Message | Encrypted) -> bool:
-        """Whether it may be: a homeserver may let through what does not count."""
-        return (
-            redaction.redacts
-            in (message.event_id, message.about if isinstance(message, Message) else None)
-            and redaction.room_id == message.room_id
-            and (
-                redaction.sender in (message.sender, self.bot)
-                or self.command_rooms.owns(message.room_id, redaction.sender)
-            )
-        )
-
     def _is_over(self, message: Message | Encrypted) -> bool:
         """Whether a message was redacted before it came in."""
         redaction = self._revisions.redactions.get(message.event_id)
         return (
             redaction is not None
             and not self.has(message.event_id)
-            and self._redacts(redaction, message)
+            and self.command_rooms.redacts(redaction, message)
         )
 
     def _queue(self, message: Message | Encrypted) -> None:
@@ -333,7 +349,7 @@ class Inbox:
             if waiting is not None and self.command_rooms.runs_beside(message):
                 self._put_beside(message)
                 return
-        elif waiting is not None and message.is_live:
+        elif waiting is not None:
             self.background.start(self._look_inside(message), name="looking for a command")
         # Nobody is turned away because the bot was away.
         if waiting is None or not message.is_live or self._has_place(message, waiting):
@@ -432,6 +448,8 @@ class Inbox:
         if self.attempts.is_to_be_set_aside(message):
             await self.set_aside(message)
         else:
+            await self._carry_out_late_stop(message)
+            self._begun.add(message.event_id)
             by = self._revisions.ended_by(message)
             if by is not None and not self._is_beside(message):
                 self.interrupt(message.event_id, is_redacted=False, because_of=by)
@@ -467,6 +485,8 @@ class Inbox:
 
     def _finish(self, message: Message | Encrypted) -> None:
         self._in_hand.pop(message.event_id, None)
+        self._begun.discard(message.event_id)
+        self._late_stops.pop(message.event_id, None)
         self._activity[message.room_id] = clock.now()
         self._done += 1
         self._progress.done(message.event_id)

@@ -167,6 +167,7 @@ def build_delivery(instance: Instance, *, base: Base, homes: Homes) -> DeliveryP
         question_of=handler.question_of,
         supersede=handler.supersede,
         command_rooms=CommandRooms(
+            bot=instance.client.mxid,
             owns=lambda room_id, user_id: homes.routes.owner_of(room_id) == user_id,
             own_chat=homes.routes.own_chat,
         ),
