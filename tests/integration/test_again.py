@@ -95,12 +95,16 @@ async def test_commands_and_stops_do_not_wait_for_an_answer(
     again = await alice.send_text(home.chat, "!again")
     assert "C1" in (await ask(stack, alice, home.chat, "!chat list")).body
     await react(home, again, "🛑")
-    assert "C1" in (await ask(stack, alice, home.chat, "!chat info")).body  # the 🛑 came before
+    slip = await alice.send_text(home.chat, "And thn?")
+    edit = await alice.edit(home.chat, slip, "And then?")
+    assert (
+        "C1" in (await ask(stack, alice, home.chat, "!chat info")).body
+    )  # the others came before
+    agent.reply = quick
     hold.released.set()
     await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body="Done")
-    agent.reply = quick
-    await alice.send_text(home.chat, "And then?")
     await alice.wait_for_message(home.chat, sender=stack.bot.user_id, body="And then?: 2")
+    assert agent.requests[1].key == edit
 
     agent.reply = lambda _: Hold(then=Say(pieces=["Never"]))
     for number, is_killed in enumerate((False, True), start=1):
