@@ -111,8 +111,8 @@ class Inbox:
     _in_hand: dict[EventID, int] = field(default_factory=dict, init=False)
     _begun: set[EventID] = field(default_factory=set, init=False)
     """What is worked on, and was not done before."""
-    _late_stops: dict[EventID, Message] = field(default_factory=dict, init=False)
-    """`!stop`s in line: what they stop is known when that begins."""
+    _late_stops: dict[RoomID, deque[Message]] = field(default_factory=dict, init=False)
+    """`!stop`s in line of when the bot was away: what they stop is known when that begins."""
     _revisions: Revisions = field(default_factory=Revisions, init=False)
     _done: int = field(default=0, init=False)
     _activity: dict[RoomID, int] = field(default_factory=dict, init=False)
@@ -245,8 +245,8 @@ class Inbox:
             first = next(before, None)
             if first is not None and (message.is_live or first.event_id in self._begun):
                 self._stop([first], because_of=message)
-            else:
-                self._late_stops[message.event_id] = message
+            elif not message.is_live:
+                self._late_stops.setdefault(message.room_id, deque()).append(message)
         elif command is not None and (
             isinstance(command, Stop) or self.command_rooms.ended_by(message) == message.room_id
         ):
@@ -258,14 +258,13 @@ class Inbox:
         Raises:
             StoreError: nobody knows whether that has stopped another one.
         """
-        for later in islice(tuple(self._waiting.get(message.room_id, ())), 1, None):
-            stop = self._late_stops.get(later.event_id)
-            if (
-                stop is not None
-                and self.command_rooms.may_stop(message, stop)
-                and not await self.handled.has(stop.event_id, is_news=False)
-            ):
-                del self._late_stops[stop.event_id]
+        line = self._waiting.get(message.room_id)
+        stops = self._late_stops.get(message.room_id)
+        while stops and line and line[0] is message and stops[0].event_id != message.event_id:
+            stop = stops[0]  # it comes later in the line, so `message` was said before it
+            is_done = await self.handled.has(stop.event_id, is_news=False)
+            stops.popleft()
+            if not is_done and self.command_rooms.may_stop(message, stop):
                 self._stop([message], because_of=stop)
                 return
 
@@ -396,6 +395,8 @@ class Inbox:
                     await self.parking.leave(room_id)
         finally:
             del lines[room_id]
+            if lines is self._waiting:
+                self._late_stops.pop(room_id, None)
             self._something_is_done.set()
 
     def _in_line(self, room_id: RoomID) -> list[Message | Encrypted]:
@@ -486,7 +487,6 @@ class Inbox:
     def _finish(self, message: Message | Encrypted) -> None:
         self._in_hand.pop(message.event_id, None)
         self._begun.discard(message.event_id)
-        self._late_stops.pop(message.event_id, None)
         self._activity[message.room_id] = clock.now()
         self._done += 1
         self._progress.done(message.event_id)
