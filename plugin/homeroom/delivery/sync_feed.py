@@ -12,6 +12,7 @@ Left out are messages that the rooms themselves show to be answered, and those t
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
@@ -353,14 +354,14 @@ class SyncFeed:
         """Whether something in a chat is told now that was said before the start.
 
         Synapse gives its old answers once more for two minutes, and so tells a maubot that has
-        lost its place, one by one, what has long been answered.
+        lost its place, one by one, what has long been answered. One that was restored from a
+        backup may leave out what was said before.
         """
-        if self._began_at is None or self.routes.chat(room_id) is None:
+        before = self._began_at if self.keeps_position else sys.maxsize
+        if before is None or self.routes.chat(room_id) is None:
             return False
-        return any(
-            is_asked_before(self._began_at, event, bot=self.homeserver.bot)
-            for event in timeline_of(entry)
-        )
+        bot = self.homeserver.bot
+        return any(is_asked_before(before, event, bot=bot) for event in timeline_of(entry))
 
     def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
         """A room that is told from its beginning on is no news of this moment.
@@ -392,7 +393,7 @@ class SyncFeed:
             work=(part_work,),
             gap=gap,
             is_told_again=is_told_again,
-            since=terms.since,
+            since=terms.since if self.keeps_position else None,
             since_at=terms.since_at,
             not_before=terms.not_before,
             read_back_to=self._read_back_to(terms),
