@@ -113,6 +113,31 @@ async def test_a_chat_that_the_backup_does_not_have_is_left(
         await until("the row says so", lambda: active() == [chat_id])
 
 
+async def test_until_it_is_over_a_message_costs_one_look_at_its_chat(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much was said in it before."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        for number in range(250):
+            hs.world.send(anna.user_id, chat_id, "dev.homeroom.noise", {"number": number})
+        await bot.settled()
+        backup = hs.backup()
+        await bot.ask(anna, chat_id, "Lost")
+        hs.restore(backup)
+        await until("it is noticed", lambda: not bot.app.feed.keeps_position)
+        monkeypatch.setattr(history_watch, "LOOK_EVERY", 1000)
+        await bot.ask(anna, chat_id, "Then")
+        await bot.settled()
+        bot.app.feed.keeps_position = False  # still, whatever the last look has found
+        before = len(hs.requests)
+        await bot.ask(anna, chat_id, "And then")
+        await bot.settled()
+        assert [r.route for r in hs.requests[before:]].count("rooms/{room_id}/messages") == 1
+
+
 async def test_nothing_is_read_while_all_is_well(
     hs: FakeHomeserver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,6 @@ from mautrix.types import RoomID, UserID
 from ..domain.commands import (
     Again,
     ChangesChat,
-    Command,
     Stop,
     changes_chat,
     ends_answers,
@@ -61,7 +60,7 @@ class CommandRooms:
 
         A `!stop` of when the bot was away waits for what it stops.
         """
-        command: Command | None = parse_command(message.text)
+        command = parse_command(message.text)
         if isinstance(command, Stop) and not message.is_live:
             return False
         change = changes_chat(command)

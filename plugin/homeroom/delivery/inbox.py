@@ -23,11 +23,7 @@ from mautrix.types import EventID, RoomID, SyncToken, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
-from ..domain.commands import (
-    STOP_REACTIONS,
-    Stop,
-    parse_command,
-)
+from ..domain.commands import STOP_REACTIONS, Stop, parse_command
 from ..domain.conversation.asked_again import may_ask_again
 from ..domain.sync.news import Edited, Encrypted, Message, Reaction, Redaction, asked_again
 from ..domain.sync.position import Progress

@@ -62,8 +62,8 @@ class Part:
     is_from_place: bool = False
     """Whether everything from now back to `since` is to be read."""
     is_told_again: bool = False
-    """Whether `events` are older than the start: what was said since then tells if they are
-    answered, and is read in place of a gap."""
+    """Whether `events` may be answered, or not be all: everything from now back to `since`, or to
+    what was seen where there is no such position, is read in place of them and of a gap."""
     since: str | None = None
     """The position before the response."""
     since_at: int | None = None
@@ -288,15 +288,15 @@ class Lanes:
         """The events before a part, oldest first: back to what was seen, and never without end."""
         room_id = part.room_id
         seen, server = self._seen.get(room_id), self.homeserver.server_name
-        start = None if part.is_told_again else part.gap
+        start = part.gap
+        if part.is_told_again:
+            start, seen = None, None if part.since else seen
         events: list[Any] = []
         size, is_whole = 0, False
         async for page, older in self.homeserver.pages_back(
             room_id, start=start, until=part.since, at_most=PAGES_AT_MOST
         ):
-            known = None
-            if not part.is_told_again:
-                known = next((n for n, event in enumerate(page) if _is(event, seen)), None)
+            known = next((n for n, event in enumerate(page) if _is(event, seen)), None)
             events += page[:known]
             size += sum(map(_size, page))
             is_old = begins_before(page, part.read_back_to, server=server)

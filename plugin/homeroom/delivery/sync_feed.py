@@ -351,17 +351,16 @@ class SyncFeed:
             )
 
     def _is_told_again(self, room_id: RoomID, entry: dict[str, Any]) -> bool:
-        """Whether something in a chat is told now that was said before the start.
+        """Whether a chat has to be read to know what is new in a live response.
 
         Synapse gives its old answers once more for two minutes, and so tells a maubot that has
-        lost its place, one by one, what has long been answered. One that was restored from a
-        backup may leave out what was said before.
+        lost its place, one by one, what was answered before the start. A homeserver that was
+        restored from a backup leaves out what was said first.
         """
         before = self._began_at if self.keeps_position else sys.maxsize
         if before is None or self.routes.chat(room_id) is None:
             return False
-        bot = self.homeserver.bot
-        return any(is_asked_before(before, event, bot=bot) for event in timeline_of(entry))
+        return is_asked_before(before, timeline_of(entry), bot=self.homeserver.bot)
 
     def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
         """A room that is told from its beginning on is no news of this moment.
@@ -383,6 +382,7 @@ class SyncFeed:
         is_told_again: bool,
         has_other_members: bool,
     ) -> None:
+        read_back_to = self._read_back_to(terms)
         if is_told_again:
             terms = replace(terms, is_live=False, not_before=self._terms.not_before)
         part_work = (work, room_id)
@@ -396,7 +396,7 @@ class SyncFeed:
             since=terms.since if self.keeps_position else None,
             since_at=terms.since_at,
             not_before=terms.not_before,
-            read_back_to=self._read_back_to(terms),
+            read_back_to=read_back_to,
             is_live=terms.is_live,
             has_other_members=has_other_members,
         )

@@ -99,13 +99,15 @@ def is_of_answers(event: object) -> bool:
     return as_dict(event).get("type") in _ANSWERING or _shared_by(event) is not None
 
 
-def is_asked_before(moment: int, event: object, *, bot: UserID) -> bool:
-    """Whether an event says that somebody may have asked for an answer before a moment."""
-    event = as_dict(event)
-    if event.get("type") not in _ANSWERING or event.get("sender") == bot:
-        return False
-    sent = sent_at(event)
-    return sent is not None and sent < moment
+def is_asked_before(moment: int, events: Iterable[object], *, bot: UserID) -> bool:
+    """Whether one of these events says that somebody asked for an answer before a moment."""
+    return any(
+        event.get("type") in _ANSWERING
+        and event.get("sender") != bot
+        and (sent := sent_at(event)) is not None
+        and sent < moment
+        for event in map(as_dict, events)
+    )
 
 
 def _shared_by(event: object) -> UserID | None:
