@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.stack.agent_server import AgentServer
 from tests.stack.browser import Browser, find_chromium
 from tests.stack.maubot import Maubot
 from tests.stack.postgres import Postgres, find_binaries
@@ -107,6 +108,13 @@ def cluster(request: pytest.FixtureRequest) -> Postgres | None:
     Where everything is on PostgreSQL it runs once, with a cluster.
     """
     return request.getfixturevalue("postgres") if request.param == "postgres" else None
+
+
+@pytest.fixture
+async def agent() -> AsyncIterator[AgentServer]:
+    """A platform that says what it is asked, until the test has it do something else."""
+    async with AgentServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,9 @@ pytestmark = [
 
 
 @pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        server.reply = lambda request: Say(pieces=[f"{request.text}: ", f"{len(server.requests)}"])
-        yield server
+def agent(agent: AgentServer) -> AgentServer:
+    agent.reply = lambda request: Say(pieces=[f"{request.text}: ", f"{len(agent.requests)}"])
+    return agent
 
 
 async def shows(stack: Stack, home: Home, text: str) -> None:

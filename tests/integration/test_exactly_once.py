@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from tests.integration.homes import (
     tables,
 )
 from tests.integration.test_streaming import begun, finished
-from tests.stack.agent_server import Action, AgentRequest, AgentServer, Say
+from tests.stack.agent_server import AgentServer, Say, repeat
 from tests.stack.proxy import Delay, ProxiedRequest
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 from tests.stack.waiting import eventually
@@ -40,15 +40,25 @@ LATE = 25.0
 SUPERSEDED = "Another Homeroom has started with this account"
 
 
-def answer(request: AgentRequest) -> Action:
-    return Say(pieces=[f"re: {request.text}"])
+@pytest.fixture
+def agent(agent: AgentServer) -> AgentServer:
+    agent.reply = repeat
+    return agent
+
+
+Chatting = Callable[..., Awaitable[tuple[Stack, Home]]]
 
 
 @pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        server.reply = answer
-        yield server
+def chatting(make_stack: MakeStack, plugin: Path, agent: AgentServer) -> Chatting:
+    """Make a bot for which the agent answers, and Anna's home; takes keys of the settings."""
+
+    async def make(**settings: object) -> tuple[Stack, Home]:
+        config = {**DEFAULT_CONFIG, "platform": agent.webhook(), **settings}
+        stack = await make_stack(plugin=plugin, proxy=True, config=config)
+        return stack, await onboard(stack, "anna")
+
+    return make
 
 
 async def hear(stack: Stack, home: Home, text: str) -> None:
@@ -68,12 +78,10 @@ def asked_once(agent: AgentServer, *texts: str) -> None:
 
 
 async def test_maubots_whole_folder_is_lost_and_the_first_sync_is_slow(
-    make_stack: MakeStack, plugin: Path, agent: AgentServer
+    chatting: Chatting, agent: AgentServer
 ) -> None:
     """Neither maubot nor the plugin knows a position; once not even the account data does."""
-    config = {**DEFAULT_CONFIG, "platform": agent.webhook()}
-    stack = await make_stack(plugin=plugin, proxy=True, config=config)
-    anna = await onboard(stack, "anna")
+    stack, anna = await chatting()
     texts = ["one", "two"]
     for text in texts:
         await hear(stack, anna, text)
@@ -104,13 +112,9 @@ async def test_maubots_whole_folder_is_lost_and_the_first_sync_is_slow(
     assert [text for text in said if text.startswith("re: ")] == [f"re: {text}" for text in texts]
 
 
-async def test_an_edit_of_a_growing_answer_is_late(
-    make_stack: MakeStack, plugin: Path, agent: AgentServer
-) -> None:
+async def test_an_edit_of_a_growing_answer_is_late(chatting: Chatting, agent: AgentServer) -> None:
     """The homeserver sees it when Homeroom has long given up waiting for an answer to it."""
-    config = {**DEFAULT_CONFIG, "platform": agent.webhook()}
-    stack = await make_stack(plugin=plugin, proxy=True, config=config)
-    anna = await onboard(stack, "anna")
+    stack, anna = await chatting()
     go_on, grown = asyncio.Event(), asyncio.Event()
 
     async def pieces() -> AsyncIterator[str]:
@@ -136,7 +140,7 @@ async def test_an_edit_of_a_growing_answer_is_late(
         return late.hits[0].forwarded
 
     await eventually("the late edit", has_come, timeout=2 * LATE)
-    agent.reply = answer
+    agent.reply = repeat
     await hear(stack, anna, "thanks")  # whatever it has changed is seen by then
     (message,) = await finished(stack, anna, question, timeout=30)
     print(f"An edit of a growing answer came {LATE:.0f} s late: {message.text!r}")
@@ -145,13 +149,10 @@ async def test_an_edit_of_a_growing_answer_is_late(
 
 
 async def test_what_was_said_while_it_was_down_is_passed_over_for_good(
-    make_stack: MakeStack, plugin: Path, agent: AgentServer
+    chatting: Chatting, agent: AgentServer
 ) -> None:
     """`catch_up.max_age: 0`, after a stop and after a kill."""
-    base = {**DEFAULT_CONFIG, "platform": agent.webhook()}
-    config = {**base, "catch_up": {"max_age": 0}}
-    stack = await make_stack(plugin=plugin, config=config)
-    anna = await onboard(stack, "anna")
+    stack, anna = await chatting(catch_up={"max_age": 0})
     texts = ["before"]
     await hear(stack, anna, "before")
     for how in ("stopped", "killed"):
@@ -164,7 +165,7 @@ async def test_what_was_said_while_it_was_down_is_passed_over_for_good(
         await start(stack)
         texts.append(f"after it was {how}")
         await hear(stack, anna, texts[-1])
-    await configure(stack, {"catch_up": {"max_age": 3600}}, base=base)
+    await configure(stack, {"platform": agent.webhook(), "catch_up": {"max_age": 3600}})
     await restart(stack)
     texts.append("now what is older would be answered")
     await hear(stack, anna, texts[-1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +41,6 @@ MUCH = 5.0
 """Seconds of an answer beside an attack, above twice a quiet one, that are no noise."""
 MEGABYTES = 60
 """That maubot may take more: one message cost 700 MB, and every later one again."""
-
-
-@pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        yield server
 
 
 async def at_home(stack: Stack, name: str) -> tuple[EncryptedUser, Home]:

@@ -6,7 +6,6 @@ Issue 6, "Must be seen", 2.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -31,10 +30,9 @@ LONG = "\n\n".join(
 
 
 @pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        server.reply = answer
-        yield server
+def agent(agent: AgentServer) -> AgentServer:
+    agent.reply = answer
+    return agent
 
 
 def answer(request: AgentRequest) -> Say:

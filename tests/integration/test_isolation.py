@@ -12,13 +12,12 @@ import json
 import os
 import statistics
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.integration.builds import changed_build
 from tests.integration.homes import (
@@ -29,7 +28,7 @@ from tests.integration.homes import (
     onboard,
     said_by_bot,
 )
-from tests.stack.agent_server import Action, AgentRequest, AgentServer, Hold, Say
+from tests.stack.agent_server import Action, AgentRequest, AgentServer, Hold, repeat
 from tests.stack.http import JsonApi
 from tests.stack.memory import resident_megabytes
 from tests.stack.proxy import Answer, Rule
@@ -139,15 +138,10 @@ def small_build(directory: Path) -> Path:
     return changed_build(directory, changes={path: small}, version="98.0.0")
 
 
-def answer(request: AgentRequest) -> Action:
-    return Say(pieces=[f"re: {request.text}"])
-
-
-@pytest_asyncio.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        server.reply = answer
-        yield server
+@pytest.fixture
+def agent(agent: AgentServer) -> AgentServer:
+    agent.reply = repeat
+    return agent
 
 
 @pytest.mark.timeout(600)
@@ -241,8 +235,8 @@ async def many_chats_of_one_person(scene: Scene) -> None:
 
     def slow(request: AgentRequest) -> Action:
         if not request.text.startswith("anna many"):
-            return answer(request)
-        holds.append(Hold(then=answer(request)))
+            return repeat(request)
+        holds.append(Hold(then=repeat(request)))
         return holds[-1]
 
     scene.agent.reply = slow
@@ -260,7 +254,7 @@ async def many_chats_of_one_person(scene: Scene) -> None:
     asked = [request.text for request in scene.agent.requests if "many" in request.text]
     assert asked[:3] == ["anna many", "anna many", "bert among many"]
     scene.table.append(f"| {'7: four chats of one person, two turns at a time':<60} | next turn |")
-    scene.agent.reply = answer
+    scene.agent.reply = repeat
     while len(scene.of("anna many")) < len(chats):
         for hold in holds:
             hold.released.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from tests.integration.homes import (
     start,
     tables,
 )
-from tests.stack.agent_server import AgentServer, Hold, Say
+from tests.stack.agent_server import AgentServer, Hold, Say, repeat
 from tests.stack.stack import DEFAULT_CONFIG, MakeStack, Stack
 from tests.stack.user import MatrixUser
 
@@ -28,10 +27,9 @@ MAY_SHARE = {"allow": ["*"], "share": True}
 
 
 @pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        server.reply = lambda request: Say(pieces=[f"re: {request.text}"])
-        yield server
+def agent(agent: AgentServer) -> AgentServer:
+    agent.reply = repeat
+    return agent
 
 
 async def heard(stack: Stack, user: MatrixUser, room_id: str, text: str) -> None:

@@ -18,12 +18,6 @@ from tests.stack.waiting import eventually
 TOKEN = "a-token-of-the-status-page"
 
 
-@pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        yield server
-
-
 async def healthz_says(bot: Stack, word: str) -> None:
     """Wait until `/healthz` says so, with the status that belongs to it."""
     address = f"{bot.maubot.url}/_matrix/maubot/plugin/{bot.instance}"

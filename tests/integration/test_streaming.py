@@ -28,12 +28,6 @@ EVERY = 0.006
 """Seconds between two tokens: some 20 s for 3,000 of them."""
 
 
-@pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        yield server
-
-
 @dataclass(slots=True)
 class Shown:
     """A message of the bot's as a client shows it."""

@@ -34,12 +34,6 @@ TOKEN = "a-token-of-the-status-page"
 NO_SHIELD = {("NONE", None)}
 
 
-@pytest.fixture
-async def agent() -> AsyncIterator[AgentServer]:
-    async with AgentServer() as server:
-        yield server
-
-
 def config(agent: AgentServer, **more: Any) -> dict[str, Any]:
     return {
         "access": {"allow": ["*"]},

@@ -139,6 +139,11 @@ def echo(request: AgentRequest) -> Action:
     return Say(pieces=[request.text])
 
 
+def repeat(request: AgentRequest) -> Action:
+    """Say it with a word before it, so that nobody takes it for the question."""
+    return Say(pieces=[f"re: {request.text}"])
+
+
 class AgentServer:
     """The platform; `reply` says what it does, `script` what it does before that."""
 
