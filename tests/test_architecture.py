@@ -214,6 +214,16 @@ def test_every_name_says_what_is_in_there() -> None:
     assert names & SAY_NOTHING == set()
 
 
+def test_nothing_swallows_a_cancellation() -> None:
+    """`runtime/timeouts.py` says why."""
+    used = {
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if "asyncio.wait_for(" in path.read_text(encoding="utf-8")
+    }
+    assert used == set()
+
+
 def test_no_module_is_too_long_to_be_read_in_one_sitting() -> None:
     lengths = {
         path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())

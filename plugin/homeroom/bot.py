@@ -31,6 +31,7 @@ from .matrix.messages import Speaker
 from .platforms import PlatformError
 from .runtime.clock import now
 from .runtime.tasks import Background
+from .runtime.timeouts import timeout
 from .startup.last_good_settings import LastGoodSettings
 from .startup.without_settings import WithoutSettings
 from .status_page import FILES, Snapshot, StatusPage, take_without_settings
@@ -166,14 +167,15 @@ class Homeroom(Plugin):
         self.background.start(self.app.watch.announce(), name="announcing this instance")
         ready = asyncio.Event()
         self.background.start(self._run(self.app, ready), name="starting")
-        timeout = self.settings().start_timeout
+        seconds = self.settings().start_timeout
         try:
-            await asyncio.wait_for(ready.wait(), timeout)
+            async with timeout(seconds):
+                await ready.wait()
         except asyncio.TimeoutError:
             self.log.warning(
                 "The homeserver was not looked at within %d s; going on in the background,"
                 " nothing is answered until then",
-                timeout,
+                seconds,
             )
 
     async def _run(self, app: App, ready: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 from mautrix.util.logging import TraceLogger
@@ -69,3 +70,20 @@ async def test_a_loop_that_ends_by_itself_is_over(background: Background) -> Non
     await was_there.wait()
     await background.stop()
     assert (lives, background.deaths) == (1, 0)
+
+
+async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeroom.runtime.tasks.CANCEL_AGAIN_AFTER", 0.01)
+
+    async def stubborn() -> None:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    task = background.start(stubborn(), name="a stubborn task")
+    await asyncio.sleep(0)
+    await asyncio.wait_for(background.stop(), 5)
+    assert task is not None
+    assert task.done()

@@ -13,6 +13,7 @@ from ..domain.sync.news import Message
 from ..matrix.errors import HomeserverError
 from ..matrix.messages import Speaker
 from ..runtime.tasks import Background
+from ..runtime.timeouts import timeout
 
 WITHIN: Final = 30.0
 """Seconds that one edit may take; it is out of date then."""
@@ -64,7 +65,7 @@ class ProgressMessage:
                 await self.begin(text)
                 return
             self._count += 1
-            edit = self.speaker.edit(
-                self.message.room_id, self._notice, text, about=f"{self._about} {self._count}"
-            )
-            await asyncio.wait_for(edit, WITHIN)
+            async with timeout(WITHIN):
+                await self.speaker.edit(
+                    self.message.room_id, self._notice, text, about=f"{self._about} {self._count}"
+                )

@@ -40,6 +40,7 @@ from ..matrix.outgoing import Priority
 from ..matrix.typing_notice import TypingNotice
 from ..platforms import Platform, PlatformError
 from ..runtime.fair_turns import FairTurns
+from ..runtime.timeouts import timeout
 from ..storage import Store, StoreError
 from .answer_messages import AnswerMessages, with_note
 from .platform_reading import PlatformReading
@@ -389,7 +390,8 @@ class Streamer:
         if messages.open and text.strip():
             note = with_note(text.strip(), replies.PAUSED)
             with suppress(HomeserverError, StoreError, asyncio.TimeoutError):
-                await asyncio.wait_for(messages.show(note, is_whole=False), CLOSING)
+                async with timeout(CLOSING):
+                    await messages.show(note, is_whole=False)
 
     async def _end(self, last: OpenAnswer, why: str) -> None:
         question, answer_id = last.question, last.answer_id

@@ -11,6 +11,7 @@ from ..domain.conversation.turn import Turn
 from ..domain.never import assert_never
 from ..platforms import Platform, PlatformError
 from ..runtime.fair_turns import FairTurns
+from ..runtime.timeouts import timeout
 
 
 class PlatformReading:
@@ -71,7 +72,8 @@ class PlatformReading:
     async def _take_turn(self, turn: Turn, turns: FairTurns, seconds: float) -> None:
         async with turns.turn(turn.user_id):
             await self._prepare(turn)
-            await asyncio.wait_for(self._read(turn), seconds)
+            async with timeout(seconds):
+                await self._read(turn)
 
     async def _read(self, turn: Turn) -> None:
         async with aclosing(self._platform.answer(turn)) as items:

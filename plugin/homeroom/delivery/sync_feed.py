@@ -53,6 +53,7 @@ from ..matrix.homeserver import Homeserver
 from ..runtime.clock import now
 from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
+from ..runtime.timeouts import timeout
 from .inbox import Inbox
 from .lanes import Lanes, Part
 from .old_messages import OldMessages
@@ -153,9 +154,8 @@ class SyncFeed:
             if self._since is None or not is_asked:
                 continue
             try:
-                response = await asyncio.wait_for(
-                    self.homeserver.sync_since(self._since), PROBE_WITHIN
-                )
+                async with timeout(PROBE_WITHIN):
+                    response = await self.homeserver.sync_since(self._since)
             except (HomeserverError, asyncio.TimeoutError) as e:
                 self.log.warning(
                     "maubot's sync has brought nothing for %d s, nor does the homeserver answer"

@@ -17,6 +17,7 @@ from mautrix.client import InternalEventType
 
 from ..domain.sync.timeline import is_first, next_batch
 from ..matrix.errors import Unavailable
+from ..runtime.timeouts import timeout
 from .sync_feed import SyncFeed
 
 
@@ -46,7 +47,8 @@ class EarlyResponses:
             Unavailable: there was none.
         """
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._has_come.wait(), within)
+            async with timeout(within):
+                await self._has_come.wait()
         if self._newest is None:
             raise Unavailable("maubot's sync has brought nothing yet")
         return self._newest

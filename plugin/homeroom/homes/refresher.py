@@ -20,6 +20,7 @@ from ..matrix.errors import HomeserverError
 from ..runtime.hourly import Hourly
 from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
+from ..runtime.timeouts import timeout
 from ..storage import StoreError
 from .reconciler import Reconciled, Reconciler
 from .repairer import Repairer
@@ -97,7 +98,8 @@ class Refresher:
                     continue
                 self._news.clear()
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), min(seconds.values()))
+                    async with timeout(min(seconds.values())):
+                        await self._news.wait()
         finally:
             self._is_running = False
 

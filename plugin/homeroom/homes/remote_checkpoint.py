@@ -35,6 +35,7 @@ from ..matrix.homeserver import Homeserver
 from ..matrix.outgoing import Priority
 from ..runtime.backoff import waits
 from ..runtime.clock import now
+from ..runtime.timeouts import timeout
 from ..storage import Position, Store, StoreError
 from .checkpoint_state import CheckpointState
 from .routes import Routes
@@ -114,7 +115,8 @@ class RemoteCheckpoint:
         while True:
             await asyncio.sleep(WRITE_EVERY)
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.homeserver.until_turn(Priority.REPAIR), BEHIND_OTHERS)
+                async with timeout(BEHIND_OTHERS):
+                    await self.homeserver.until_turn(Priority.REPAIR)
             if await self.write():
                 pauses = waits(RETRY_AFTER)
             else:
@@ -123,7 +125,8 @@ class RemoteCheckpoint:
     async def write_last(self) -> None:
         """Write what has changed, before the end, if that is a matter of a moment."""
         try:
-            await asyncio.wait_for(self.write(is_last=True), LAST_WITHIN)
+            async with timeout(LAST_WITHIN):
+                await self.write(is_last=True)
         except asyncio.TimeoutError:
             self.log.info("The checkpoint was not written any more: there was no time")
 

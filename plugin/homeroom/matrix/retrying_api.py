@@ -27,6 +27,7 @@ from ..runtime.clock import ServerClock, now
 from ..runtime.fair_turns import FairTurns
 from ..runtime.gc_tuning import large_garbage
 from ..runtime.http import backoff, in_words, retry_after
+from ..runtime.timeouts import timeout
 from .errors import (
     NOT_SIGNED_IN,
     HomeserverError,
@@ -225,7 +226,8 @@ class PatientAPI(HTTPAPI):
         try:
             if seconds > attempts.seconds_left:
                 raise asyncio.TimeoutError
-            await asyncio.wait_for(self._outgoing.turn(priority), attempts.seconds_left)
+            async with timeout(attempts.seconds_left):
+                await self._outgoing.turn(priority)
         except asyncio.TimeoutError:
             raise attempts.given_up("not its turn", seconds=seconds) from None
 

@@ -24,6 +24,7 @@ from ..domain.conversation.answer import Trouble
 from ..runtime import sliced_json
 from ..runtime.breather import Breather
 from ..runtime.http import retry_after
+from ..runtime.timeouts import timeout
 from . import PlatformError, sse
 
 MAX_STREAM: Final = 64 * 1024 * 1024
@@ -161,7 +162,8 @@ class Answer:
                     parts.append(chunk)  # noqa: PERF401 (what came before an error counts)
 
         with suppress(ClientError, OSError, asyncio.TimeoutError, PlatformError, zlib.error):
-            await asyncio.wait_for(read(), READING_ERRORS_FOR)
+            async with timeout(READING_ERRORS_FOR):
+                await read()
         body = b"".join(parts)
         payload = await _json(body)
         if payload is None:

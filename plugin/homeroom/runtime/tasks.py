@@ -16,6 +16,9 @@ RESTART_AFTER: Final = (1, 5, 15, 60)
 STEADY_AFTER: Final = 10 * 60
 """Seconds after which a loop that dies again counts as one that dies for the first time."""
 
+CANCEL_AGAIN_AFTER: Final = 10.0
+"""Seconds: more than a task takes that says its last word as it is cancelled."""
+
 
 class Background:
     """Tasks of the plugin. An error in one is logged as the bug that it is, and counted.
@@ -77,7 +80,9 @@ class Background:
     async def stop(self) -> None:
         """Cancel what is running and wait until it has ended. Nothing starts afterwards."""
         self._closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            # What others wrote may swallow a cancellation (see `timeouts.py`): it is asked again.
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)
