@@ -53,6 +53,15 @@ async def test_more_than_the_usual_without_a_word_proves_that_more_is_allowed() 
     assert [outgoing.try_now(Priority.REJECTION) for _ in range(30)] == [0] * 30
 
 
+async def test_what_was_made_beyond_the_budget_is_no_debt(time: Time) -> None:
+    """A homeserver that took it owes nobody a wait for it: the budget is whole after 50 s."""
+    outgoing = Outgoing(sleep=time.sleep)
+    for _ in range(20):
+        assert outgoing.try_now(Priority.ANSWER) == 0
+    await outgoing.turn(Priority.REJECTION)
+    assert 40 <= sum(time.slept) <= 50
+
+
 async def test_a_429_stops_the_lower_ones_first(time: Time) -> None:
     outgoing = Outgoing(sleep=time.sleep)
     outgoing.note_rate_limit(Priority.EDIT, seconds=5)

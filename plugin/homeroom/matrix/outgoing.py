@@ -25,8 +25,8 @@ PER_SECOND: Final = 0.2
 """Requests that are allowed from then on."""
 FASTEST: Final = 20.0
 """Requests per second that a homeserver's word is taken for."""
-UNLIMITED: Final = -BURST
-"""So many requests more than allowed, without a 429, prove that more is allowed."""
+UNLIMITED: Final = BURST
+"""More requests than so many beyond those allowed, without a 429, prove that more is allowed."""
 ASK_ANYWAY: Final = 60.0
 """Seconds: a longer wait that another request was told keeps no answer back; it asks itself."""
 SOON: Final = 0.1
@@ -84,7 +84,9 @@ class Outgoing:
         self._slept_ahead = 0.0
         """Seconds that were slept, and did not pass."""
         self._left = BURST
-        """Of the budget, as far as that is known; less than nothing: it is larger than thought."""
+        """Of the budget, as far as that is known."""
+        self._beyond = 0
+        """Requests that were made when nothing was left: there may be more than is known."""
         self._left_at = self._blocked_until = self._clock()
         self._per_second = PER_SECOND
         self._is_limited = self._is_unlimited = False
@@ -164,9 +166,11 @@ class Outgoing:
     def begin(self) -> None:
         """A request is made now."""
         self._refill(self._clock())
-        self._left -= 1
-        if self._left < UNLIMITED:
-            self._left = UNLIMITED
+        if self._left >= 1:
+            self._left -= 1
+        else:
+            self._beyond += 1
+        if self._beyond > UNLIMITED:
             self._is_limited, self._is_unlimited = False, True
 
     def note_rate_limit(self, priority: Priority, *, seconds: float) -> None:
@@ -174,13 +178,15 @@ class Outgoing:
         self._rate_limits[priority] += 1
         self._refill(self._clock())
         self._is_limited, self._is_unlimited = True, False
-        self._left = min(self._left, 0)
+        self._left, self._beyond = 0, 0
         self._per_second = min(max(1 / max(seconds, 0.001), PER_SECOND / 4), FASTEST)
         self._blocked_until = max(self._blocked_until, self._left_at + seconds)
 
     def _refill(self, now: float) -> None:
         gained = (now - self._left_at) * self._per_second
         self._left, self._left_at = min(BURST, self._left + gained), now
+        if self._left == BURST:
+            self._beyond = 0
 
     def _clock(self) -> float:
         return time.monotonic() + self._slept_ahead
