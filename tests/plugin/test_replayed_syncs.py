@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from mautrix.client.state_store import MemorySyncStore
 
+from homeroom.delivery import lanes
 from tests.fake import FakeHomeserver, Hang, Match, Recorded
 from tests.plugin.agent import Agent
-from tests.plugin.harness import Bot, running
+from tests.plugin.harness import Bot, running, until
 
 
 def lose_everything(bot: Bot) -> None:
@@ -48,3 +50,63 @@ async def test_what_is_told_again_is_not_answered_again(
         await bot.settled()
         assert agent.texts == ["one", "two", "three", "while it was away", "afterwards"]
         assert bot.tables() == tables
+
+
+@pytest.mark.parametrize(
+    ("is_ready", "events_at_most"),
+    [(False, lanes.EVENTS_AT_MOST), (True, lanes.EVENTS_AT_MOST), (True, 1)],
+)
+async def test_the_plugin_may_start_anywhere_in_what_is_told_again(
+    hs: FakeHomeserver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_ready: bool,
+    events_at_most: int,
+) -> None:
+    """maubot's sync is ahead of the plugin by any number of answers, as on a slow machine.
+
+    Args:
+        is_ready: the next answer comes after the plugin's start, else while it starts.
+        events_at_most: what a lane keeps; more is read again.
+    """
+    monkeypatch.setattr(lanes, "EVENTS_AT_MOST", events_at_most)
+    hs.service.remember_syncs = True
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(agent := Agent())) as bot:
+        direct = anna.create_room(invite=[bot.me])
+        await bot.hear(direct, 1)
+        await bot.settled()
+        for invited in hs.invited(anna.user_id):
+            anna.join(invited)
+        await bot.settled()
+        (chat_id,) = bot.chats_of(anna)
+        for text in ("one", "two", "!chat new Trips"):
+            await bot.ask(anna, chat_id, text)
+        await bot.ask(anna, direct, "!chat new Direct")
+        await bot.ask(anna, chat_id, "three")
+        await bot.settled()
+        tables, texts = bot.tables(), ["one", "two", "three"]
+        assert len(tables["chats"]) == 3
+        start_plugin = bot.start_plugin
+        for life in range(1, 13):
+            await bot.stop()
+            lose_everything(bot)
+            texts.append(f"while it was away {life}")
+            anna.send(chat_id, texts[-1])
+            slow = hs.fail(Match(when=bot.is_long_poll), Hang(), skip=life)
+
+            async def start_plugin_late() -> None:
+                await until("maubot's sync", lambda: slow.hits)  # noqa: B023
+                if not is_ready:
+                    slow.release()  # noqa: B023
+                await start_plugin()
+
+            bot.start_plugin = start_plugin_late  # type: ignore[method-assign]
+            await bot.start()
+            slow.release()
+            await bot.hear(chat_id, 1 + len(texts))
+            texts.append(f"afterwards {life}")
+            await bot.ask(anna, chat_id, texts[-1])
+            await bot.settled()
+            assert agent.texts == texts, life
+            assert bot.tables() == tables

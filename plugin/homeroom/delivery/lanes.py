@@ -23,7 +23,7 @@ from mautrix.util.logging import TraceLogger
 from ..config import Settings
 from ..domain.homes.place import Place
 from ..domain.json_shapes import as_dict
-from ..domain.sync.timeline import begins_before
+from ..domain.sync.timeline import begins_before, event_id_of
 from ..matrix.encryption import Encryption
 from ..matrix.errors import HomeserverError, NotSignedIn, Refused
 from ..matrix.homeserver import Homeserver
@@ -62,8 +62,8 @@ class Part:
     is_from_place: bool = False
     """Whether everything from now back to `since` is to be read."""
     is_told_again: bool = False
-    """Whether `events` may be answered, or not be all: everything from now back to `since`, or to
-    what was seen where there is no such position, is read in place of them and of a gap."""
+    """Whether `events` may be answered, or not be all: everything from now back to the first of
+    them is read in place of them; further back, if there is a gap or no position to trust."""
     since: str | None = None
     """The position before the response."""
     since_at: int | None = None
@@ -157,9 +157,8 @@ class Lanes:
 
     def note_seen(self, room_id: RoomID, event: object) -> None:
         """This is the newest event of a room that was taken in."""
-        event_id = as_dict(event).get("event_id")
-        if isinstance(event_id, str):
-            self._seen[room_id] = EventID(event_id)
+        if (event_id := event_id_of(event)) is not None:
+            self._seen[room_id] = event_id
 
     def put(self, part: Part, *, deliver: Deliver) -> None:
         """Put a part behind the others of its room; never waits."""
@@ -276,6 +275,7 @@ class Lanes:
                     events=[],
                     gap=None,
                     is_from_place=True,
+                    is_told_again=False,
                     is_live=False,
                     work=work,
                     not_before=None if None in not_before else first.not_before,
@@ -286,21 +286,23 @@ class Lanes:
 
     async def _read_back(self, part: Part) -> list[Any]:
         """The events before a part, oldest first: back to what was seen, and never without end."""
-        room_id = part.room_id
-        seen, server = self._seen.get(room_id), self.homeserver.server_name
-        start = part.gap
+        room_id, server = part.room_id, self.homeserver.server_name
+        start, until, ends = part.gap, part.since, {self._seen.get(room_id)}
         if part.is_told_again:
-            start, seen = None, None if part.since else seen
+            # All of it may be older than what was seen, and than the position.
+            start = until = None
+            ends = ends if part.gap or not part.since else set()
+            ends.add(event_id_of(part.events[0]))
         events: list[Any] = []
         size, is_whole = 0, False
         async for page, older in self.homeserver.pages_back(
-            room_id, start=start, until=part.since, at_most=PAGES_AT_MOST
+            room_id, start=start, until=until, at_most=PAGES_AT_MOST
         ):
-            known = next((n for n, event in enumerate(page) if _is(event, seen)), None)
-            events += page[:known]
+            last = _last_of(page, ends)
+            events += page if last is None else page[: last + part.is_told_again]
             size += sum(map(_size, page))
             is_old = begins_before(page, part.read_back_to, server=server)
-            is_whole = older is None or known is not None or is_old
+            is_whole = older is None or last is not None or is_old
             if is_whole or size > BYTES_AT_MOST:
                 break
         if not is_whole:
@@ -314,8 +316,13 @@ class Lanes:
         return events[::-1]
 
 
-def _is(event: object, event_id: EventID | None) -> bool:
-    return event_id is not None and as_dict(event).get("event_id") == event_id
+def _last_of(page: list[Any], ends: set[EventID | None]) -> int | None:
+    """Where the last of these is found in a page; those found earlier are taken out."""
+    for number, event in enumerate(page):
+        ends.discard(event_id_of(event) or EventID(""))
+        if not ends:
+            return number
+    return None
 
 
 def _size(event: object) -> int:

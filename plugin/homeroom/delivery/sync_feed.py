@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -24,7 +24,7 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.conversation.answer_parts import OpenAnswer
-from ..domain.conversation.unanswered import answers_in, is_asked_before
+from ..domain.conversation.unanswered import answers_in, asked_before
 from ..domain.json_shapes import as_dict
 from ..domain.sync.changed_rooms import (
     rooms_made_by_the_bot,
@@ -34,6 +34,7 @@ from ..domain.sync.changed_rooms import (
 )
 from ..domain.sync.news import SAID
 from ..domain.sync.timeline import (
+    event_ids,
     is_initial,
     is_told_whole,
     joined_in,
@@ -44,6 +45,7 @@ from ..domain.sync.timeline import (
     timeline_of,
     too_old,
     with_timelines,
+    without,
 )
 from ..homes.checkpoint_state import CheckpointState
 from ..homes.routes import Routes
@@ -198,7 +200,8 @@ class SyncFeed:
         """
         if not is_live:
             self._is_settled = False
-            return replace(self._terms, has_questions=not is_initial(response), since_at=None)
+            terms = replace(self._terms, since_at=None, is_maubots=True)
+            return replace(terms, has_questions=not is_initial(response))
         was_settled, self._is_settled = self._is_settled, True
         if was_settled or self._terms.not_before is None:
             return replace(LIVE, since=self._since)
@@ -253,8 +256,7 @@ class SyncFeed:
 
     async def _take_recent(self) -> None:
         terms = self.begin(since=None, since_at=None)
-        assert terms.not_before is not None
-        await self._take_timelines(terms, not_before=terms.not_before)
+        await self._take_timelines(terms, not_before=self.not_before)
 
     async def _take_timelines(self, terms: Terms, *, not_before: int) -> None:
         chats = self.routes.chat_rooms()
@@ -307,7 +309,7 @@ class SyncFeed:
         told_again = {
             room_id
             for room_id, entry in rooms.items()
-            if terms.is_live and self._is_told_again(room_id, entry)
+            if terms.is_maubots and self._is_told_again(room_id, entry, terms)
         }
         gaps = {
             room_id: token
@@ -350,17 +352,20 @@ class SyncFeed:
                 has_other_members=room_id in changed,
             )
 
-    def _is_told_again(self, room_id: RoomID, entry: dict[str, Any]) -> bool:
-        """Whether a chat has to be read to know what is new in a live response.
+    def _is_told_again(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> bool:
+        """Whether a chat has to be read to know what is new in a response of maubot's.
 
         Synapse gives its old answers once more for two minutes, and so tells a maubot that has
         lost its place, one by one, what was answered before the start. A homeserver that was
         restored from a backup leaves out what was said first.
         """
         before = self._began_at if self.keeps_position else sys.maxsize
-        if before is None or self.routes.chat(room_id) is None:
+        if before is None or not terms.has_questions or self.routes.chat(room_id) is None:
             return False
-        return is_asked_before(before, timeline_of(entry), bot=self.homeserver.bot)
+        events, bot = timeline_of(entry), self.homeserver.bot
+        asked = asked_before(before, events, bot=bot)
+        given = frozenset() if terms.is_live else answers_in(room_id, events, bot=bot).given
+        return not all(map(self.inbox.has, asked - given))
 
     def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
         """A room that is told from its beginning on is no news of this moment.
@@ -411,7 +416,7 @@ class SyncFeed:
 
     def deliver(self, part: Part, older: list[Any]) -> None:
         """Take in a part that has waited in a lane, and the older events before it."""
-        told = [] if part.is_told_again and older else part.events
+        told = without(part.events, event_ids(older))
         events = [*older, *told]
         self.homeserver.told.redacted(part.room_id, redacted_in(older))
         terms = Terms(
@@ -436,7 +441,7 @@ class SyncFeed:
         """Those of a timeline's events that are not to be answered (any more)."""
         bot = self.homeserver.bot
         if not terms.has_questions:
-            return _ids(event for event in events if as_dict(event).get("sender") != bot)
+            return event_ids(event for event in events if as_dict(event).get("sender") != bot)
         left_out: set[EventID] = set()
         if not terms.is_live:
             answers = answers_in(room_id, events, bot=bot)
@@ -450,8 +455,8 @@ class SyncFeed:
                 none_before=terms.since_at,
             )
             said = [e for e in old if e.get("type") in SAID and e.get("sender") != bot]
-            self.old_messages.pass_over(room_id, _ids(said))
-            left_out |= _ids(old)
+            self.old_messages.pass_over(room_id, event_ids(said))
+            left_out |= event_ids(old)
         return frozenset(left_out)
 
     def _note_seen(self, room_id: RoomID, events: list[Any]) -> None:
@@ -484,11 +489,6 @@ class SyncFeed:
             unless=(Refused, TooLarge),
             failed=failed,
         )
-
-
-def _ids(events: Iterable[object]) -> frozenset[EventID]:
-    ids = (as_dict(event).get("event_id") for event in events)
-    return frozenset(EventID(event_id) for event_id in ids if isinstance(event_id, str))
 
 
 class _MayPass(HomeserverError):

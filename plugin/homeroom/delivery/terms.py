@@ -39,6 +39,9 @@ class Terms:
     """When the bot had seen all that came before."""
     has_questions: bool = True
     """False: nothing in it is answered; it only tells what there is."""
+    is_maubots: bool = False
+    """Whether maubot's sync was told it: that may be an old answer which the homeserver repeats.
+    (It never repeats our own, each of which asks for something else.)"""
 
 
-LIVE: Final = Terms(is_live=True)
+LIVE: Final = Terms(is_live=True, is_maubots=True)

@@ -18,7 +18,7 @@ from ..homes.ids import is_event_id
 from ..homes.marker import MARKER_TYPE, MarkerError, parse_marker
 from ..json_shapes import as_dict
 from ..sync.news import SAID
-from ..sync.timeline import sent_at
+from ..sync.timeline import event_ids, sent_at
 from .answer_parts import OpenAnswer, Question
 
 _ANSWERING: Final = (*SAID, "m.reaction")
@@ -99,14 +99,15 @@ def is_of_answers(event: object) -> bool:
     return as_dict(event).get("type") in _ANSWERING or _shared_by(event) is not None
 
 
-def is_asked_before(moment: int, events: Iterable[object], *, bot: UserID) -> bool:
-    """Whether one of these events says that somebody asked for an answer before a moment."""
-    return any(
-        event.get("type") in _ANSWERING
+def asked_before(moment: int, events: Iterable[object], *, bot: UserID) -> frozenset[EventID]:
+    """Those of these events with which somebody asked for an answer before a moment."""
+    return event_ids(
+        event
+        for event in map(as_dict, events)
+        if event.get("type") in _ANSWERING
         and event.get("sender") != bot
         and (sent := sent_at(event)) is not None
         and sent < moment
-        for event in map(as_dict, events)
     )
 
 

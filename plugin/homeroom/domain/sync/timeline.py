@@ -112,6 +112,22 @@ def is_initial(response: object) -> bool:
     return as_dict(as_dict(response).get("net.maunium.mautrix")).get("is_initial") is True
 
 
+def event_id_of(event: object) -> EventID | None:
+    """None: it has none."""
+    event_id = as_dict(event).get("event_id")
+    return EventID(event_id) if isinstance(event_id, str) else None
+
+
+def event_ids(events: Iterable[object]) -> frozenset[EventID]:
+    """The ids of those events that have one."""
+    return frozenset(i for i in map(event_id_of, events) if i is not None)
+
+
+def without(events: Iterable[object], ids: frozenset[EventID]) -> list[Any]:
+    """The events whose id is none of these, in their order."""
+    return [event for event in events if event_id_of(event) not in ids]
+
+
 def begins_before(events: Iterable[object], moment: int, *, server: str) -> bool:
     """Whether one of these events is certainly older, and so is all that came before it."""
     return any(
