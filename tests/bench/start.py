@@ -40,7 +40,14 @@ from mautrix.util.logging import TraceLogger
 from homeroom import Homeroom
 from homeroom.matrix.sync_filters import NO_ROOMS
 from tests.bench.gauge import Heartbeat, Memory, Stall
-from tests.plugin.miniature import create_filter, make_client, make_plugin, read_settings
+from tests.plugin.miniature import (
+    create_filter,
+    make_client,
+    make_plugin,
+    read_base,
+    read_settings,
+    write_settings,
+)
 
 MAX_CONNECTIONS: Final = 3
 """To PostgreSQL, of one plugin; maubot's default."""
@@ -173,11 +180,12 @@ async def start(options: Options) -> Started:
         if not await position.get_next_batch():
             now: Any = await client.sync(filter_id=json.dumps(NO_ROOMS), timeout=0)  # type: ignore[arg-type]
             await position.put_next_batch(now["next_batch"])
+        text = write_settings(read_base())  # what maubot keeps after the first start
         plugin = make_plugin(
             client,
             database=database,
-            load=lambda: read_settings(""),
-            save=lambda _: None,
+            load=lambda: read_settings(text),
+            save=write_settings,
             webapp=PluginWebApp(),
             log=_LOG,
         )

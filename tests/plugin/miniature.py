@@ -90,8 +90,14 @@ def _pickled_base() -> bytes:
     return pickle.dumps(base._data)
 
 
+def read_base() -> CommentedMap:
+    """The settings that instances begin with; maubot reads them before it starts one."""
+    base: CommentedMap = pickle.loads(_pickled_base())
+    return base
+
+
 def _base_config() -> RecursiveDict[CommentedMap]:
-    return RecursiveDict(pickle.loads(_pickled_base()), CommentedMap)
+    return RecursiveDict(read_base(), CommentedMap)
 
 
 async def create_filter(client: MaubotMatrixClient) -> FilterID:

@@ -6,6 +6,7 @@ the plugin's database. Without any, there is nothing to run with, and the proble
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -44,6 +45,7 @@ class LiveSettings:
     _problems: tuple[Problem, ...] = field(default=(), init=False)
     _unknown: tuple[UnknownKey, ...] = field(default=(), init=False)
     _kept: str | None = field(default=None, init=False)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __call__(self) -> Settings:
         assert self._current is not None, "asked before there were any settings"
@@ -80,10 +82,18 @@ class LiveSettings:
 
     async def read(self) -> bool:
         """Take over what was saved if it can be used; whether it can."""
+        async with self._reading:
+            return await self._read()
+
+    async def _read(self) -> bool:
+        # To read and to write YAML takes tens of milliseconds each time. maubot does it with one
+        # object for all instances, so in no other thread; others get their turn in between.
         try:
             self.config.load()
+            await asyncio.sleep(0)
             settings = read_settings(self.config.values, no_encryption=self.no_encryption())
             self.config.update()
+            await asyncio.sleep(0)
         except ConfigError as e:
             self._problems, self._unknown = e.problems, ()
             if self._current is None:
