@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import pytest_asyncio
 
 from tests.stack.agent_server import AgentServer
 from tests.stack.browser import Browser, find_chromium
+from tests.stack.forking import forked_servers
 from tests.stack.maubot import Maubot
 from tests.stack.postgres import Postgres, find_binaries
 from tests.stack.process import tail
@@ -79,6 +80,13 @@ def pytest_runtest_makereport(
         logs += [shared.log_file] if shared else []
         report.sections += [(f"end of {log}", tail(log, lines=40)) for log in logs]
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    """Servers are forked, so that each need not import what the one before has imported."""
+    with forked_servers():
+        yield
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

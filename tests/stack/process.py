@@ -5,7 +5,7 @@ output goes to a file; it is ended by its own process ID. Should we be killed ou
 ends it (elsewhere it would live on).
 
 Built on `subprocess.Popen`, not on asyncio's: a server outlives the event loop of the test that
-started it, and can be ended when no loop is left.
+started it, and can be ended when no loop is left. `forking` does it faster for Python servers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+
+from .forking import ForkedProcess, fork_server
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
@@ -50,9 +52,10 @@ class ServerProcess:
         self._command = [os.fspath(part) for part in command]
         self._directory = directory
         self._environment = {**os.environ, **(environment or {})}
+        self._may_fork = not (environment or user)
         self._user = user
         self._stop_signal = stop_signal
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
 
     @property
     def pid(self) -> int | None:
@@ -67,7 +70,17 @@ class ServerProcess:
         """Start the command; its output is appended to the output file."""
         if self.running:
             raise RuntimeError(f"{self.name} is running already")
+        server = fork_server(self._command) if self._may_fork else None
         with self.output.open("ab") as output:
+            if server is not None:
+                self._process = server.start(
+                    self._command[2],
+                    self._command[3:],
+                    directory=self._directory,
+                    environment=self._environment,
+                    output=output,
+                )
+                return
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self._directory,
