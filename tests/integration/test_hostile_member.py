@@ -2,7 +2,8 @@
 
 Issue 4, "Must be seen", 7. Mallory is Alice's guest. She sends what a client can be made to send,
 as fast as Synapse takes it (its rate limits are lifted). The plugin's database is PostgreSQL,
-which refuses more texts than SQLite does. HOMEROOM_TEST_FLOOD=1000 is a longer flood.
+which refuses more texts than SQLite does. HOMEROOM_TEST_FLOOD=1000 is a longer flood, of commands
+and of messages.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, MakeStack, Stack
 from tests.stack.user import MatrixUser
 from tests.stack.waiting import eventually
 
-COMMANDS = 1000
-MESSAGES = int(os.environ.get("HOMEROOM_TEST_FLOOD") or 80)
+FLOOD = int(os.environ.get("HOMEROOM_TEST_FLOOD") or 0)
+COMMANDS = FLOOD or 300
+MESSAGES = FLOOD or 80
 AT_ONCE = 20
 WAITING = 10
 """`limits.waiting_messages`: fewer than come in while one answer is sent."""

@@ -129,7 +129,6 @@ async def test_while_the_first_look_is_held_up_nothing_happens_and_maubot_answer
 ) -> None:
     ways = [
         (JOINED_ROOMS, Hold(), False),
-        (JOINED_ROOMS, Hold(), True),
         (JOINED_ROOMS, Answer(500), True),
         (SLIDING_SYNC, Hold(), True),
         (ROOM_STATE, Hold(), False),

@@ -31,7 +31,7 @@ from tests.stack.http import JsonApi
 from tests.stack.stack import MakeStack, MakeSynapse, Stack
 from tests.stack.synapse import Account
 
-MESSAGES = int(os.environ.get("HOMEROOM_TEST_MESSAGES") or 5)
+MESSAGES = int(os.environ.get("HOMEROOM_TEST_MESSAGES") or 4)
 """How many each of them sends."""
 SECONDS_PER_MESSAGE = 7
 """Far more than the homeserver takes over one."""

@@ -121,7 +121,7 @@ async def test_killed_anywhere_and_run_again_it_is_finished(
     assert len(writes) == 11, writes  # progress, 3 rooms, progress, the report, this room
 
     points = kill_points(len(writes), first=1 if when == "before" else 2)
-    cases = [await make_larger_place(make_bot, maubot) for _ in points]
+    cases = await asyncio.gather(*(make_larger_place(make_bot, maubot) for _ in points))
     interrupted = await asyncio.gather(
         *(run_into(place, write=n, when=when) for n, place in zip(points, cases, strict=True))
     )
@@ -243,7 +243,7 @@ async def run_through(place: Place, trouble: Trouble) -> None:
 
 @pytest.mark.timeout(300)
 async def test_trouble_with_one_room_has_a_name_and_stops_no_other(make_bot: MakeStack) -> None:
-    places = [await make_place(make_bot) for _ in TROUBLES]
+    places = await asyncio.gather(*(make_place(make_bot) for _ in TROUBLES))
     results = await asyncio.gather(
         *(run_through(*case) for case in zip(places, TROUBLES, strict=True)),
         return_exceptions=True,

@@ -274,7 +274,9 @@ async def test_maubot_has_the_oldest_sqlalchemy(
     await assert_recovers(furnished)
     await maubot.stop()
     await furnished.stack.database.delete()
-    await assert_recovers(furnished)
+    await start(furnished.stack)
+    await assert_survived(furnished)
+    await assert_conversations_go_on(furnished)
 
 
 async def delete_random_rows(furnished: Furnished, dice: random.Random) -> None:

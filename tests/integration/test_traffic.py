@@ -344,8 +344,12 @@ async def test_more_was_said_while_the_bot_was_down_than_a_response_holds(
     stack = await make_stack(plugin=plugin)
     alice, bob = await asyncio.gather(move_in(stack, "alice"), move_in(stack, "bob"))
     stack.maubot.kill()
-    for number in range(130):
+    user, room = alice.home.user, alice.home.chat
+    for number in range(20):
         await alice.say(f"while down {number}")
+        if number % 10 == 5:
+            noise = (user.send(room, {"x": n}, event_type="test.noise") for n in range(60))
+            await asyncio.gather(*noise)
     await bob.say("just one")
 
     mark = stack.maubot.mark()

@@ -166,7 +166,7 @@ async def test_a_late_worker_changes_nothing_for_people(
     try:
         workers.lag("reader", seconds=lag)
         # Not all at once: on a machine that is busy, nothing is seen of what is late.
-        turn = asyncio.Semaphore(2)
+        turn = asyncio.Semaphore(3)
         waits = (tried(case, bot, turn=turn) for case, bot in zip(CASES, bots, strict=False))
         results = await asyncio.gather(*waits)
         workers.read_from_two(both=True)

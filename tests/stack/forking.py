@@ -6,14 +6,19 @@
 One process per program imports what the program needs, and nothing else, and then forks itself
 for each server. Synapse has the same for its own tests (`synapse.app.complement_fork_starter`).
 What is run is still the program's own entry point, in a session, a directory and an environment of
-its own. Linux only; elsewhere, and with HOMEROOM_TEST_FORK=no, each server is started anew.
+its own. And what maubot compiles of a plugin is kept for the next one: Python does so itself for
+all that is not in a zip file. Linux only; elsewhere, and with HOMEROOM_TEST_FORK=no, each server
+is started anew.
 """
 
 from __future__ import annotations
 
+import _imp
 import ctypes
+import hashlib
 import importlib
 import json
+import marshal
 import os
 import runpy
 import select
@@ -21,9 +26,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import zipimport
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import CodeType
 from typing import Any, BinaryIO
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -78,8 +86,10 @@ class ForkedProcess:
 class ForkServer:
     """The process that servers of a program are forked from; started when one is needed."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *, cache: str) -> None:
+        """`cache` is a directory for what is compiled."""
         self._program = program
+        self._cache = cache
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -127,7 +137,7 @@ class ForkServer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _MAX_REQUEST)
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, self._program],
+                    [sys.executable, "-m", __name__, self._program, self._cache],
                     cwd=_ROOT,
                     stdin=theirs.fileno(),
                     start_new_session=True,
@@ -146,14 +156,16 @@ def forked_servers() -> Iterator[None]:
     if sys.platform != "linux" or os.environ.get("HOMEROOM_TEST_FORK") == "no":
         yield
         return
-    synapse = ForkServer("synapse")
-    _servers.update({"maubot": ForkServer("maubot"), **dict.fromkeys(_SYNAPSE, synapse)})
-    try:
-        yield
-    finally:
-        for server in _servers.values():
-            server.close()
-        _servers.clear()
+    with tempfile.TemporaryDirectory() as cache:
+        synapse = ForkServer("synapse", cache=cache)
+        maubot = ForkServer("maubot", cache=cache)
+        _servers.update({"maubot": maubot, **dict.fromkeys(_SYNAPSE, synapse)})
+        try:
+            yield
+        finally:
+            for server in (synapse, maubot):
+                server.close()
+            _servers.clear()
 
 
 def fork_server(command: Sequence[str]) -> ForkServer | None:
@@ -170,9 +182,32 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _import_maubot() -> Callable[[str], object]:
+def _keep_what_is_compiled(cache: Path) -> None:
+    """Have maubot's importer of zip files and Python's own compile the same source once."""
+    from maubot.lib import zipimport as maubots  # noqa: PLC0415 (none of Synapse's)
+
+    compile_source = maubots._compile_source
+
+    def compiled(path: str, source: bytes) -> CodeType:
+        kept = cache / hashlib.sha256(source).hexdigest()
+        try:
+            code: CodeType = marshal.loads(kept.read_bytes())
+        except FileNotFoundError:
+            code = compile_source(path, source)
+            unfinished = cache / f"{os.getpid()}.unfinished"
+            unfinished.write_bytes(marshal.dumps(code))
+            unfinished.replace(kept)
+        _imp._fix_co_filename(code, path)  # type: ignore[attr-defined] # as importlib does
+        return code
+
+    for importer in (maubots, zipimport):
+        importer._compile_source = compiled
+
+
+def _import_maubot(cache: Path) -> Callable[[str], object]:
     for name in _MAUBOT:
         importlib.import_module(name)
+    _keep_what_is_compiled(cache)
     return lambda module: runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
@@ -251,8 +286,8 @@ def _become_server(output: int, *, nothing: int) -> None:
     os.close(output)
 
 
-def main(program: str) -> None:
-    run = _import_maubot() if program == "maubot" else _import_synapse()
+def main(program: str, cache: str) -> None:
+    run = _import_maubot(Path(cache)) if program == "maubot" else _import_synapse()
     request = _serve(socket.socket(fileno=0))
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -263,4 +298,4 @@ def main(program: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
