@@ -139,9 +139,11 @@ async def test_a_crash_at_any_write_leaves_a_home_that_is_finished_once(
 ) -> None:
     writes = await undisturbed(make_bot, maubot)
     assert len(writes) >= 9, writes  # join, 3 rooms, 2 links, 2 markers, 1 message
+    points = kill_points(len(writes), first=first)
+    made = await asyncio.gather(*(make(make_bot, maubot) for _ in points))
     cases = {
-        f"{when} write {number} ({writes[number - 1]})": (number, await make(make_bot, maubot))
-        for number in kill_points(len(writes), first=first)
+        f"{when} write {number} ({writes[number - 1]})": (number, case)
+        for number, case in zip(points, made, strict=True)
     }
     await asyncio.gather(
         *(run_into(case, write=number, when=when) for number, case in cases.values())

@@ -41,11 +41,18 @@ class PackageError(Exception):
     """The tree cannot become a plugin; the message says what to mend."""
 
 
-def build(root: Path = ROOT, *, output: Path | None = None, version: str | None = None) -> Path:
+def build(
+    root: Path = ROOT,
+    *,
+    output: Path | None = None,
+    version: str | None = None,
+    has_proof: bool = True,
+) -> Path:
     """Write the `.mbp` into a directory (`dist`) and return its path.
 
     A version given replaces that of maubot.yaml: maubot refuses a mended build under the version
-    of a broken one until it restarts, so development builds need versions of their own.
+    of a broken one until it restarts, so development builds need versions of their own. Without
+    proof that maubot loads it, it is built in a tenth of the time.
     """
     files = collect(root)
     if version is not None:
@@ -60,7 +67,8 @@ def build(root: Path = ROOT, *, output: Path | None = None, version: str | None 
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_bytes(archive(files))
-        check(unfinished)
+        if has_proof:
+            check(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
