@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from mautrix.types import EventType, Membership, RoomID, UserID
 
-from tests.fake import FakeHomeserver
+from tests.fake import Alter, FakeHomeserver, Match
 from tests.plugin.harness import POSITION, Bot, running, until
 
 
@@ -95,3 +95,47 @@ async def test_the_position_waits_for_the_state_store(
         await bot.settled()
         assert await knows(bot, chat_id, levels)
         assert bot.query(POSITION) != before
+
+
+async def test_what_is_told_again_is_written_once(
+    hs: FakeHomeserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With each message a homeserver that loads members lazily tells again who its sender is."""
+    async with with_late_mautrix(hs, tmp_path) as (bot, chat_id):
+        anna = hs.user("anna")
+        (join,) = [
+            event
+            for event in hs.timeline(chat_id)
+            if event.key == ("m.room.member", anna.user_id)
+            and event.content["membership"] == "join"
+        ]
+        told = {
+            "type": "m.room.member",
+            "state_key": anna.user_id,
+            "sender": anna.user_id,
+            "content": join.content,
+        }
+
+        def with_sender(answer: Any) -> Any:
+            for entry in answer.get("rooms", {}).get("join", {}).values():
+                entry.setdefault("state", {"events": []})["events"].append(told)
+            return answer
+
+        hs.fail(Match(when=bot.is_long_poll), Alter(with_sender), times=None)
+        assert bot.client
+        write, written = bot.client.state_store.set_member, list[UserID]()
+
+        async def set_member(room_id: RoomID, user_id: UserID, *what: Any) -> None:
+            written.append(user_id)
+            await write(room_id, user_id, *what)
+
+        monkeypatch.setattr(bot.client.state_store, "set_member", set_member)
+        times = []
+        for event_id in (join.event_id, "$another", None):
+            told["event_id"], written = event_id, []
+            for number in range(3):
+                await bot.ask(anna, chat_id, f"{event_id}, {number}")
+                await bot.settled()
+            times.append(written.count(anna.user_id))
+        assert times[:2] == [0, 1]
+        assert times[2] >= 3, "nobody knows whether it is the same"
