@@ -15,6 +15,9 @@ from homeroom.delivery import lanes
 from tests.fake import FakeHomeserver, Hang, Match, Recorded
 from tests.plugin.agent import Agent
 from tests.plugin.harness import Bot, running, until
+from tests.plugin.speech import quick_edits  # noqa: F401 (a fixture for all of these)
+from tests.plugin.test_again import edit
+from tests.plugin.test_stopping import last_answer, react
 
 
 def lose_everything(bot: Bot) -> None:
@@ -84,8 +87,22 @@ async def test_the_plugin_may_start_anywhere_in_what_is_told_again(
             await bot.ask(anna, chat_id, text)
         await bot.ask(anna, direct, "!chat new Direct")
         await bot.ask(anna, chat_id, "three")
-        await bot.settled()
-        tables, texts = bot.tables(), ["one", "two", "three"]
+        texts = ["one", "two", "three"]
+        question = next(
+            event.event_id
+            for event in hs.timeline(chat_id)
+            if event.content.get("body") == "three"
+        )
+        for ask_again, text in (
+            (lambda: anna.send(chat_id, "!again"), "three"),
+            (lambda: react(anna, chat_id, last_answer(bot, chat_id), "🔁"), "three"),
+            (lambda: edit(anna, chat_id, question, "three, edited"), "three, edited"),
+        ):
+            ask_again()
+            texts.append(text)
+            await until(text, lambda: len(agent.texts) == len(texts))
+            await bot.settled()
+        tables = bot.tables()
         assert len(tables["chats"]) == 3
         start_plugin = bot.start_plugin
         for life in range(1, 13):
@@ -104,7 +121,7 @@ async def test_the_plugin_may_start_anywhere_in_what_is_told_again(
             bot.start_plugin = start_plugin_late  # type: ignore[method-assign]
             await bot.start()
             slow.release()
-            await bot.hear(chat_id, 1 + len(texts))
+            await until(texts[-1], lambda: texts[-1] in agent.texts)
             texts.append(f"afterwards {life}")
             await bot.ask(anna, chat_id, texts[-1])
             await bot.settled()
