@@ -27,6 +27,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import zipimport
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ class ForkedProcess:
         self.pid = pid
         self.returncode: int | None = None
         self._status = status
+        self._reading = threading.Lock()  # `stop` waits in a thread
 
     def poll(self) -> int | None:
         return self._wait(0)
@@ -75,23 +77,36 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def _wait(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-            # Nothing is said by a parent that was killed; its children were killed with it.
-            said = os.read(self._status, 64)
-            self.returncode = int(said) if said else -signal.SIGKILL
-            os.close(self._status)
+        if self.returncode is not None:
+            return self.returncode
+        end = select.poll()
+        end.register(self._status, select.POLLIN)
+        if end.poll(None if timeout is None else timeout * 1000):
+            with self._reading:
+                if self.returncode is None:
+                    # Nothing is said by a parent that was killed; this one was, too, then.
+                    said = os.read(self._status, 64)
+                    self.returncode = int(said) if said else -signal.SIGKILL
+                    os.close(self._status)
         return self.returncode
 
 
 class ForkServer:
-    """The process that servers of a program are forked from; started when one is needed."""
+    """The process that servers of a program are forked from; it imports while others work."""
 
     def __init__(self, program: str, *, cache: str) -> None:
         """`cache` is a directory for what is compiled."""
         self._program = program
-        self._cache = cache
-        self._socket: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _MAX_REQUEST)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, program, cache],
+                cwd=_ROOT,
+                stdin=theirs.fileno(),
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, no locks)
+            )
 
     def start(
         self,
@@ -103,7 +118,6 @@ class ForkServer:
         output: BinaryIO,
     ) -> ForkedProcess:
         """Run `python -m MODULE ARGUMENTS` in a directory."""
-        connection = self._connect()
         status, tell_status = os.pipe()
         try:
             request = {
@@ -114,8 +128,8 @@ class ForkServer:
             }
             text = json.dumps(request).encode()
             assert len(text) < _MAX_REQUEST
-            socket.send_fds(connection, [text], [output.fileno(), tell_status])
-            answer = connection.recv(64)
+            socket.send_fds(self._socket, [text], [output.fileno(), tell_status])
+            answer = self._socket.recv(64)
         finally:
             os.close(tell_status)
         if not answer:
@@ -125,25 +139,9 @@ class ForkServer:
 
     def close(self) -> None:
         """End it, and with it what it has forked."""
-        if self._process is not None and self._socket is not None:
-            self._socket.close()
-            self._process.kill()
-            self._process.wait()
-            self._process = self._socket = None
-
-    def _connect(self) -> socket.socket:
-        if self._socket is None:
-            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _MAX_REQUEST)
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, self._program, self._cache],
-                    cwd=_ROOT,
-                    stdin=theirs.fileno(),
-                    start_new_session=True,
-                    preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, no locks)
-                )
-        return self._socket
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
 
 
 _servers: dict[str, ForkServer] = {}

@@ -6,7 +6,12 @@ from pathlib import Path
 
 
 def resident_megabytes(pid: int | None) -> float:
-    """Return what a process holds in memory that no other process shares."""
+    """Return what a process holds in memory that is no file's.
+
+    What it has from the process that it was forked from (`forking`) counts from the beginning,
+    and not when it is first written to.
+    """
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     lines = (line.split() for line in text.splitlines())
-    return sum(int(words[1]) for words in lines if words[0].startswith("Private_")) / 1024
+    (kilobytes,) = (int(words[1]) for words in lines if words[0] == "Anonymous:")
+    return kilobytes / 1024
