@@ -2,8 +2,8 @@
 
 One Synapse and one PostgreSQL serve all tests of a worker; each test has a maubot, a bot and
 people of its own, whose names no other test uses. A test that stops Synapse, or wants other
-settings, makes its own with `make_synapse`. When a test fails, the ends of its servers' logs are
-part of the report.
+settings, makes its own with `make_synapse`. When a test is over its own servers are killed, which
+takes no time. When it fails, the ends of their logs are part of the report.
 
 With HOMEROOM_TEST_DATABASE=postgres every maubot has a PostgreSQL database, for itself and for its
 plugins, instead of SQLite files. `-m database` is what may differ then: CI runs all on SQLite,
@@ -12,6 +12,7 @@ then this on PostgreSQL.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import secrets
@@ -139,9 +140,16 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def plugin() -> Path:
-    """The `.mbp` of this tree."""
-    return build_plugin()
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `.mbp` of this tree; of several workers one builds it for all."""
+    if "PYTEST_XDIST_TESTRUNUID" not in os.environ:
+        return build_plugin()
+    built = tmp_path_factory.getbasetemp().parent / "built"  # of this run, not of this worker
+    with built.with_name("building").open("w") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)
+        if not built.exists():
+            built.write_text(str(build_plugin()))
+    return Path(built.read_text())
 
 
 @pytest.fixture
@@ -160,7 +168,9 @@ async def make_synapse(tmp_path: Path) -> AsyncIterator[MakeSynapse]:
 
         async def make(**options: Any) -> Synapse:
             server = Synapse(tmp_path / f"synapse{next(numbers)}", **options)
-            return await exits.enter_async_context(server)
+            await exits.enter_async_context(server)
+            exits.callback(server.kill)
+            return server
 
         yield make
 
@@ -191,7 +201,11 @@ async def make_stack(
             if not (options.get("maubot") or options.get("plugin_postgres")):
                 options["maubot"] = await make_maubot(directory / "maubot")
             stack = Stack(directory, **options)
-            return await exits.enter_async_context(stack)
+            is_others = stack.maubot.running
+            await exits.enter_async_context(stack)
+            if not is_others:
+                exits.callback(stack.maubot.kill)
+            return stack
 
         yield make
 
@@ -212,6 +226,7 @@ async def maubot(tmp_path: Path, plugin: Path, make_maubot: MakeMaubot) -> Async
     async with await make_maubot(tmp_path / "maubot") as server:
         await server.upload_plugin(plugin)
         yield server
+        server.kill()
 
 
 @pytest.fixture
