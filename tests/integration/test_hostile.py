@@ -74,7 +74,7 @@ class Town:
 async def town(make_bot: MakeStack) -> Town:
     bot = await make_bot(proxy=True)
     mark = bot.maubot.mark()
-    alice, mallory = await onboard(bot, "alice"), await onboard(bot, "mallory")
+    alice, mallory = await asyncio.gather(*(onboard(bot, name) for name in ("alice", "mallory")))
     admin, office = await make_admin(bot)
     for home in (alice, mallory):
         await home.user.wait_for_message(home.direct, sender=bot.bot.user_id, body="your home")

@@ -108,7 +108,8 @@ async def scene(make_stack: MakeStack, postgres: Postgres, plugin: Path) -> Scen
         plugin_postgres=await postgres.create_database(),
         config={**DEFAULT_CONFIG, "limits": {"waiting_messages": WAITING}},
     )
-    alice, bob, mallory = [await onboard(stack, name) for name in ("alice", "bob", "mallory")]
+    people = ("alice", "bob", "mallory")
+    alice, bob, mallory = await asyncio.gather(*(onboard(stack, name) for name in people))
     await alice.user.invite(alice.chat, mallory.user.user_id)
     await mallory.user.join(alice.chat)
     return Scene(stack=stack, alice=alice, bob=bob, mallory=mallory, mark=stack.maubot.mark())

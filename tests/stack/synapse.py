@@ -190,13 +190,22 @@ class Synapse:
         It is remembered with its device in the server's directory, for when a kept server is
         started again.
         """
-        path = self._directory / "accounts.json"
-        accounts = json.loads(path.read_text()) if path.exists() else {}
-        if name not in accounts:
-            account = await self.register(name, password=password, admin=admin)
-            accounts[name] = asdict(account)
-            path.write_text(json.dumps(accounts, indent=1))
-        return Account(**accounts[name])
+        known = self._accounts()
+        if name in known:
+            return Account(**known[name])
+        account = await self.register(name, password=password, admin=admin)
+        # Others may have been registered meanwhile.
+        accounts = {**self._accounts(), name: asdict(account)}
+        self._accounts_file.write_text(json.dumps(accounts, indent=1))
+        return account
+
+    @property
+    def _accounts_file(self) -> Path:
+        return self._directory / "accounts.json"
+
+    def _accounts(self) -> dict[str, dict[str, str]]:
+        path = self._accounts_file
+        return json.loads(path.read_text()) if path.exists() else {}
 
     async def lift_rate_limits_of(self, user_id: str, *, admin: Account) -> None:
         """Exempt one user from the rate limits, as an administrator can."""
