@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from mautrix.types import UserID
 from mautrix.util.logging import TraceLogger
@@ -18,6 +18,9 @@ from .problems import ConfigError, NotInForce, Problem
 from .reading import read_admins, read_settings, read_status_token
 from .settings import Settings, awaits_restart
 from .text import Config, UnknownKey, read_text
+
+A_MOMENT: Final = 0.001
+"""Seconds. Without any, what has become ready since would not have its turn yet."""
 
 
 class LastGood(Protocol):
@@ -90,10 +93,10 @@ class LiveSettings:
         # object for all instances, so in no other thread; others get their turn in between.
         try:
             self.config.load()
-            await asyncio.sleep(0)
+            await asyncio.sleep(A_MOMENT)
             settings = read_settings(self.config.values, no_encryption=self.no_encryption())
             self.config.update()
-            await asyncio.sleep(0)
+            await asyncio.sleep(A_MOMENT)
         except ConfigError as e:
             self._problems, self._unknown = e.problems, ()
             if self._current is None:
