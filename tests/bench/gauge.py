@@ -44,12 +44,12 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """How long the event loop ran nothing else; in seconds."""
+    """How long the event loop ran nothing else between two beats, at most; in seconds."""
 
     seconds: float = 0.0
     cpu: float = 0.0
-    """What the loop's thread itself worked meanwhile; the rest it waited for a CPU, or for the
-    GIL."""
+    """What the loop's thread itself worked between two beats, at most: it may wait for a CPU, or
+    for the GIL, as well."""
 
 
 @dataclass
@@ -93,9 +93,10 @@ class Heartbeat:
             cpu = time.thread_time()
             await asyncio.sleep(BEAT)
             now = time.perf_counter()
-            late = now - self._last - BEAT
-            if late > self.longest.seconds:
-                self.longest = Stall(seconds=late, cpu=time.thread_time() - cpu)
+            self.longest = Stall(
+                seconds=max(self.longest.seconds, now - self._last - BEAT),
+                cpu=max(self.longest.cpu, time.thread_time() - cpu),
+            )
             self._last = now
             self.on_beat()
 
