@@ -37,6 +37,7 @@ from typing import Any, BinaryIO
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _MAX_REQUEST = 1 << 18
 
 _MAUBOT = (
@@ -105,7 +106,7 @@ class ForkServer:
                 cwd=_ROOT,
                 stdin=theirs.fileno(),
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, no locks)
+                preexec_fn=end_with_parent,  # noqa: PLW1509 (one system call, no locks)
             )
 
     def start(
@@ -176,8 +177,10 @@ def fork_server(command: Sequence[str]) -> ForkServer | None:
 # In the process that forks
 
 
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone (Linux only)."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _keep_what_is_compiled(cache: Path) -> None:
@@ -275,7 +278,7 @@ def _tell(pipe: int, code: int) -> None:
 
 def _become_server(output: int, *, nothing: int) -> None:
     """Take the output for one's own, and have no input."""
-    _end_with_parent()
+    end_with_parent()
     os.setsid()
     with open(os.devnull, "rb") as null:
         os.dup2(null.fileno(), nothing)

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import pwd
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from .forking import ForkedProcess, fork_server
+from .forking import ForkedProcess, end_with_parent, fork_server
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 _ASK_AGAIN_SECONDS = 1
 
@@ -92,7 +89,7 @@ class ServerProcess:
                 user=self._user,
                 group=pwd.getpwnam(self._user).pw_gid if self._user else None,
                 extra_groups=[] if self._user else None,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, no locks)
+                preexec_fn=end_with_parent,  # noqa: PLW1509 (one system call, no locks)
             )
 
     async def wait_ready(
@@ -150,12 +147,3 @@ def tail(path: Path, *, lines: int = 25) -> str:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return "(no such file)"
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it is gone (Linux only)."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
