@@ -19,6 +19,7 @@ from homeroom.homes.mautrix_state import MautrixState
 from homeroom.homes.mautrix_state import bulk_sql as tables
 from homeroom.homes.mautrix_state import via_interface as one_by_one
 from homeroom.homes.observation import Observer
+from homeroom.matrix import state_store_tables
 from homeroom.storage import StoreError, transactions
 from tests.fake import FakeHomeserver
 from tests.fake.clients import LOG, Connect
@@ -45,7 +46,7 @@ def backend(
     if request.param == "postgres":
         return PostgresBackend(request.getfixturevalue("postgres_url"))
     if request.param == "a later schema":
-        monkeypatch.setattr(tables, "KNOWN_VERSIONS", 3)
+        monkeypatch.setattr(state_store_tables, "KNOWN_VERSIONS", 3)
     return None if request.param == "memory" else sqlite
 
 

@@ -28,7 +28,6 @@ from ..domain.conversation.unanswered import answers_in, asked_before
 from ..domain.json_shapes import as_dict
 from ..domain.sync.changed_rooms import (
     rooms_made_by_the_bot,
-    rooms_newly_encrypted,
     rooms_to_rescan,
     rooms_with_other_members,
 )
@@ -301,10 +300,9 @@ class SyncFeed:
         terms: Terms,
         rescanned: frozenset[RoomID],
     ) -> None:
-        self.homeserver.told.synced(response, is_ours=self._is_ours, now=now())
+        self.homeserver.synced(response, is_ours=self._is_ours)
         self.state_writes.take_in(response, is_ours=self._is_ours, work=work)
         self.checkpoint_state.note_made(rooms_made_by_the_bot(response, bot=self.homeserver.bot))
-        self.homeserver.forget_plain(rooms_newly_encrypted(response))
         rooms = joined_in(response)
         told_again = {
             room_id

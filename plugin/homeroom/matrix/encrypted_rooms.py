@@ -1,14 +1,24 @@
-"""Which rooms are encrypted: as mautrix's state store knows, else as the homeserver says."""
+"""Which rooms are encrypted: as mautrix's state store knows, else as the homeserver says.
+
+The state store is asked before each message that is sent. What many rooms ask at once is one
+question to its database: else the last of fifty answers would wait for fifty of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from mautrix.types import RoomID
 
+from ..runtime.batches import batches
+from ..storage.coalesce import Coalescer
 from ..storage.errors import StoreError, attempt
 from .errors import Unavailable
+from .state_store_tables import database_of, places
+
+ROOMS_AT_ONCE: Final = 50
+_READ: Final = "SELECT room_id FROM mx_room_state WHERE is_encrypted=true AND room_id IN"
 
 ReadState = Callable[[RoomID, str], Awaitable[dict[str, Any] | None]]
 """`Homeserver.state_content`."""
@@ -22,6 +32,7 @@ class EncryptedRooms:
         self._read = read
         self._plain: set[RoomID] = set()
         """Rooms that are not encrypted, by the homeserver's word."""
+        self._noted = Coalescer(self._all_noted)
 
     async def has(self, room_id: RoomID) -> bool:
         """Whether the room is encrypted. A room never stops to be.
@@ -30,9 +41,8 @@ class EncryptedRooms:
             HomeserverError: nobody knows.
         """
         try:
-            with attempt(f"look up whether {room_id} is encrypted"):
-                if await self._state_store.is_encrypted(room_id):
-                    return True
+            if room_id in await self._noted(room_id):
+                return True
             if room_id in self._plain:
                 return False
             encryption = await self._read(room_id, "m.room.encryption")
@@ -52,3 +62,21 @@ class EncryptedRooms:
     def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
         """Ask again about these rooms: there are signs of encryption."""
         self._plain.difference_update(room_ids)
+
+    async def _all_noted(self, room_ids: list[RoomID]) -> frozenset[RoomID]:
+        """Those of the rooms of which the state store knows that they are encrypted."""
+        database, noted = database_of(self._state_store), set[RoomID]()
+        with attempt(
+            f"look up whether {room_ids[0]} and {len(room_ids) - 1} others are encrypted"
+        ):
+            if database is None or len(room_ids) == 1:
+                for room_id in room_ids:
+                    if await self._state_store.is_encrypted(room_id):
+                        noted.add(room_id)
+                return frozenset(noted)
+            statement = f"{_READ} {places(ROOMS_AT_ONCE)}"
+            for some in batches(room_ids, ROOMS_AT_ONCE):
+                # Always the same statement: databases remember how those are executed.
+                filled = [*some, *some[:1] * (ROOMS_AT_ONCE - len(some))]
+                noted.update(row["room_id"] for row in await database.fetch(statement, *filled))
+        return frozenset(noted)

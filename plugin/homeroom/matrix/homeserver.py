@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
@@ -24,6 +24,7 @@ from mautrix.types import ContentURI, EventID, EventType, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.homes.room_state import STATE_TYPES
+from ..domain.sync.changed_rooms import rooms_newly_encrypted
 from ..domain.sync.told_state import ToldState
 from ..runtime.clock import ServerClock, now
 from ..runtime.fair_turns import FairTurns
@@ -36,6 +37,7 @@ from .current_client import CurrentClient, EncryptionGone
 from .encrypted_rooms import EncryptedRooms
 from .encrypting_api import Sender
 from .errors import OutcomeUnknown, RateLimited, Refused, TooLarge, Unavailable
+from .mentions import Mentions
 from .outgoing import Outgoing, OutgoingFigures, Priority
 from .required import checked, text_in
 from .retrying_api import Health, PatientAPI, RetryBudget
@@ -133,6 +135,9 @@ class Homeserver:
             first.state_store,
             read=partial(self._state_content, api(retry_budgets.READING, talks), state_key=""),
         )
+        self.mentions = Mentions(
+            read=partial(self._member_names, api(retry_budgets.BEST_EFFORT, talks))
+        )
 
     @property
     def outgoing(self) -> OutgoingFigures:
@@ -209,9 +214,18 @@ class Homeserver:
         return await self._find(Path.v3.rooms[room_id].event[event_id])
 
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
+        return frozenset(await self._member_names(self._reading, room_id))
+
+    async def _member_names(self, api: PatientAPI, room_id: RoomID) -> dict[UserID, str | None]:
+        """The joined members of a room, and their display names; None: there is none."""
         path = Path.v3.rooms[room_id].joined_members
-        members = checked(await self._reading.request(Method.GET, path)).get("joined")
-        return frozenset(UserID(member) for member in checked(members))
+        members = checked(checked(await api.request(Method.GET, path)).get("joined"))
+        return {
+            UserID(user_id): name
+            if isinstance(name := checked(member).get("display_name"), str)
+            else None
+            for user_id, member in members.items()
+        }
 
     async def ask_who_we_are(self) -> None:
         """Ask something that only needs an account, to see whether there is one."""
@@ -383,9 +397,11 @@ class Homeserver:
         """The same, cheaper: how long a message may be hangs on it. What is sent asks for sure."""
         return await self._encrypted_rooms.seems_to_have(room_id)
 
-    def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
-        """Ask again whether these rooms are encrypted: there are signs of it."""
-        self._encrypted_rooms.forget_plain(room_ids)
+    def synced(self, response: object, *, is_ours: Callable[[RoomID], bool]) -> None:
+        """Take note of a response of `/sync`; they come in their order."""
+        self.told.synced(response, is_ours=is_ours, now=now())
+        self.mentions.synced(response)
+        self._encrypted_rooms.forget_plain(rooms_newly_encrypted(response))
 
     async def invite(self, room_id: RoomID, user_id: UserID) -> None:
         """Invite a user; one who is invited or joined already is fine."""

@@ -242,7 +242,9 @@ class Speaker:
         self, question: Question, markdown: str, *, has_more: bool, is_growing: bool
     ) -> dict[str, Any]:
         """The body is the Markdown itself, so that the conversation can be read back."""
-        content = await self._content(question.room_id, markdown, answers=question.event_id)
+        content = await self._content(
+            question.room_id, markdown, answers=question.event_id, is_answer=True
+        )
         if question.asked is not None:
             content[ASKED] = question.asked
         if has_more:
@@ -253,7 +255,9 @@ class Speaker:
                 content["formatted_body"] = html.removesuffix("</p>\n") + f"{GROWING}</p>\n"
         return content
 
-    async def _content(self, room_id: RoomID, markdown: str, *, answers: str) -> dict[str, Any]:
+    async def _content(
+        self, room_id: RoomID, markdown: str, *, answers: str, is_answer: bool = False
+    ) -> dict[str, Any]:
         content: dict[str, Any] = {
             "msgtype": "m.text",
             "body": speakable(markdown),
@@ -264,6 +268,10 @@ class Speaker:
         is_encrypted = await self.seems_encrypted(room_id)
         if html is not None and weight(html, encrypted=is_encrypted) <= MAX_HTML:
             content |= {"format": "org.matrix.custom.html", "formatted_body": html}
+        if is_answer and not is_encrypted:  # else it costs nothing
+            mentions = self._homeserver.mentions
+            if not await mentions.may_be_in(content["body"], room_id=room_id):
+                del content["m.mentions"]
         return content
 
 

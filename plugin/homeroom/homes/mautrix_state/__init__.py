@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mautrix.client.state_store import StateStore
-from mautrix.client.state_store.asyncpg import PgStateStore
 from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ...domain.homes.topology import Room, Topology
+from ...matrix.state_store_tables import database_of
 from ...runtime.batches import batches
 from . import bulk_sql as tables
 from . import via_interface as one_by_one
@@ -49,9 +49,9 @@ class MautrixState:
         if store is None:
             return 0
         healed = 0
-        if isinstance(store, PgStateStore) and tables.are_known(store):
+        if (database := database_of(store)) is not None:
             for some in batches(_ours(topology), tables.ROOMS_AT_ONCE):
-                healed += await tables.heal(store.db, some, bot=topology.bot)
+                healed += await tables.heal(database, some, bot=topology.bot)
         else:
             for room in _ours(topology):
                 healed += await one_by_one.heal(store, room)
@@ -78,9 +78,9 @@ class MautrixState:
             StoreError: the database of the state store failed.
         """
         found: set[RoomID] = set()
-        if isinstance(self._store, PgStateStore) and tables.are_known(self._store):
+        if (database := database_of(self._store)) is not None:
             for some in batches(_ours(topology), tables.ROOMS_AT_ONCE):
-                outdated = await tables.outdated(self._store.db, some)
+                outdated = await tables.outdated(database, some)
                 found.update(room.room_id for room in outdated)
         return frozenset(found)
 

@@ -14,19 +14,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from mautrix.client.state_store.asyncpg import PgStateStore
 from mautrix.types import RoomID, UserID
 from mautrix.util.async_db import Database
 
 from ...domain.homes.topology import Room
+from ...matrix.state_store_tables import places
 from ...storage.errors import attempt
 from ...storage.transactions import transaction
 from .create_events import create_event_text
 
 ROOMS_AT_ONCE: Final = 500
 """Rooms in one transaction. Others write into this database, too: not for long."""
-KNOWN_VERSIONS: Final = 4
-"""Of mautrix's tables; later ones may mean something else."""
 
 _READ_ROOMS: Final = (
     "SELECT room_id, is_encrypted, has_full_member_list, power_levels,"
@@ -66,22 +64,17 @@ class _Rows(NamedTuple):
     members: list[tuple[object, ...]]
 
 
-def are_known(store: PgStateStore) -> bool:
-    """Whether the tables are those that the statements here are made for."""
-    return len(store.upgrade_table.upgrades) == KNOWN_VERSIONS
-
-
 async def outdated(database: Database, rooms: Sequence[Room]) -> list[Room]:
     """Find those of the rooms whose rows do not say what was observed.
 
     Raises:
         StoreError: the database failed.
     """
-    places = _places(rooms)
     room_ids = [room.room_id for room in rooms]
+    listed = places(len(rooms))
     with attempt(f"read the state store about {room_ids[0]} and {len(rooms) - 1} others"):
-        states = await database.fetch(f"{_READ_ROOMS} {places}", *room_ids)
-        members = await database.fetch(f"{_READ_MEMBERS} {places}", *room_ids)
+        states = await database.fetch(f"{_READ_ROOMS} {listed}", *room_ids)
+        members = await database.fetch(f"{_READ_MEMBERS} {listed}", *room_ids)
     return await asyncio.to_thread(_outdated, rooms, states, members)
 
 
@@ -99,14 +92,10 @@ async def heal(database: Database, rooms: Sequence[Room], *, bot: UserID) -> int
             async with transaction(database) as writing:
                 await writing.executemany(_WRITE_ROOM, rows.rooms)
                 await writing.execute(
-                    f"{_DELETE_MEMBERS} {_places(wrong)}", *(room.room_id for room in wrong)
+                    f"{_DELETE_MEMBERS} {places(len(wrong))}", *(room.room_id for room in wrong)
                 )
                 await writing.executemany(_WRITE_MEMBER, rows.members)
     return len(wrong)
-
-
-def _places(rooms: Sequence[Room]) -> str:
-    return f"({', '.join(f'${number}' for number in range(1, len(rooms) + 1))})"
 
 
 def _outdated(rooms: Iterable[Room], states: Iterable[Any], members: Iterable[Any]) -> list[Room]:
