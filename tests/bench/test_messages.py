@@ -13,9 +13,12 @@ def rounds(side: str, latencies: Sequence[float], *, at_once: int, seconds: floa
     )
 
 
-def summary_of(slower: float) -> dict[str, dict[str, dict[str, float]]]:
+def summary_of(
+    slower: float, before: Sequence[Round] = ()
+) -> dict[str, dict[str, dict[str, float]]]:
     return summarise(
         [
+            *before,
             rounds("bare", [0.1, 0.2, 0.3], at_once=1, seconds=1),
             rounds("plugin", [0.1, 0.2 * slower, 0.4], at_once=1, seconds=1),
             rounds("bare", [1.0] * 50, at_once=50, seconds=10),
@@ -35,6 +38,19 @@ def test_both_sides_are_compared_by_how_many_were_at_once() -> None:
 def test_a_little_slower_is_good_enough_and_more_is_not() -> None:
     assert [reached for _, reached in judge(summary_of(1.05))] == [True, True, True]
     assert [reached for _, reached in judge(summary_of(1.3))] == [False, True, False]
+
+
+def test_with_an_earlier_homeroom_it_has_to_be_better_than_that() -> None:
+    before = [
+        rounds("before", [0.1, 0.25, 0.3], at_once=1, seconds=1),
+        rounds("before", [1.0] * 50, at_once=50, seconds=9),
+    ]
+    lines = dict(judge(summary_of(1.0, before)))
+    assert {line: reached for line, reached in lines.items() if "earlier" in line} == {
+        "one message at a time: less than the earlier latency: 0.800 times": True,
+        "50 rooms at once: less than the earlier latency: 1.000 times": False,
+        "50 rooms at once: more than the earlier throughput: 0.900 times": False,
+    }
 
 
 def test_the_report_names_both() -> None:

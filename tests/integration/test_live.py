@@ -24,7 +24,7 @@ from tests.integration.homes import (
     tables,
 )
 from tests.stack.http import ApiError
-from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, MakeStack, Stack
+from tests.stack.stack import DEFAULT_CONFIG, MARKER_TYPE, MakeStack, MakeSynapse, Stack
 from tests.stack.user import MatrixUser
 from tests.stack.waiting import eventually
 
@@ -223,3 +223,30 @@ async def test_only_new_plain_text_is_a_command(make_bot: MakeStack) -> None:
 
     assert await tables(stack) == before
     assert await stack.bot_rooms() == rooms
+
+
+async def test_an_answer_calls_nobody_whomever_it_names(
+    make_bot: MakeStack, make_synapse: MakeSynapse
+) -> None:
+    """By older push rules a text calls whose name is in it, and everybody by "@room"."""
+    stack = await make_bot(synapse=await make_synapse(push=True), config=CONFIG)
+    home = await onboard(stack, "alice", chats=CHATS)
+    alice, name = home.user, home.user.user_id[1:].partition(":")[0]
+    cases = {"Is it late?": None, f"Where is {name.title()}?": {}, "Is @room here?": {}}
+    for text, mentions in cases.items():
+        await say_and_hear(stack, alice, home.chat, text)
+        answer = await notified(alice)
+        assert answer["event"]["content"]["body"] == text
+        assert answer["event"]["content"].get("m.mentions") == mentions
+        assert {"set_tweak": "highlight"} not in answer["actions"]
+
+
+async def notified(user: MatrixUser) -> dict[str, Any]:
+    """The newest event that the homeserver has notified a person of."""
+
+    async def newest() -> Any:
+        found = await user.api.request("GET", "/_matrix/client/v3/notifications?limit=1")
+        return next(iter(found["notifications"]), None)
+
+    answer: dict[str, Any] = await eventually("a notification", newest)
+    return answer

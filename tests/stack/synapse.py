@@ -90,8 +90,12 @@ class Synapse:
         default_room_version: str | None = None,
         app_services: Sequence[Path] = (),
         keep_sync_responses: bool = True,
+        push: bool = False,
     ) -> None:
-        """`messages_per_second`: how fast one account may send after the usual burst."""
+        """`messages_per_second`: how fast one account may send after the usual burst.
+
+        `push`: whether it works out whom to notify.
+        """
         self.server_name = server_name
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
@@ -102,6 +106,7 @@ class Synapse:
         self._default_room_version = default_room_version
         self._app_services = app_services
         self._keep_sync_responses = keep_sync_responses
+        self._push = push
         self._secret = "homeroom-tests"
         self._api = JsonApi(base_url=self.url)
         config = directory / "homeserver.yaml"
@@ -292,8 +297,8 @@ class Synapse:
             "trusted_key_servers": [],
             "url_preview_enabled": False,
             "presence": {"enabled": False},
-            # What nobody here looks at; a sixth of what Synapse has to do.
-            "push": {"enabled": False},
+            # What hardly anybody here looks at; a sixth of what Synapse has to do.
+            "push": {"enabled": self._push},
             "stats": {"enabled": False},
             "user_directory": {"enabled": False},
             "app_service_config_files": [str(path) for path in self._app_services],
