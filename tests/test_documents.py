@@ -30,6 +30,7 @@ QUESTIONS = {
     "Where does a chat get its id?": "domain/homes/id_assignment.py",
     "Where is a question asked once more?": "delivery/message_handler.py",
     "What happens on SIGTERM?": "bot.py",
+    "Why does an answer that names people call none of them?": "matrix/mentions.py",
     "Where is a reply's text?": "replies/sentences.py",
     "Who writes to the database?": "storage/store.py",
 }
