@@ -349,16 +349,10 @@ def judge(summary: dict[str, dict[str, dict[str, float]]]) -> Iterator[tuple[str
             throughput = found["to bare"]["per_second"]
             what = f"at least {THROUGHPUT:g} times the bare throughput"
             yield f"{_rooms(at_once)}: {what}: {throughput:.3f} times", throughput >= THROUGHPUT
-        if (before := found.get("to before")) is not None:
-            latency = before["median"]
-            yield (
-                f"{_rooms(at_once)}: less than the earlier latency: {latency:.3f} times",
-                latency < 1,
-            )
-            if at_once != "1":
-                throughput = before["per_second"]
-                what = "more than the earlier throughput"
-                yield f"{_rooms(at_once)}: {what}: {throughput:.3f} times", throughput > 1
+        if at_once != "1" and (before := found.get("to before")) is not None:
+            latency, throughput = before["median"], before["per_second"]
+            what = f"better than before: {latency:.3f} and {throughput:.3f} times"
+            yield f"{_rooms(at_once)}: {what}", latency < 1 < throughput
 
 
 def report(summary: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
