@@ -136,7 +136,7 @@ class Homeserver:
             read=partial(self._state_content, api(retry_budgets.READING, talks), state_key=""),
         )
         self.mentions = Mentions(
-            read=partial(self._member_names, api(retry_budgets.BEST_EFFORT, talks))
+            read=partial(self._member_names, api(retry_budgets.MEMBER_NAMES, talks))
         )
 
     @property

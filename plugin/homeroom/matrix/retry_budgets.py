@@ -21,5 +21,7 @@ maubot's session has 100 connections for all of this, and its sync needs one."""
 LEAVING: Final = RetryBudget(call=900, failing=20, attempt=30)
 BEST_EFFORT: Final = RetryBudget(call=0, failing=0, attempt=20)
 """For what is out of date by the time that it could be sent."""
+MEMBER_NAMES: Final = RetryBudget(call=0, failing=0, attempt=5)
+"""An answer waits for them, and can do without."""
 ACCOUNT_DATA: Final = RetryBudget(call=15, failing=3, attempt=10)
 """Read where a start waits for it, written in nobody's way: there is another way without it."""
