@@ -37,6 +37,7 @@ _STYLE: Final = """
     .c { stroke: #6e7781; } .c-fill { fill: #6e7781; }
     .d { stroke: #bc4c00; } .d-fill { fill: #bc4c00; }
     .e { stroke: #8250df; } .e-fill { fill: #8250df; }
+    .f { stroke: #bf3989; } .f-fill { fill: #bf3989; }
     @media (prefers-color-scheme: dark) {
       text { fill: #f0f6fc; }
       .quiet { fill: #9198a1; }
@@ -47,6 +48,7 @@ _STYLE: Final = """
       .c { stroke: #9198a1; } .c-fill { fill: #9198a1; }
       .d { stroke: #f0883e; } .d-fill { fill: #f0883e; }
       .e { stroke: #ab7df8; } .e-fill { fill: #ab7df8; }
+      .f { stroke: #db61a2; } .f-fill { fill: #db61a2; }
     }"""
 
 
@@ -121,16 +123,16 @@ def _lines(worlds: Sequence[WorldFigures]) -> Iterator[Line]:
         found = [(world.rooms, world.ways.get(name)) for world in worlds]
         return [(rooms, figures.seconds) for rooms, figures in found if figures is not None]
 
-    reconciles = [
-        (world.rooms, figures.reconcile)
-        for world in worlds
-        if (figures := world.starts.get((database, "empty"))) is not None
-    ]
+    def reconciles(scenario: str) -> list[tuple[int, Spread]]:
+        found = [(world.rooms, world.starts.get((database, scenario))) for world in worlds]
+        return [(rooms, figures.reconcile) for rooms, figures in found if figures is not None]
+
     floors = [(world.rooms, world.floor.seconds) for world in worlds if world.floor is not None]
     yield Line(name="matrix-nio", colour="d", points=way("nio"))
     yield Line(name="matrix-hookshot", colour="e", points=way("hookshot"))
-    yield Line(name="Homeroom, database lost", colour="a", points=reconciles)
+    yield Line(name="Homeroom, whole scan", colour="a", points=reconciles("empty"))
     yield Line(name="fastest bare requests", colour="c", points=floors, is_dashed=True)
+    yield Line(name="Homeroom, checkpoint", colour="f", points=reconciles("restored"))
     yield Line(name="Homeroom, restart", colour="b", points=start("intact"))
     yield Line(name="one bare request", colour="c", points=way("incremental"), is_dashed=True)
 

@@ -168,7 +168,8 @@ def test_the_report_shows_every_way_every_start_and_every_bar() -> None:
 def test_the_picture_is_xml_with_every_line_named() -> None:
     picture = plot([world(100, floor=0.1, empty=0.12), world(), world(10_000, floor=10, empty=12)])
     texts = [element.text or "" for element in ET.fromstring(picture).iter()]
-    assert "Homeroom, database lost (1.00)" in texts
+    assert "Homeroom, whole scan (1.00)" in texts
+    assert "Homeroom, checkpoint (0.00)" in texts
     assert "Homeroom, restart (0.00)" in texts
     assert "10,000" in texts
 
