@@ -20,14 +20,14 @@ ANNA, BERT = UserID("@anna:fake.test"), UserID("@bert.b:fake.test")
 class Members:
     """What a homeserver says of a room's members, one answer after the other."""
 
-    def __init__(self, *answers: Mapping[UserID, str | None] | Exception) -> None:
+    def __init__(self, *answers: Mapping[UserID, object] | Exception) -> None:
         self.answers = list(answers)
         self.asked = 0
         self.is_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def __call__(self, room_id: RoomID) -> Mapping[UserID, str | None]:
+    async def __call__(self, room_id: RoomID) -> Mapping[UserID, object]:
         self.asked += 1
         self.is_asked.set()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

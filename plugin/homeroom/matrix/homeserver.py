@@ -24,6 +24,7 @@ from mautrix.types import ContentURI, EventID, EventType, RoomID, UserID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.homes.room_state import STATE_TYPES
+from ..domain.json_shapes import as_dict
 from ..domain.sync.changed_rooms import rooms_newly_encrypted
 from ..domain.sync.told_state import ToldState
 from ..runtime.clock import ServerClock, now
@@ -216,14 +217,12 @@ class Homeserver:
     async def joined_members(self, room_id: RoomID) -> frozenset[UserID]:
         return frozenset(await self._member_names(self._reading, room_id))
 
-    async def _member_names(self, api: PatientAPI, room_id: RoomID) -> dict[UserID, str | None]:
-        """The joined members of a room, and their display names; None: there is none."""
+    async def _member_names(self, api: PatientAPI, room_id: RoomID) -> dict[UserID, object]:
+        """The joined members of a room, and what is in the place of their display names."""
         path = Path.v3.rooms[room_id].joined_members
         members = checked(checked(await api.request(Method.GET, path)).get("joined"))
         return {
-            UserID(user_id): name
-            if isinstance(name := checked(member).get("display_name"), str)
-            else None
+            UserID(user_id): as_dict(member).get("display_name")
             for user_id, member in members.items()
         }
 

@@ -3,7 +3,7 @@
 By older push rules a message calls everybody whose name is in its text, and the whole room by
 "@room". A message with `m.mentions` calls only those that it lists, so an answer that lists nobody
 calls nobody. Synapse checks that key against a JSON schema, which takes as much CPU time as all
-else that it does as it is sent a message. So an answer has it only where it makes a difference:
+else that it does when it is sent a message. So an answer has it only where it makes a difference:
 where a name is in the text, or where nobody knows the names.
 
 https://spec.matrix.org/latest/client-server-api/#user-and-room-mentions
@@ -23,10 +23,10 @@ from .errors import HomeserverError
 
 ROOMS_AT_MOST: Final = 1_000
 """Rooms whose names are remembered."""
-NAMES_AT_MOST: Final = 50
+NAMES_AT_MOST: Final = 20
 """Members of a room whose names are looked for."""
-NAME_AT_MOST: Final = 100
-"""Characters of a name that are looked for."""
+NAME_AT_MOST: Final = 30
+"""Characters of a name that are looked for: names may be made to be searched for slowly."""
 EVERYBODY: Final = "@room"
 
 _Names = dict[UserID, frozenset[str]]
@@ -38,10 +38,10 @@ class Mentions:
     """Knows what the members of rooms are called, once somebody asked, and says where a name is.
 
     Args:
-        read: the members of a room with their display names; one that has none has None.
+        read: the members of a room with their display names, which may be anything.
     """
 
-    read: Callable[[RoomID], Awaitable[Mapping[UserID, str | None]]]
+    read: Callable[[RoomID], Awaitable[Mapping[UserID, object]]]
     _rooms: dict[RoomID, _Names | None] = field(default_factory=dict, init=False)
     """None: they are not to be had, or too many."""
     _reading: set[RoomID] = field(default_factory=set, init=False)
@@ -103,4 +103,4 @@ def _called(user_id: UserID, displayname: object) -> frozenset[str]:
     """The localpart and the display name, as they are compared."""
     localpart = user_id.removeprefix("@").split(":", 1)[0]
     names = [localpart, displayname if isinstance(displayname, str) else ""]
-    return frozenset(filter(None, (name[:NAME_AT_MOST].strip().casefold() for name in names)))
+    return frozenset(filter(None, (name.strip().casefold()[:NAME_AT_MOST] for name in names)))
