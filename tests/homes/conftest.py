@@ -1,4 +1,4 @@
-"""What the tests of observing have: an observer that gives up soon."""
+"""What these tests have: an observer that gives up soon, and state stores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from homeroom.homes.observation import Observer
 from homeroom.matrix import retry_budgets
 from homeroom.matrix.retrying_api import RetryBudget
 from tests.fake.clients import LOG, Connect
+from tests.storage.state_stores import backend, sqlite, store  # noqa: F401 (fixtures)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 from maubot.lib.state_store import PgStateStore
-from mautrix.client.state_store import MemoryStateStore, StateStore
+from mautrix.client.state_store import StateStore
 from mautrix.types import Member, Membership, RoomID
 from mautrix.util.async_db import Database
 
@@ -19,44 +19,11 @@ from homeroom.homes.mautrix_state import MautrixState
 from homeroom.homes.mautrix_state import bulk_sql as tables
 from homeroom.homes.mautrix_state import via_interface as one_by_one
 from homeroom.homes.observation import Observer
-from homeroom.matrix import state_store_tables
 from homeroom.storage import StoreError, transactions
 from tests.fake import FakeHomeserver
 from tests.fake.clients import LOG, Connect
-from tests.storage.databases import Backend, PostgresBackend, SqliteBackend
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Backend:
-    return SqliteBackend(tmp_path / "maubot.db")
-
-
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param("postgres", marks=pytest.mark.postgres),
-        "a later schema",
-        "memory",
-    ]
-)
-def backend(
-    request: pytest.FixtureRequest, sqlite: Backend, monkeypatch: pytest.MonkeyPatch
-) -> Backend | None:
-    """Where the state store lies; None: in memory."""
-    if request.param == "postgres":
-        return PostgresBackend(request.getfixturevalue("postgres_url"))
-    if request.param == "a later schema":
-        monkeypatch.setattr(state_store_tables, "KNOWN_VERSIONS", 3)
-    return None if request.param == "memory" else sqlite
-
-
-@pytest.fixture
-async def store(backend: Backend | None) -> AsyncIterator[StateStore]:
-    if backend is None:
-        yield MemoryStateStore()
-        return
-    async with backend.opened(PgStateStore.upgrade_table) as database:
-        yield PgStateStore(database)
+from tests.storage.databases import Backend
+from tests.storage.state_stores import note_queries
 
 
 @pytest.fixture
@@ -257,21 +224,11 @@ async def test_rooms_that_are_known_cost_two_queries_for_many(
         subject = Subject(connect, PgStateStore(database))
         assert await subject.heal() == 7
         monkeypatch.setattr(tables, "ROOMS_AT_ONCE", 5)
-        asked: list[str] = []
-        for name in ("fetch", "fetchrow", "fetchval", "execute", "executemany"):
-            monkeypatch.setattr(database, name, _noting(asked, getattr(database, name)))
+        asked = note_queries(database, monkeypatch)
         assert await subject.heal() == 0
         assert len(asked) == 4
         anna.join(next(iter(hs.rooms)))
         assert await subject.heal() == 1
-
-
-def _noting(asked: list[str], ask: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
-    async def noting(query: str, *values: Any) -> Any:
-        asked.append(query)
-        return await ask(query, *values)
-
-    return noting
 
 
 async def test_hostile_state_is_no_obstacle(

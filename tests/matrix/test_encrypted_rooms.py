@@ -5,50 +5,28 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from maubot.lib.state_store import PgStateStore
-from mautrix.client.state_store import MemoryStateStore, StateStore
+from mautrix.client.state_store import StateStore
 from mautrix.types import RoomID
+from mautrix.util.async_db import Database
 
-from homeroom.matrix import state_store_tables
 from homeroom.matrix.encrypted_rooms import ROOMS_AT_ONCE, EncryptedRooms
 from homeroom.matrix.errors import Unavailable
-from tests.storage.databases import Backend, PostgresBackend, SqliteBackend
+from tests.storage.databases import Backend
+from tests.storage.state_stores import note_queries
 
 MEGOLM = {"algorithm": "m.megolm.v1.aes-sha2"}
 ROOMS = [RoomID(f"!{number}:fake.test") for number in range(2 * ROOMS_AT_ONCE + 5)]
 ENCRYPTED = frozenset(ROOMS[::7])
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param("postgres", marks=pytest.mark.postgres),
-        "a later schema",
-        "memory",
-    ]
-)
-def backend(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Backend | None:
-    """Where the state store lies; None: in memory."""
-    if request.param == "postgres":
-        return PostgresBackend(request.getfixturevalue("postgres_url"))
-    if request.param == "a later schema":
-        monkeypatch.setattr(state_store_tables, "KNOWN_VERSIONS", 3)
-    return None if request.param == "memory" else SqliteBackend(tmp_path / "maubot.db")
-
-
 @pytest.fixture
-async def store(backend: Backend | None) -> AsyncIterator[StateStore]:
-    if backend is None:
-        yield MemoryStateStore()
-        return
-    async with backend.opened(PgStateStore.upgrade_table) as database:
-        yield PgStateStore(database)
+async def database(sqlite: Backend) -> AsyncIterator[Database]:
+    async with sqlite.opened(PgStateStore.upgrade_table) as database:
+        yield database
 
 
 class Homeserver:
@@ -91,43 +69,29 @@ async def test_a_room_that_becomes_encrypted_is_found_before_the_next_message(
 
 
 async def test_fifty_messages_at_once_ask_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first asks for itself, and all that come meanwhile together."""
-    async with SqliteBackend(tmp_path / "maubot.db").opened(
-        PgStateStore.upgrade_table
-    ) as database:
-        rooms = EncryptedRooms(PgStateStore(database), read=Homeserver().read)
-        asked = list[str]()
-        for name in ("fetch", "fetchval", "fetchrow"):
-            ask = getattr(database, name)
-
-            async def noted(sql: str, *values: Any, ask: Any = ask) -> Any:
-                asked.append(sql)
-                return await ask(sql, *values)
-
-            monkeypatch.setattr(database, name, noted)
-        await have(rooms, ROOMS[:50])
-        assert len(asked) <= 2
-        await rooms.has(ROOMS[0])
-        assert len(asked) <= 3
+    rooms = EncryptedRooms(PgStateStore(database), read=Homeserver().read)
+    asked = note_queries(database, monkeypatch)
+    await have(rooms, ROOMS[:50])
+    assert len(asked) <= 2
+    await rooms.has(ROOMS[0])
+    assert len(asked) <= 3
 
 
 async def test_while_the_database_fails_nobody_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with SqliteBackend(tmp_path / "maubot.db").opened(
-        PgStateStore.upgrade_table
-    ) as database:
-        rooms = EncryptedRooms(PgStateStore(database), read=Homeserver().read)
-        assert not any((await have(rooms, ROOMS)).values())
+    rooms = EncryptedRooms(PgStateStore(database), read=Homeserver().read)
+    assert not any((await have(rooms, ROOMS)).values())
 
-        async def broken(*_: Any) -> Any:
-            raise sqlite3.OperationalError("disk I/O error")
+    async def broken(*_: Any) -> Any:
+        raise sqlite3.OperationalError("disk I/O error")
 
-        with monkeypatch.context() as patch:
-            for name in ("fetch", "fetchval"):
-                patch.setattr(database, name, broken)
-            found = await asyncio.gather(*map(rooms.has, ROOMS), return_exceptions=True)
-            assert {type(each) for each in found} == {Unavailable}
-        assert not any((await have(rooms, ROOMS)).values())
+    with monkeypatch.context() as patch:
+        for name in ("fetch", "fetchval"):
+            patch.setattr(database, name, broken)
+        found = await asyncio.gather(*map(rooms.has, ROOMS), return_exceptions=True)
+        assert {type(each) for each in found} == {Unavailable}
+    assert not any((await have(rooms, ROOMS)).values())
