@@ -6,6 +6,7 @@ these tests that is too late, always.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -124,18 +125,22 @@ async def test_what_is_told_again_is_written_once(
         hs.fail(Match(when=bot.is_long_poll), Alter(with_sender), times=None)
         assert bot.client
         write, written = bot.client.state_store.set_member, list[UserID]()
+        may_write = asyncio.Event()
 
         async def set_member(room_id: RoomID, user_id: UserID, *what: Any) -> None:
             written.append(user_id)
+            await may_write.wait()
             await write(room_id, user_id, *what)
 
         monkeypatch.setattr(bot.client.state_store, "set_member", set_member)
         times = []
         for event_id in (join.event_id, "$another", None):
             told["event_id"], written = event_id, []
-            for number in range(3):
+            may_write.clear()
+            for number in range(3):  # each message and each answer is news, with who is who
                 await bot.ask(anna, chat_id, f"{event_id}, {number}")
-                await bot.settled()
+            may_write.set()
+            await bot.settled()
             times.append(written.count(anna.user_id))
         assert times[:2] == [0, 1]
         assert times[2] >= 3, "nobody knows whether it is the same"

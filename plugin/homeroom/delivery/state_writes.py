@@ -44,16 +44,17 @@ class StateWrites:
     log: TraceLogger
     _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _written: dict[_Key, EventID | None] = field(default_factory=dict, init=False)
-    """What was written last: with each message the homeserver tells again who its sender is."""
+    _newest: dict[_Key, EventID | None] = field(default_factory=dict, init=False)
+    """What was taken in last: with each message the homeserver tells again who its sender is."""
 
     def take_in(
         self, response: object, *, is_ours: Callable[[RoomID], bool], work: Hashable
     ) -> None:
         """Write what a response says; the work is not done before that is."""
         told = cached_state_in(response, is_ours=is_ours)
-        events = [each for each in told if not self._is_written(*each)]
+        events = [each for each in told if not self._is_known(*each)]
         if events:
+            self._remember(events)
             writing = ("the state store", next(self._numbers))
             self.inbox.add(work, [writing])
             self.background.start(self._write(events, writing), name="telling the state store")
@@ -70,23 +71,27 @@ class StateWrites:
                     on=(StoreError,),
                     failed=failed,
                 )
-                self._remember(events)
             except StoreError as e:
                 self.log.error("%s; the next start looks at everything", e)
-                self.checkpoint_state.invalidate()
+                self._give_up()
             except Exception:
                 self.log.exception("Error while telling the state store")
-                self.checkpoint_state.invalidate()
+                self._give_up()
         self.inbox.finish(writing)
 
-    def _is_written(self, room_id: RoomID, event: dict[str, Any]) -> bool:
+    def _give_up(self) -> None:
+        self._newest.clear()
+        self.checkpoint_state.invalidate()
+
+    def _is_known(self, room_id: RoomID, event: dict[str, Any]) -> bool:
+        """Whether it was taken in last: then it is written, or the position waits for it."""
         event_id = event_id_of(event)
-        return event_id is not None and self._written.get(_key(room_id, event)) == event_id
+        return event_id is not None and self._newest.get(_key(room_id, event)) == event_id
 
     def _remember(self, events: list[tuple[RoomID, dict[str, Any]]]) -> None:
-        if len(self._written) > REMEMBERED_AT_MOST:
-            self._written.clear()
-        self._written.update((_key(*each), event_id_of(each[1])) for each in events)
+        if len(self._newest) > REMEMBERED_AT_MOST:
+            self._newest.clear()
+        self._newest.update((_key(*each), event_id_of(each[1])) for each in events)
 
 
 def _key(room_id: RoomID, event: dict[str, Any]) -> _Key:
