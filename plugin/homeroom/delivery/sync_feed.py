@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import filterfalse
 from typing import Any, Final, TypeVar
 
 from mautrix.types import EventID, RoomID
@@ -361,9 +362,10 @@ class SyncFeed:
         if before is None or not terms.has_questions or self.routes.chat(room_id) is None:
             return False
         events, bot = timeline_of(entry), self.homeserver.bot
-        asked = asked_before(before, events, bot=bot)
-        given = frozenset() if terms.is_live else answers_in(room_id, events, bot=bot).given
-        return not all(map(self.inbox.has, asked - given))
+        unknown = set(filterfalse(self.inbox.has, asked_before(before, events, bot=bot)))
+        if unknown and not terms.is_live:
+            unknown -= answers_in(room_id, events, bot=bot).given
+        return bool(unknown)
 
     def _terms_in(self, room_id: RoomID, entry: dict[str, Any], terms: Terms) -> Terms:
         """A room that is told from its beginning on is no news of this moment.
