@@ -325,6 +325,8 @@ async def test_not_being_signed_in_is_a_state_and_no_refusal(
     assert naps.seconds == []
     await adapter.joined_rooms()
     await adapter.signs.set_typing(room_id, milliseconds=1000)
+    if action.json["errcode"] == "M_RESOURCE_LIMIT_EXCEEDED":  # Synapse lets these pass
+        await adapter.account_data.set("org.example.data", {})
     assert adapter.health.signed_out == action.json["errcode"]
     assert adapter.health.signed_out_at is not None
     await adapter.send(room_id, content, txn_id="1")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
-from tests.fake import FakeHomeserver
-from tests.plugin.harness import Bot, running
+from homeroom.runtime.clock import now
+from tests.fake import FakeHomeserver, Hang, Match
+from tests.plugin.harness import Bot, running, until
 from tests.plugin.test_commands import ARCHIVED
 from tests.plugin.test_onboarding import TWO_CHATS, is_complete
 from tests.plugin.test_reset import DONE, at
@@ -94,6 +95,43 @@ async def test_a_chat_has_its_new_name(hs: FakeHomeserver, bot: Bot, lag: dict[s
     await bot.ask(anna, chat_id, "!chat rename Rest")
     await bot.settled()
     assert names(bot) == ["Rest"]
+
+
+async def test_a_name_that_is_told_before_its_request_is_answered_may_change_again(
+    hs: FakeHomeserver, bot: Bot
+) -> None:
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    writing = Match(method="PUT", path="/state/m.room.name", user=bot.me.user_id)
+    answering = hs.fail(writing, Hang(after=True))
+    told = bot.app.account.homeserver.told
+
+    def is_told() -> bool:
+        event = told.event(chat_id, ("m.room.name", ""), now=now())
+        return event is not None and event["content"]["name"] == "Work"
+
+    anna.send(chat_id, "!chat rename Work")
+    await until("news of the new name", is_told)
+    answering.release()
+    await bot.hear(chat_id, 1)
+    await bot.settled()
+    anna.set_state(chat_id, "m.room.name", {"name": "Play"})
+    await bot.settled()
+    assert names(bot) == ["Play"]
+
+
+async def test_a_name_that_is_given_twice_may_change_again(hs: FakeHomeserver, bot: Bot) -> None:
+    """The homeserver makes no event of the second time, so nobody will ever be told of one."""
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    await bot.ask(anna, chat_id, "!chat rename Work")
+    await bot.restart()
+    await bot.ask(anna, chat_id, "!chat rename Work")
+    anna.set_state(chat_id, "m.room.name", {"name": "Play"})
+    await bot.settled()
+    assert names(bot) == ["Play"]
 
 
 async def test_an_archived_chat_does_not_answer(

@@ -29,7 +29,14 @@ async def with_late_mautrix(hs: FakeHomeserver, path: Path) -> AsyncIterator[tup
         (chat_id,) = bot.chats_of(anna)
         assert bot.client
         bot.client.remove_event_handler(EventType.ALL, bot.client._update_state)
+        await until("mautrix has written what it had begun", lambda: not handlers())
         yield bot, RoomID(chat_id)
+
+
+def handlers() -> list[str]:
+    """mautrix's handlers that are at work."""
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return [name for name in names if name == "Syncer._catch_errors"]
 
 
 def happens(hs: FakeHomeserver, chat_id: RoomID) -> dict[str, Any]:

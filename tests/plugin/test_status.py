@@ -143,6 +143,7 @@ async def test_findings_say_what_to_do(hs: FakeHomeserver, tmp_path: Path) -> No
         assert (await status_of(web))["findings"] == []
 
 
+@pytest.mark.usefixtures("unverified")
 async def test_past_reconciles_survive_a_restart_and_are_bounded(
     hs: FakeHomeserver, tmp_path: Path
 ) -> None:

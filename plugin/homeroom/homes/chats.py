@@ -81,7 +81,10 @@ class Chats:
 
     async def rename(self, chat: Chat, *, name: str) -> None:
         async with self.locks.of(chat.matrix_user_id):
-            await self.homeserver.put_state(chat.room_id, "m.room.name", {"name": name})
+            content = {"name": name}
+            present = await self.homeserver.state_content(chat.room_id, "m.room.name")
+            if present != content:  # else there is no event, for which news would wait
+                await self.homeserver.put_state(chat.room_id, "m.room.name", content)
             await self.reconciler.rescan({chat.room_id})
 
     async def clear_from_elsewhere(self, chat: Chat, *, because_of: EventID) -> None:

@@ -362,16 +362,16 @@ class Homeserver:
 
     async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
         # `via` is the name since version 1.12 of the spec; older homeservers know the other.
-        query = {"via": [*via], "server_name": [*via]}
+        query, since = {"via": [*via], "server_name": [*via]}, now()
         await self._joining.request(Method.POST, Path.v3.join[room_id], {}, query_params=query)
-        self.told.joined(room_id, now=now())
+        self.told.joined(room_id, since=since, now=now())
 
     async def leave(
         self, room_id: RoomID, *, reason: str, priority: Priority = Priority.NOTICE
     ) -> None:
-        path = Path.v3.rooms[room_id].leave
+        path, since = Path.v3.rooms[room_id].leave, now()
         await self._leaving.request(Method.POST, path, {"reason": reason}, priority=priority)
-        self.told.left(room_id, now=now())
+        self.told.left(room_id, since=since, now=now())
 
     async def forget(self, room_id: RoomID) -> None:
         """Take a room that was left out of the bot's own view of the server."""
@@ -404,13 +404,13 @@ class Homeserver:
 
     async def invite(self, room_id: RoomID, user_id: UserID) -> None:
         """Invite a user; one who is invited or joined already is fine."""
-        path = Path.v3.rooms[room_id].invite
+        path, since = Path.v3.rooms[room_id].invite, now()
         try:
             await self._writing.request(Method.POST, path, {"user_id": user_id})
         except Refused as e:
             if e.status != 403 or not await self._is_in(room_id, user_id):
                 raise
-        self.told.invited(room_id, user_id, now=now())
+        self.told.invited(room_id, user_id, since=since, now=now())
 
     async def send(
         self,

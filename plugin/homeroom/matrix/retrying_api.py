@@ -389,12 +389,14 @@ def _shows_service(method: Method, path: str, *, errcode: str | None) -> bool:
     """Whether a good answer shows that the account is served (again).
 
     Args:
-        errcode: why it was not. Over its limit of users Synapse goes on answering most reads, but
-            not `/sync` or writes.
+        errcode: why it was not. Over its limit of users Synapse goes on answering all but `/sync`
+            and what makes events: reads, receipts and account data, for example.
     """
+    if errcode == "M_RESOURCE_LIMIT_EXCEEDED":
+        makes_event = method == Method.PUT and ("/send/" in path or "/state/" in path)
+        return makes_event or path.endswith(("/sync", "/createRoom"))
     if method == Method.GET:
-        is_limit = errcode == "M_RESOURCE_LIMIT_EXCEEDED"
-        return path.endswith("/sync" if is_limit else ("/sync", "/account/whoami"))
+        return path.endswith(("/sync", "/account/whoami"))
     return "/typing/" not in path
 
 

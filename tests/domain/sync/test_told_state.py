@@ -49,12 +49,18 @@ def hear(state: ToldState, response: object, *, now: int = NOW) -> None:
     state.synced(response, is_ours=lambda room_id: room_id != ELSEWHERE, now=now)
 
 
-def write(state: ToldState, event_id: str, name: str, *, now: int = NOW) -> None:
-    state.wrote(WORK, NAME, {"name": name}, event_id=EventID(event_id), now=now)
+def write(
+    state: ToldState, event_id: str, name: str, *, room_id: RoomID = WORK, now: int = NOW
+) -> None:
+    state.wrote(room_id, NAME, {"name": name}, event_id=EventID(event_id), now=now)
 
 
-def read(state: ToldState, *events: Any, now: int = NOW) -> list[Any]:
-    return state.over_state(WORK, list(events), types=STATE_TYPES, now=now)
+def own(event_id: str, name: str) -> dict[str, Any]:
+    return {**event(event_id, name), "sender": BOT}
+
+
+def read(state: ToldState, *events: Any, room_id: RoomID = WORK, now: int = NOW) -> list[Any]:
+    return state.over_state(room_id, list(events), types=STATE_TYPES, now=now)
 
 
 def names(events: list[Any]) -> list[str]:
@@ -65,18 +71,18 @@ def names(events: list[Any]) -> list[str]:
 
 
 def test_a_room_that_was_made_is_joined_though_the_list_does_not_have_it(state: ToldState) -> None:
-    state.joined(WORK, now=NOW)
+    state.joined(WORK, since=NOW, now=NOW)
     assert state.over_joined_rooms([HOME], now=NOW) == {HOME, WORK}
 
 
 def test_a_room_that_was_left_is_not_joined_though_the_list_has_it(state: ToldState) -> None:
-    state.left(WORK, now=NOW)
+    state.left(WORK, since=NOW, now=NOW)
     assert state.over_joined_rooms([HOME, WORK], now=NOW) == {HOME}
 
 
 def test_the_list_counts_again_when_what_was_told_is_old(state: ToldState) -> None:
-    state.joined(WORK, now=NOW)
-    state.left(HOME, now=NOW)
+    state.joined(WORK, since=NOW, now=NOW)
+    state.left(HOME, since=NOW, now=NOW)
     assert state.over_joined_rooms([HOME], now=NOW + TRUSTED_FOR) == {HOME}
     assert state.over_joined_rooms([HOME], now=NOW - TRUSTED_FOR) == {HOME}
 
@@ -88,7 +94,7 @@ def test_whoever_was_kicked_is_out_of_it(state: ToldState) -> None:
 
 def test_a_room_that_was_made_is_told_from_one_that_was_joined(state: ToldState) -> None:
     state.created(WORK, now=NOW)
-    state.joined(HOME, now=NOW)
+    state.joined(HOME, since=NOW, now=NOW)
     hear(state, told("join", WORK, member("$join", "join")))
     assert [state.is_created(r, now=NOW) for r in (WORK, HOME, ELSEWHERE)] == [True, False, False]
     assert not state.is_created(WORK, now=NOW + TRUSTED_FOR)
@@ -98,7 +104,7 @@ def test_a_room_that_was_made_is_told_from_one_that_was_joined(state: ToldState)
 
 
 def test_whoever_was_invited_is_so_until_a_read_knows_more(state: ToldState) -> None:
-    state.invited(WORK, ANNA, now=NOW)
+    state.invited(WORK, ANNA, since=NOW, now=NOW)
     (invited,) = read(state)
     assert (invited["state_key"], invited["content"]) == (ANNA, {"membership": "invite"})
     for membership, expected in [("leave", "invite"), ("join", "join"), ("ban", "ban")]:
@@ -107,8 +113,8 @@ def test_whoever_was_invited_is_so_until_a_read_knows_more(state: ToldState) -> 
 
 
 def test_an_old_leave_in_a_late_response_does_not_undo_a_join(state: ToldState) -> None:
-    state.left(WORK, now=NOW)
-    state.joined(WORK, now=NOW + 1)
+    state.left(WORK, since=NOW, now=NOW)
+    state.joined(WORK, since=NOW + 1, now=NOW + 1)
     hear(state, told("leave", WORK, member("$leave", "leave")))
     assert state.over_joined_rooms([], now=NOW) == {WORK}
     hear(state, told("join", WORK, member("$join", "join")))
@@ -117,19 +123,42 @@ def test_an_old_leave_in_a_late_response_does_not_undo_a_join(state: ToldState) 
 
 
 def test_a_room_that_was_made_and_from_which_the_bot_was_kicked_at_once(state: ToldState) -> None:
-    state.joined(WORK, now=NOW)
+    state.joined(WORK, since=NOW, now=NOW)
     hear(state, told("leave", WORK, member("$join", "join"), member("$kick", "leave")))
     assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
 
 
 def test_an_old_message_in_a_late_response_does_not_undo_a_leave(state: ToldState) -> None:
-    state.left(WORK, now=NOW)
+    state.left(WORK, since=NOW, now=NOW)
     hear(state, told("join", WORK, member("$join", "join")))
     assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
 
 
+def test_what_sync_told_before_the_request_was_answered_is_not_told_again(
+    state: ToldState,
+) -> None:
+    hear(state, told("join", WORK, member("$join", "join")))
+    state.joined(WORK, since=NOW, now=NOW + 1)
+    hear(state, told("leave", WORK, member("$kick", "leave")), now=NOW + 2)
+    assert state.over_joined_rooms([WORK], now=NOW) == frozenset()
+    state.left(WORK, since=NOW + 2, now=NOW + 3)
+    hear(state, told("join", WORK, member("$elsewhere", "join")), now=NOW + 4)
+    assert state.over_joined_rooms([], now=NOW) == {WORK}
+
+
+@pytest.mark.parametrize("known", ["leave", "invite", "join", "ban"])
+def test_who_came_before_the_invite_was_answered_is_there(state: ToldState, known: str) -> None:
+    hear(state, told("join", WORK, member("$known", known, user_id=ANNA)))
+    state.invited(WORK, ANNA, since=NOW, now=NOW + 1)
+    (seen,) = read(state)
+    assert seen["content"]["membership"] == ("invite" if known == "leave" else known)
+    state.invited(WORK, ANNA, since=NOW + 1, now=NOW + 1)
+    (seen,) = read(state)
+    assert seen["content"]["membership"] == "invite"
+
+
 def test_the_state_of_a_room_that_was_joined_says_so(state: ToldState) -> None:
-    state.joined(WORK, now=NOW)
+    state.joined(WORK, since=NOW, now=NOW)
     (own,) = read(state, member("$before", "invite"))
     assert own["content"] == {"membership": "join"}
     profile = member("$join", "join")
@@ -176,8 +205,42 @@ def test_older_news_do_not_take_the_place_of_what_was_written(state: ToldState) 
     write(state, "$own", "Own")
     hear(state, told("join", WORK, event("$before", "Before")))
     assert names(read(state)) == ["Own"]
-    hear(state, told("join", WORK, event("$own", "Own"), event("$after", "After")))
-    assert names(read(state, event("$own", "Own"))) == ["After"]
+    hear(state, told("join", WORK, own("$own", "Own"), event("$after", "After")))
+    assert names(read(state, own("$own", "Own"))) == ["After"]
+
+
+@pytest.mark.parametrize("when", ["before", "together", "afterwards"])
+def test_whenever_the_request_is_answered_what_came_later_counts(
+    state: ToldState, when: str
+) -> None:
+    """`/sync` may tell what a request did before its answer has come."""
+    later = event("$after", "After")
+    hear(state, told("join", WORK, own("$own", "Own"), *([later] if when != "before" else [])))
+    if when == "afterwards":
+        hear(state, told("join", WORK, event("$last", "Last")))
+    write(state, "$own", "Own")
+    if when == "before":
+        assert names(read(state)) == ["Own"]
+        hear(state, told("join", WORK, later))
+    assert names(read(state)) == ["Last" if when == "afterwards" else "After"]
+
+
+def test_what_was_redacted_before_the_request_was_answered_is_gone(state: ToldState) -> None:
+    redaction = {"type": "m.room.redaction", "sender": ANNA, "event_id": "$2", "redacts": "$own"}
+    hear(state, told("join", WORK, own("$own", "Own")))
+    hear(state, told("join", WORK, {**redaction, "content": {}}))
+    write(state, "$own", "Own")
+    assert read(state) == []
+
+
+def test_a_room_that_is_not_ours_yet_is_written_to_and_read(state: ToldState) -> None:
+    hear(state, told("join", ELSEWHERE, own("$1", "One")))
+    write(state, "$1", "One", room_id=ELSEWHERE)
+    assert names(read(state, room_id=ELSEWHERE)) == ["One"]
+    write(state, "$2", "Two", room_id=ELSEWHERE)
+    hear(state, told("join", ELSEWHERE, own("$2", "Two")))
+    hear(state, told("join", ELSEWHERE, event("$3", "Three")))
+    assert names(read(state, room_id=ELSEWHERE)) == ["Three"]
 
 
 def test_in_a_gap_what_was_written_may_have_been_replaced(state: ToldState) -> None:
@@ -196,7 +259,7 @@ def test_reads_count_again_when_what_was_told_is_old(state: ToldState) -> None:
 
 def test_only_what_was_asked_for_is_added(state: ToldState) -> None:
     """A room's members are either read or not; some of them alone would look like all."""
-    state.joined(WORK, now=NOW)
+    state.joined(WORK, since=NOW, now=NOW)
     hear(state, told("join", WORK, member("$anna", "join", user_id=ANNA)))
     assert state.over_state(WORK, [], types=["m.room.name"], now=NOW) == []
 
@@ -210,7 +273,7 @@ def test_of_rooms_of_others_nothing_is_kept(state: ToldState) -> None:
 
 def test_of_a_room_that_was_left_nothing_is_kept(state: ToldState) -> None:
     write(state, "$own", "Own")
-    state.left(WORK, now=NOW)
+    state.left(WORK, since=NOW, now=NOW)
     assert read(state) == []
 
 
@@ -233,7 +296,7 @@ def test_nonsense_is_passed_over(state: ToldState, response: object) -> None:
 def test_what_is_kept_is_bounded(state: ToldState) -> None:
     for number in range(MAX_ROOMS + 10):
         room_id = RoomID(f"!{number}:example.org")
-        state.joined(room_id, now=NOW)
+        state.joined(room_id, since=NOW, now=NOW)
         state.wrote(room_id, NAME, {}, event_id=EventID("$own"), now=NOW)
     assert len(state.over_joined_rooms([], now=NOW)) == MAX_ROOMS
     links = [event(f"${n}", "", key=("m.space.child", f"!{n}:x")) for n in range(MAX_EVENTS + 10)]

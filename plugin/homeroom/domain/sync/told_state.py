@@ -7,7 +7,7 @@ from another worker. A read that has the same event (by its ID) wins, because th
 been redacted since.
 
 `/sync` may lag behind as well. What an own request did stands against older news, until `/sync`
-has told it, too.
+has told it, too; and it may have done so before the request is answered.
 
 Kept: the bot's own memberships, and of Homeroom's rooms the state that a scan looks at.
 """
@@ -29,6 +29,8 @@ TRUSTED_FOR: Final = 10 * 60 * 1000
 MAX_ROOMS: Final = 10_000
 MAX_EVENTS: Final = 1_000
 """State events of one room that are kept; the newest."""
+MAX_OWN: Final = 1_000
+"""Own state events of which it is kept that `/sync` told them: more than are ever under way."""
 
 StateKey = tuple[str, str]
 
@@ -62,8 +64,10 @@ class ToldState:
         self._memberships: dict[RoomID, _Membership] = {}
         self._rooms: dict[RoomID, Mapping[StateKey, _Event]] = {}
         """Each mapping is replaced, never changed."""
+        self._own: dict[EventID, None] = {}
+        """Own state events that `/sync` has told."""
 
-    # What own requests did
+    # What own requests did; `since` is when they were made
 
     def created(self, room_id: RoomID, *, now: int) -> None:
         """The bot created a room: there are no older news of it."""
@@ -72,19 +76,32 @@ class ToldState:
             joined=True, told_at=now, by_request=False, created=True
         )
 
-    def joined(self, room_id: RoomID, *, now: int) -> None:
+    def joined(self, room_id: RoomID, *, since: int, now: int) -> None:
         """The bot joined a room."""
-        self._put(room_id, joined=True, now=now, by_request=True)
+        self._moved(room_id, joined=True, since=since, now=now)
 
-    def left(self, room_id: RoomID, *, now: int) -> None:
+    def left(self, room_id: RoomID, *, since: int, now: int) -> None:
         """The bot left a room."""
-        self._put(room_id, joined=False, now=now, by_request=True)
+        self._moved(room_id, joined=False, since=since, now=now)
 
-    def invited(self, room_id: RoomID, user_id: UserID, *, now: int) -> None:
+    def _moved(self, room_id: RoomID, *, joined: bool, since: int, now: int) -> None:
+        known = self._memberships.get(room_id)
+        is_told = (
+            known is not None
+            and known.joined is joined
+            and known.told_at >= since
+            and not known.by_request
+        )
+        self._put(room_id, joined=joined, now=now, by_request=not is_told)
+
+    def invited(self, room_id: RoomID, user_id: UserID, *, since: int, now: int) -> None:
         """The bot invited somebody."""
-        event = _membership_event(user_id, "invite", sender=self._bot)
-        known = _Event(event=event, told_at=now, by_request=False)
-        self._update(room_id, {("m.room.member", user_id): known}, now=now)
+        key: StateKey = ("m.room.member", user_id)
+        known = self._rooms.get(room_id, {}).get(key)
+        if known is None or known.told_at < since or _membership(known.event) == "leave":
+            event = _membership_event(user_id, "invite", sender=self._bot)
+            news = {key: _Event(event=event, told_at=now, by_request=False)}
+            self._update(room_id, news, now=now)
 
     def wrote(
         self,
@@ -96,6 +113,9 @@ class ToldState:
         now: int,
     ) -> None:
         """The bot put a state event."""
+        is_told = event_id in self._own
+        if is_told and room_id in self._rooms:
+            return  # what is known is this event, or what came after it
         event = {
             "type": key[0],
             "state_key": key[1],
@@ -103,7 +123,7 @@ class ToldState:
             "content": dict(content),
             "event_id": event_id,
         }
-        news = {key: _Event(event=event, told_at=now, by_request=True)}
+        news = {key: _Event(event=event, told_at=now, by_request=not is_told)}
         self._update(room_id, news, now=now)
 
     # What `/sync` said
@@ -115,8 +135,9 @@ class ToldState:
             room_id = RoomID(key)
             events = _state_events(entry)
             self._synced_join(room_id, events, now=now)
+            self._synced_own(entry)
             self.redacted(room_id, redacted_in(events_in(entry)))
-            if events and is_ours(room_id):
+            if events and (is_ours(room_id) or room_id in self._rooms):
                 self._synced_state(room_id, events, entry, now=now)
         for key, entry in as_dict(rooms.get("leave")).items():
             self._synced_leave(RoomID(key), entry, now=now)
@@ -139,6 +160,14 @@ class ToldState:
         is_older = known is not None and known.by_request and known.joined
         if not is_older or any(_is_join(event, self._bot) for event in events_in(entry)):
             self._put(room_id, joined=False, now=now, by_request=False)
+
+    def _synced_own(self, entry: object) -> None:
+        for event in events_in(entry):
+            event_id = event.get("event_id")
+            if _key(event)[0] and event.get("sender") == self._bot and isinstance(event_id, str):
+                self._own[EventID(event_id)] = None
+        while len(self._own) > MAX_OWN:
+            del self._own[next(iter(self._own))]
 
     def _synced_state(
         self,
@@ -181,6 +210,7 @@ class ToldState:
         """The homeserver has gone back in time: nothing that it told is so any more."""
         self._memberships.clear()
         self._rooms.clear()
+        self._own.clear()
 
     # What lies over reads
 
