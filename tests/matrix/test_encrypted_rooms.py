@@ -68,6 +68,24 @@ async def test_a_room_that_becomes_encrypted_is_found_before_the_next_message(
     assert await have(rooms, some) == {some[0]: False, some[1]: True, some[2]: False}
 
 
+@pytest.mark.parametrize("is_encrypted", [True, False])
+async def test_an_answer_from_before_the_room_was_encrypted_is_not_remembered(
+    store: StateStore, is_encrypted: bool
+) -> None:
+    """`/sync` tells of it while the homeserver is being asked."""
+    answers: list[dict[str, Any] | None] = [None, MEGOLM if is_encrypted else None, None]
+
+    async def read(room_id: RoomID, event_type: str) -> dict[str, Any] | None:
+        if len(answers) == 3:
+            rooms.forget_plain([room_id])
+        return answers.pop(0)
+
+    rooms = EncryptedRooms(store, read=read)
+    assert await rooms.has(ROOMS[0]) is is_encrypted
+    assert await rooms.seems_to_have(ROOMS[0]) is is_encrypted
+    assert len(answers) == (1 if is_encrypted else 0)
+
+
 async def test_fifty_messages_at_once_ask_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,8 @@ class EncryptedRooms:
         self._read = read
         self._plain: set[RoomID] = set()
         """Rooms that are not encrypted, by the homeserver's word."""
+        self._asking: dict[RoomID, object] = {}
+        """The last question to the homeserver; without one there were signs of encryption since."""
         self._noted = Coalescer(self._all_noted)
 
     async def has(self, room_id: RoomID) -> bool:
@@ -45,9 +47,7 @@ class EncryptedRooms:
                 return True
             if room_id in self._plain:
                 return False
-            encryption = await self._read(room_id, "m.room.encryption")
-            if encryption is None:
-                self._plain.add(room_id)
+            if (encryption := await self._ask(room_id)) is None:
                 return False
             with attempt(f"note that {room_id} is encrypted"):
                 await self._state_store.set_encryption_info(room_id, encryption)
@@ -61,7 +61,20 @@ class EncryptedRooms:
 
     def forget_plain(self, room_ids: Iterable[RoomID]) -> None:
         """Ask again about these rooms: there are signs of encryption."""
-        self._plain.difference_update(room_ids)
+        for room_id in room_ids:
+            self._plain.discard(room_id)
+            self._asking.pop(room_id, None)
+
+    async def _ask(self, room_id: RoomID) -> dict[str, Any] | None:
+        """Ask the homeserver; once more if the room may have been encrypted meanwhile."""
+        question = self._asking[room_id] = object()
+        encryption = await self._read(room_id, "m.room.encryption")
+        if self._asking.get(room_id) is not question:
+            return encryption or await self._read(room_id, "m.room.encryption")
+        del self._asking[room_id]
+        if encryption is None:
+            self._plain.add(room_id)
+        return encryption
 
     async def _all_noted(self, room_ids: list[RoomID]) -> frozenset[RoomID]:
         """Those of the rooms of which the state store knows that they are encrypted."""
