@@ -33,7 +33,7 @@ class EncryptedRooms:
         self._plain: set[RoomID] = set()
         """Rooms that are not encrypted, by the homeserver's word."""
         self._asking: dict[RoomID, object] = {}
-        """The last question to the homeserver; without one there were signs of encryption since."""
+        """The last question about each; gone when there were signs of encryption since."""
         self._noted = Coalescer(self._all_noted)
 
     async def has(self, room_id: RoomID) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mautrix.types import EventID, RoomID
 
 from homeroom.domain.homes.room_state import STATE_TYPES
@@ -223,6 +225,37 @@ def test_whenever_the_request_is_answered_what_came_later_counts(
         assert names(read(state)) == ["Own"]
         hear(state, told("join", WORK, later))
     assert names(read(state)) == ["Last" if when == "afterwards" else "After"]
+
+
+@given(
+    actions=st.lists(st.one_of(st.sampled_from(["own", "other", "answer"]), st.integers(1, 4)))
+)
+def test_what_is_known_is_never_older_than_what_was_told_or_answered(
+    actions: list[str | int],
+) -> None:
+    """Whoever writes, however late `/sync` is, and whenever the bot's requests are answered.
+
+    A number is a response of `/sync` that tells so many events more.
+    """
+    state, timeline, told_until, asked, floor = ToldState(BOT), list[dict[str, Any]](), 0, -1, -1
+    for action in [*actions, "answer", len(actions) + 1]:
+        number = len(timeline)
+        match action:
+            case "own" if asked < 0:
+                timeline.append(own(f"${number}", f"{number}"))
+                asked = number
+            case "other":
+                timeline.append(event(f"${number}", f"{number}"))
+            case "answer" if asked >= 0:
+                write(state, f"${asked}", f"{asked}")
+                floor, asked = max(floor, asked), -1
+            case int() if told_until < number:
+                hear(state, told("join", WORK, *timeline[told_until : told_until + action]))
+                told_until = min(number, told_until + action)
+                floor = max(floor, told_until - 1)
+        known = state.event(WORK, NAME, now=NOW)
+        assert (int(known["content"]["name"]) if known else -1) >= floor
+    assert floor == len(timeline) - 1
 
 
 def test_what_was_redacted_before_the_request_was_answered_is_gone(state: ToldState) -> None:
