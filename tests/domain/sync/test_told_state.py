@@ -227,9 +227,7 @@ def test_whenever_the_request_is_answered_what_came_later_counts(
     assert names(read(state)) == ["Last" if when == "afterwards" else "After"]
 
 
-@given(
-    actions=st.lists(st.one_of(st.sampled_from(["own", "other", "answer"]), st.integers(1, 4)))
-)
+@given(actions=st.lists(st.one_of(st.sampled_from(["own", "other", "answer"]), st.integers(1, 4))))
 def test_what_is_known_is_never_older_than_what_was_told_or_answered(
     actions: list[str | int],
 ) -> None:
