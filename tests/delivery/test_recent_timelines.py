@@ -23,7 +23,7 @@ SLIDING = Match(when=lambda r: "lists" in (r.body or {}))
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "ROOMS", 2)
     for name in ("READING", "SCANNING"):
-        monkeypatch.setattr(retry_budgets, name, RetryBudget(call=0.2, failing=0.2, attempt=5))
+        monkeypatch.setattr(retry_budgets, name, RetryBudget(call=0.2, failing=0.2, attempt=60))
 
 
 def talk(hs: FakeHomeserver) -> tuple[list[RoomID], dict[str, str]]:

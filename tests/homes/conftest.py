@@ -22,5 +22,5 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """One failure is enough to give up."""
     for name, value in list(vars(retry_budgets).items()):
         if isinstance(value, RetryBudget):
-            short = RetryBudget(call=0.2, failing=0.2, attempt=5)
+            short = RetryBudget(call=0.2, failing=0.2, attempt=60)
             monkeypatch.setattr(retry_budgets, name, short)
