@@ -13,6 +13,7 @@ from maubot.matrix import MaubotMatrixClient
 
 from homeroom.matrix.current_client import CurrentClient
 from homeroom.matrix.homeserver import Homeserver
+from tests import delays
 from tests.fake import FakeHomeserver
 from tests.fake.clients import LOG, Naps, client_of
 from tests.stack.postgres import Postgres, find_binaries
@@ -50,6 +51,9 @@ LONG_FIRST = (
 )
 """Files that take a minute or more: begun first, so that nobody waits for one of them at the end.
 (With `--no-loadscope-reorder`; xdist itself would begin with the files of many tests.)"""
+
+
+delays.install()
 
 
 def pytest_report_header() -> str:
