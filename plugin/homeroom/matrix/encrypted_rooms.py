@@ -33,7 +33,7 @@ class EncryptedRooms:
         self._plain: set[RoomID] = set()
         """Rooms that are not encrypted, by the homeserver's word."""
         self._asking: dict[RoomID, object] = {}
-        """The last question about each; gone when there were signs of encryption since."""
+        """The last question about a room, until there are signs of encryption in it."""
         self._noted = Coalescer(self._all_noted)
 
     async def has(self, room_id: RoomID) -> bool:
@@ -70,7 +70,8 @@ class EncryptedRooms:
         question = self._asking[room_id] = object()
         encryption = await self._read(room_id, "m.room.encryption")
         if self._asking.get(room_id) is not question:
-            return encryption or await self._read(room_id, "m.room.encryption")
+            again = await self._read(room_id, "m.room.encryption")
+            return encryption if again is None else again
         del self._asking[room_id]
         if encryption is None:
             self._plain.add(room_id)
