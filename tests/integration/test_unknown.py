@@ -177,15 +177,15 @@ async def test_a_reconcile_that_fails_says_so_and_changes_nothing(make_bot: Make
         assert "nothing was changed" in answer.body, (name, answer)
         assert await tables(bot) == before.rows
         bot.proxy.heal()
-    for name, fault in FAULTS.items():
+    for name in [name for name in FAULTS if name not in wrong]:  # it may hit another request, too
         hold = Hold()
-        rule = bot.proxy.rule(hold if name == "hangs" else fault(), path=JOINED_ROOMS, times=1)
+        action = hold if name == "hangs" else FAULTS[name]()
+        rule = bot.proxy.rule(action, path=JOINED_ROOMS, times=1)
         event_id = await admin.send_text(office, "!reconcile")
         await asyncio.wait_for(rule.hit.wait(), 45)
         hold.released.set()
         answer = await admin.wait_for_message(office, sender=bot.bot.user_id, after=event_id)
-        said = "nothing was changed" if name in wrong else "Rows: no changes"
-        assert said in answer.body, (name, answer)
+        assert "Rows: no changes" in answer.body, (name, answer)
     assert await tables(bot) == before.rows
     assert await bot.bot_rooms() == before.rooms
 
