@@ -33,7 +33,7 @@ class EncryptedRooms:
         self._plain: set[RoomID] = set()
         """Rooms that are not encrypted, by the homeserver's word."""
         self._asking: dict[RoomID, object] = {}
-        """The last question about a room, until there are signs of encryption in it."""
+        """The last question about a room, until an answer or signs of encryption come."""
         self._noted = Coalescer(self._all_noted)
 
     async def has(self, room_id: RoomID) -> bool:

@@ -22,7 +22,7 @@ from mautrix.types import EventID, RoomID, UserID
 
 from ..homes.room_state import STATE_TYPES
 from ..json_shapes import as_dict
-from .timeline import events_in, redacted_in
+from .timeline import event_id_of, events_in, redacted_in
 
 TRUSTED_FOR: Final = 10 * 60 * 1000
 """Milliseconds for which what was told outranks what is read: longer than workers lag."""
@@ -97,9 +97,9 @@ class ToldState:
     def invited(self, room_id: RoomID, user_id: UserID, *, since: int, now: int) -> None:
         """The bot invited somebody."""
         key: StateKey = ("m.room.member", user_id)
+        event = _membership_event(user_id, "invite", sender=self._bot)
         known = self._rooms.get(room_id, {}).get(key)
-        if known is None or known.told_at < since or _membership(known.event) == "leave":
-            event = _membership_event(user_id, "invite", sender=self._bot)
+        if known is None or known.told_at < since or not _says_the_same(known.event, event):
             news = {key: _Event(event=event, told_at=now, by_request=False)}
             self._update(room_id, news, now=now)
 
@@ -163,9 +163,9 @@ class ToldState:
 
     def _synced_own(self, entry: object) -> None:
         for event in events_in(entry):
-            event_id = event.get("event_id")
-            if _key(event)[0] and event.get("sender") == self._bot and isinstance(event_id, str):
-                self._own[EventID(event_id)] = None
+            event_id = event_id_of(event)
+            if _key(event)[0] and event.get("sender") == self._bot and event_id is not None:
+                self._own[event_id] = None
         while len(self._own) > MAX_OWN:
             del self._own[next(iter(self._own))]
 
