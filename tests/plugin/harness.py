@@ -267,9 +267,10 @@ class Bot:
 
     async def settled(self) -> None:
         """Wait until it has read everything there is to read, and has nothing left to do."""
-        await until("nothing left to do", lambda: self._has_read_all() and not self._is_busy())
+        await until("nothing left to do", lambda: self._has_read_all() and not self.is_busy())
 
-    def _is_busy(self) -> bool:
+    def is_busy(self) -> bool:
+        """Whether it works at anything; what hangs in a fault does not count."""
         names = {task.get_name() for task in self._tasks if not task.done()}
         app = self.plugin and self.plugin.app
         return (

@@ -129,7 +129,7 @@ async def test_a_crash_at_any_request_makes_one_chat(
         def requests() -> int:
             return sum(not bot.is_long_poll(request) for request in hs.requests[sent:])
 
-        await until("the request", lambda: requests() > number or not bot._is_busy())
+        await until("the request", lambda: requests() > number or not bot.is_busy())
         await bot.kill()
         await bot.start()
         await until("the chat", lambda: len(bot.chats_of(anna)) == 2)

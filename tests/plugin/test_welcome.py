@@ -9,8 +9,9 @@ import pytest
 from homeroom import replies
 from homeroom.config.settings import DEFAULTS
 from homeroom.domain.homes.marker import MARKER_TYPE
-from tests.fake import FakeHomeserver, Match, Respond
-from tests.plugin.harness import Bot, running
+from tests.fake import FakeHomeserver, Hang, Match, Respond
+from tests.plugin.harness import Bot, running, until
+from tests.plugin.test_onboarding import is_complete
 
 GREETED = "texts: {welcome: 'Hello **you**'}"
 HELLO = "Hello **you**"
@@ -61,6 +62,33 @@ async def test_a_greeting_is_there_once_after_a_crash(
             await bot.settled()
             assert "platform_chat_id" in hs.room(first).state[MARKER_TYPE, bot.me.user_id]
             assert notices(bot, first) == [HELLO]
+
+
+async def test_late_news_of_a_chat_do_not_greet_it_once_more(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    """`/sync` tells of the new chat when that is complete, and does not say so yet."""
+    anna = hs.user("anna")
+    making = Match(path="createRoom", when=lambda made: made.body.get("name") != "Homeroom")
+    async with running(hs, tmp_path, config="texts: {welcome: ''}") as bot:
+        await bot.settled()
+        creation = hs.fail(making, Hang())
+        direct = anna.create_room(invite=[bot.me])
+        await creation.reached()
+        listening = Match(path="/sync", user=bot.me.user_id)
+        late, latest = hs.fail(listening, Hang(after=True)), hs.fail(listening, Hang(after=True))
+        anna.set_state(direct, "m.room.topic", {"topic": "One"})
+        await late.reached()
+        creation.release()
+        await until("a chat", lambda: bool(bot.chats_of(anna)) and not bot.is_busy())
+        assert is_complete(bot, anna)
+        await bot.configure(GREETED)
+        late.release()
+        await latest.reached()
+        await until("nothing left to do", lambda: not bot.is_busy())
+        latest.release()
+        await bot.settled()
+        assert notices(bot, bot.chats_of(anna)[0]) == []
 
 
 @pytest.mark.parametrize("avatar", ["", "mxc://fake.test/house"])

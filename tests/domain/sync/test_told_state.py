@@ -281,6 +281,25 @@ def test_in_a_gap_what_was_written_may_have_been_replaced(state: ToldState) -> N
     assert names(read(state)) == ["After"]
 
 
+def test_in_a_gap_the_bot_itself_has_not_replaced_it(state: ToldState) -> None:
+    """The first news of a new room have a gap, and may be older than what was written since."""
+    write(state, "$own", "Own")
+    hear(state, told("join", WORK, own("$born", "Born"), limited=True))
+    assert names(read(state)) == ["Own"]
+    hear(state, told("join", WORK, own("$own", "Own")))
+    hear(state, told("join", WORK, event("$after", "After")))
+    assert names(read(state)) == ["After"]
+
+
+def test_what_was_told_in_a_gap_counts_when_its_request_is_answered(state: ToldState) -> None:
+    write(state, "$own", "Own")
+    hear(state, told("join", WORK, own("$next", "Next"), limited=True))
+    write(state, "$next", "Next")
+    assert names(read(state)) == ["Next"]
+    hear(state, told("join", WORK, event("$after", "After")))
+    assert names(read(state)) == ["After"]
+
+
 def test_reads_count_again_when_what_was_told_is_old(state: ToldState) -> None:
     write(state, "$own", "Own")
     later = NOW + TRUSTED_FOR

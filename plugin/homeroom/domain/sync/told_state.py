@@ -114,7 +114,8 @@ class ToldState:
     ) -> None:
         """The bot put a state event."""
         is_told = event_id in self._own
-        if is_told and room_id in self._rooms:
+        known = self._rooms.get(room_id, {}).get(key)
+        if is_told and room_id in self._rooms and not (known and known.by_request):
             return  # what is known is this event, or what came after it
         event = {
             "type": key[0],
@@ -179,7 +180,9 @@ class ToldState:
     ) -> None:
         """Not what is older than an own event that the response does not tell of.
 
-        Unless the timeline has a gap: that one may have been replaced within it.
+        Unless the timeline has a gap: somebody else may have replaced that one within it. An event
+        of the bot's own does not show that: it may be older (the first news of a new room have a
+        gap), and if it is newer, the answer to its request is still to come.
         """
         has_gap = as_dict(as_dict(entry).get("timeline")).get("limited") is True
         told_ids = {event.get("event_id") for event in events_in(entry)}
@@ -189,12 +192,11 @@ class ToldState:
             if known.by_request
             and _is_recent(known.told_at, now)
             and known.event.get("event_id") not in told_ids
-            and not has_gap
         }
         news = {
             key: _Event(event=event, told_at=now, by_request=False)
             for key, event in events.items()
-            if key not in waiting
+            if key not in waiting or (has_gap and event["sender"] != self._bot)
         }
         self._update(room_id, news, now=now)
 
