@@ -18,6 +18,7 @@ from .. import replies
 from ..config import Settings
 from ..domain.homes.model import Status
 from ..domain.json_shapes import as_dict
+from ..domain.newest import put_newest
 from ..homes.routes import Routes
 from ..matrix.errors import HomeserverError
 from ..matrix.homeserver import Homeserver
@@ -90,7 +91,4 @@ class Friends:
             )
             at = self.homeserver.clock.now()
             await account_data.set(TOLD_TYPE, {"at": at}, room_id=room_id)
-        self._told.pop(room_id, None)
-        self._told[room_id] = at
-        if len(self._told) > REMEMBERED:
-            del self._told[next(iter(self._told))]
+        put_newest(self._told, room_id, at, at_most=REMEMBERED)

@@ -15,6 +15,7 @@ from typing import Final
 from mautrix.types import EventID, RoomID
 from mautrix.util.logging import TraceLogger
 
+from ..domain.newest import keep_newest
 from ..runtime.retry import RetryPolicy, retry
 from ..runtime.tasks import Background
 from ..storage import Store, StoreError
@@ -83,8 +84,7 @@ class HandledMarks:
                 return
         is_first = not self._unwritten
         self._unwritten.update(events)
-        while len(self._unwritten) > UNWRITTEN_AT_MOST:
-            del self._unwritten[next(iter(self._unwritten))]
+        keep_newest(self._unwritten, at_most=UNWRITTEN_AT_MOST)
         if is_first:
             self.background.keep_running(self._write, name="writing down what is done")
 

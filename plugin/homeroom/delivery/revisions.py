@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from mautrix.types import EventID, RoomID
 
+from ..domain.newest import put_newest
 from ..domain.sync.news import Edited, Encrypted, Message, Redaction
 
 REMEMBERED: Final = 1000
 """Redacted messages, edited ones, and rooms in which a command ended what was said before."""
-
-Key = TypeVar("Key", EventID, RoomID)
-Revision = TypeVar("Revision", Redaction, Edited, Message)
 
 
 class Superseded(Exception):
@@ -31,23 +29,16 @@ class Revisions:
     """The last command said elsewhere that ended what was said before it in a room."""
 
     def note_redaction(self, redaction: Redaction) -> None:
-        _remember(self.redactions, redaction.redacts, redaction)
+        put_newest(self.redactions, redaction.redacts, redaction, at_most=REMEMBERED)
 
     def note_edit(self, edit: Edited, *, of: EventID) -> None:
-        _remember(self.edits, of, edit)
+        put_newest(self.edits, of, edit, at_most=REMEMBERED)
 
     def note_end(self, room_id: RoomID, *, because_of: Message) -> None:
-        _remember(self.ends, room_id, because_of)
+        put_newest(self.ends, room_id, because_of, at_most=REMEMBERED)
 
     def ended_by(self, message: Message | Encrypted) -> EventID | None:
         """The command that ended this message, which is read only now; None: nothing did."""
         end = self.ends.get(message.room_id)
         is_ended = end is not None and not message.is_live and message.sent_at <= end.sent_at
         return end.event_id if end is not None and is_ended else None
-
-
-def _remember(known: dict[Key, Revision], key: Key, revision: Revision) -> None:
-    known.pop(key, None)
-    known[key] = revision
-    if len(known) > REMEMBERED:
-        del known[next(iter(known))]

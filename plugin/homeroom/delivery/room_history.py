@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -21,6 +20,7 @@ from ..domain.conversation.history import Line, conversation, latest, read_lines
 from ..domain.conversation.turn import Turn, Utterance
 from ..domain.homes.model import Chat
 from ..domain.homes.room_state import read_predecessor
+from ..domain.newest import put_newest
 from ..homes.routes import Routes
 from ..matrix.encryption import Opened, Unreadable
 from ..matrix.errors import Refused, Unavailable
@@ -54,7 +54,7 @@ class RoomHistory:
     on_lost_keys: Callable[[RoomID], object]
     settings: Callable[[], Settings]
     log: TraceLogger
-    _unreadable: OrderedDict[Any, float] = field(default_factory=OrderedDict, init=False)
+    _unreadable: dict[Any, float] = field(default_factory=dict, init=False)
     """Event IDs, and when it was tried to open them."""
 
     # What a platform asks
@@ -161,9 +161,7 @@ class RoomHistory:
         try:
             return (await self.decrypt(room_id, event)).event
         except Unreadable as e:
-            self._unreadable[event_id] = time.monotonic()
-            if len(self._unreadable) > UNREADABLE_AT_MOST:
-                self._unreadable.popitem(last=False)
+            put_newest(self._unreadable, event_id, time.monotonic(), at_most=UNREADABLE_AT_MOST)
             if sender == bot and e.cause.is_missing:
                 self.on_lost_keys(room_id)
             return closed

@@ -17,6 +17,7 @@ from mautrix.util.logging import TraceLogger
 
 from ..config import Settings
 from ..domain.homes.topology import Invite
+from ..domain.newest import put_newest
 from ..matrix.errors import HomeserverError, NotSignedIn, Refused
 from ..runtime.hourly import Hourly
 from ..runtime.retry import RetryPolicy, retry
@@ -50,10 +51,7 @@ class Invites:
 
     def answer(self, invite: Invite) -> None:
         """The bot was invited; answered once, however often the server says so. Never waits."""
-        self._tried.pop(invite.room_id, None)
-        self._tried[invite.room_id] = None
-        if len(self._tried) > REMEMBERED:
-            del self._tried[next(iter(self._tried))]
+        put_newest(self._tried, invite.room_id, None, at_most=REMEMBERED)
         if invite.room_id in self._under_way:
             return
         if self.onboarding.is_welcome(invite):

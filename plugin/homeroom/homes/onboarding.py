@@ -13,6 +13,7 @@ from mautrix.util.logging import TraceLogger
 
 from .. import replies
 from ..domain.homes.topology import Invite
+from ..domain.newest import put_newest
 from ..domain.sync.news import Arrival
 from ..matrix.errors import HomeserverError, Refused, Unavailable
 from ..matrix.homeserver import Homeserver
@@ -141,9 +142,7 @@ class Onboarding:
         self._groups.pop(room_id, None)
 
     def _note_group(self, room_id: RoomID) -> None:
-        self._groups[room_id] = None
-        if len(self._groups) > MAX_GROUPS:
-            del self._groups[next(iter(self._groups))]
+        put_newest(self._groups, room_id, None, at_most=MAX_GROUPS)
 
     async def scan_for_chat(self, room_id: RoomID) -> None:
         """Scan a room that was never scanned: a chat may have been upgraded to it just now.

@@ -11,7 +11,6 @@ do no harm to the bot's sessions (`mautrix_guards.py`).
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -41,6 +40,7 @@ from mautrix.types import (
 from mautrix.util.logging import TraceLogger
 
 from ..domain.json_shapes import as_dict
+from ..domain.newest import put_newest
 from ..domain.sync.news import Encrypted
 from ..runtime.batches import batches
 from ..storage import Store, StoreError
@@ -130,8 +130,8 @@ class Encryption:
         self._only_signed = only_signed
         self._log = log
         self._guard: SessionGuard | None = None
-        self._missing: OrderedDict[str, None] = OrderedDict()
-        self._withheld: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._missing: dict[str, None] = {}
+        self._withheld: dict[tuple[str, str], str] = {}
         """By sender and session (or device key, where no session is named): the code."""
         self._waiting: dict[tuple[str, str], asyncio.Event] = {}
 
@@ -152,7 +152,7 @@ class Encryption:
         except StoreError as e:
             self._log.warning("Which keys were withheld is not known: %s", e)
         else:
-            self._withheld = OrderedDict({**known, **self._withheld})
+            self._withheld = {**known, **self._withheld}
         await self.hand_on(early)
 
     # What the sync loop brings
@@ -172,7 +172,7 @@ class Encryption:
         if isinstance(session, str) and isinstance(code, str):
             key = (told.sender, session)
             is_new = self._withheld.get(key) != code
-            _remember(self._withheld, key, code)
+            put_newest(self._withheld, key, code, at_most=REMEMBERED_AT_MOST)
             if waiting := self._waiting.get(key):
                 waiting.set()
             if is_new and len(self._withheld) < REMEMBERED_AT_MOST:
@@ -310,7 +310,7 @@ class Encryption:
 
     async def _give_up(self, message: Encrypted) -> None:
         """Whatever else was said with this key need not wait for it again."""
-        _remember(self._missing, message.session_id, None)
+        put_newest(self._missing, message.session_id, None, at_most=REMEMBERED_AT_MOST)
 
     # Writing
 
@@ -344,10 +344,3 @@ class Encryption:
                 if await machine.resolve_trust(device, allow_fetch=False) >= SIGNED:
                     return True
         return False
-
-
-def _remember(what: OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    what[key] = value
-    what.move_to_end(key)
-    if len(what) > REMEMBERED_AT_MOST:
-        what.popitem(last=False)

@@ -27,7 +27,6 @@ import math
 import time
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -43,6 +42,8 @@ from mautrix.types import (
     UserID,
 )
 from mautrix.util.logging import TraceLogger
+
+from ..domain.newest import put_newest
 
 MAX_INDEX: Final = 2**31 - 1
 """The largest index that mautrix's table of messages can hold in PostgreSQL."""
@@ -140,7 +141,7 @@ class SessionGuard:
         self._store = machine.crypto_store
         self._log = log
         self._put: Put | None = None
-        self._asked: OrderedDict[tuple[UserID, IdentityKey], float] = OrderedDict()
+        self._asked: dict[tuple[UserID, IdentityKey], float] = {}
         self._ask = machine.get_or_fetch_device_by_key
         machine.get_or_fetch_device_by_key = self.get_or_fetch_device_by_key
         self._decrypt = machine.decrypt_megolm_event
@@ -171,10 +172,7 @@ class SessionGuard:
         key, now = (user_id, identity_key), time.monotonic()
         if device is not None or now - self._asked.get(key, -math.inf) < ASK_AGAIN_AFTER:
             return device
-        self._asked[key] = now
-        self._asked.move_to_end(key)
-        if len(self._asked) > ASKED_AT_MOST:
-            self._asked.popitem(last=False)
+        put_newest(self._asked, key, now, at_most=ASKED_AT_MOST)
         return await self._ask(user_id, identity_key)
 
     async def put_group_session(

@@ -17,6 +17,7 @@ from typing import Final
 
 from mautrix.types import RoomID, UserID
 
+from ..domain.newest import put_newest
 from ..domain.sync.changed_rooms import cached_state_in
 from ..domain.sync.timeline import timeline_gaps
 from .errors import HomeserverError
@@ -94,9 +95,7 @@ class Mentions:
         self._reading.discard(room_id)
         is_known = 0 < len(members) <= NAMES_AT_MOST
         names = {user_id: _called(user_id, name) for user_id, name in members.items()}
-        self._rooms[room_id] = names if is_known else None
-        while len(self._rooms) > ROOMS_AT_MOST:
-            del self._rooms[next(iter(self._rooms))]
+        put_newest(self._rooms, room_id, names if is_known else None, at_most=ROOMS_AT_MOST)
 
 
 def _called(user_id: UserID, displayname: object) -> frozenset[str]:

@@ -22,6 +22,7 @@ from mautrix.types import EventID, RoomID, UserID
 
 from ..homes.room_state import STATE_TYPES
 from ..json_shapes import as_dict
+from ..newest import keep_newest, put_newest
 from .timeline import event_id_of, events_in, redacted_in
 
 TRUSTED_FOR: Final = 10 * 60 * 1000
@@ -71,10 +72,8 @@ class ToldState:
 
     def created(self, room_id: RoomID, *, now: int) -> None:
         """The bot created a room: there are no older news of it."""
-        self._memberships.pop(room_id, None)
-        self._memberships[room_id] = _Membership(
-            joined=True, told_at=now, by_request=False, created=True
-        )
+        news = _Membership(joined=True, told_at=now, by_request=False, created=True)
+        put_newest(self._memberships, room_id, news, at_most=MAX_ROOMS)
 
     def joined(self, room_id: RoomID, *, since: int, now: int) -> None:
         """The bot joined a room."""
@@ -167,8 +166,7 @@ class ToldState:
             event_id = event_id_of(event)
             if _key(event)[0] and event.get("sender") == self._bot and event_id is not None:
                 self._own[event_id] = None
-        while len(self._own) > MAX_OWN:
-            del self._own[next(iter(self._own))]
+        keep_newest(self._own, at_most=MAX_OWN)
 
     def _synced_state(
         self,
@@ -270,12 +268,10 @@ class ToldState:
         return known.event if known and _is_recent(known.told_at, now) else None
 
     def _put(self, room_id: RoomID, *, joined: bool, now: int, by_request: bool) -> None:
-        self._memberships.pop(room_id, None)
-        self._memberships[room_id] = _Membership(joined=joined, told_at=now, by_request=by_request)
+        news = _Membership(joined=joined, told_at=now, by_request=by_request)
+        put_newest(self._memberships, room_id, news, at_most=MAX_ROOMS)
         if not joined:
             self._rooms.pop(room_id, None)
-        while len(self._memberships) > MAX_ROOMS:
-            del self._memberships[next(iter(self._memberships))]
 
     def _update(self, room_id: RoomID, news: Mapping[StateKey, _Event], *, now: int) -> None:
         """Replace what is known of a room, the newest last; forget what is too old or too much."""
@@ -284,9 +280,8 @@ class ToldState:
             for key, known in self._rooms.pop(room_id, {}).items()
             if key not in news and _is_recent(known.told_at, now)
         }
-        self._rooms[room_id] = dict(list({**kept, **news}.items())[-MAX_EVENTS:])
-        while len(self._rooms) > MAX_ROOMS:
-            del self._rooms[next(iter(self._rooms))]
+        events = dict(list({**kept, **news}.items())[-MAX_EVENTS:])
+        put_newest(self._rooms, room_id, events, at_most=MAX_ROOMS)
 
 
 def _is_recent(told_at: int, now: int) -> bool:
