@@ -39,6 +39,8 @@ class Event:
     redacts: str | None = None
     replaces: Event | None = None
     redacted_because: Event | None = None
+    branch: int | None = None
+    """The stream position that it was made at, of an event that did not wait for later ones."""
     invite_room_state: list[Json] = field(default_factory=list)
     transaction: tuple[str, str, str] | None = None
     """User, device and transaction ID it was sent with."""

@@ -1,7 +1,8 @@
 """One room: its timeline, its current state, and its state at any earlier stream position.
 
-Stores and answers; it decides nothing (see `rules`) and invents nothing (see `world`). The
-timeline is linear: one server never needs state resolution.
+Stores and answers; it decides nothing (see `rules`) and invents nothing (see `world`). Its
+history is linear, but for events that are made at the same time as others, each a branch of one
+event. What state resolution makes of these is what was written last.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ class Room:
     timeline: list[Event] = field(default_factory=list)
     state: dict[StateKey, Event] = field(default_factory=dict)
     history: dict[StateKey, list[Event]] = field(default_factory=dict)
+    branch: int | None = None
+    """The stream position at which the next event is made; None: after the one before."""
     typing: set[str] = field(default_factory=set)
     typing_stream: int = 0
     receipts: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
@@ -38,6 +41,7 @@ class Room:
 
     def append(self, event: Event) -> None:
         """Add an event that has been allowed."""
+        event.branch, self.branch = self.branch, None
         self.timeline.append(event)
         if event.state_key is not None:
             event.replaces = self.state.get(event.key)
@@ -50,6 +54,14 @@ class Room:
             return dict(self.state)
         found = ((key, newest_at(events, stream)) for key, events in self.history.items())
         return {key: event for key, event in found if event is not None}
+
+    def state_by(self, stream: int) -> dict[StateKey, Event]:
+        """Give the state as it is for the event at this stream position, on its branch."""
+        last = newest_at(self.timeline, stream)
+        if last is None or last.branch is None:
+            return self.state_at(stream)
+        own = {} if last.state_key is None else {last.key: last}
+        return {**self.state_by(last.branch), **own}
 
     def member(self, user_id: str, *, at: int | None = None) -> Event | None:
         """Give the user's member event, now or at a stream position."""

@@ -196,6 +196,15 @@ class FakeHomeserver:
         self.service.lags.append(lag)
         return lag
 
+    def branch(self, room_id: str, *, beside: tuple[str, str]) -> None:
+        """Have the next event of a room made at the same time as a piece of its state, not after.
+
+        By `/sync`, in Synapse, too, the room's state is then that of this event, for which the
+        other one has not happened. Sliding sync and what asks for the state know both.
+        """
+        room = self.world.rooms[room_id]
+        room.branch = room.state[beside].stream - 1
+
     def no_lag(self) -> None:
         """Have every worker up to date, from now on."""
         self.service.lags.clear()

@@ -248,12 +248,12 @@ class _Builder:
             assert since is not None
             if not batch.limited and self._is_gapless(room, since, batch):
                 return []
-            before = room.state_at(since)
+            before = room.state_by(since)
         told = {e.key: e for e in batch.events if e.state_key is not None}
         start = batch.events[0].stream if batch.events else entry.end
         known = {*before.values(), *told.values()}
-        at_start = room.state_at(start)
-        at_end = room.state_at(entry.end)
+        at_start = room.state_by(start)
+        at_end = room.state_by(entry.end)
         found = {e.event_id: e for e in (*at_start.values(), *at_end.values()) if e not in known}
         return list(found.values())
 
@@ -262,7 +262,9 @@ class _Builder:
         """Tell whether each event of the batch follows the one before it, from `since` on."""
         depth = len(room.timeline) - len(room.between(since, room.last_stream))
         expected = range(depth + 1, depth + 1 + len(batch.events))
-        return [event.depth for event in batch.events] == list(expected)
+        return [event.depth for event in batch.events] == list(expected) and not any(
+            event.branch for event in batch.events
+        )
 
     def _event(self, event: Event) -> Json:
         return sync_view(event, now=self.world.clock.read(), viewer=self.session.viewer)

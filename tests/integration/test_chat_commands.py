@@ -129,6 +129,16 @@ async def test_only_the_owner_is_answered_unless_the_settings_say_members(stack:
     assert await stack.bot_rooms() == rooms
 
 
+async def test_while_people_move_in_nothing_is_to_be_repaired(stack: Stack) -> None:
+    """They join while the bot writes, and then Synapse tells of state that has passed."""
+    admin, office = await make_admin(stack)
+    for number in range(8):
+        await onboard(stack, f"alice{number}")
+        calm = await ask(stack, admin, office, "!reconcile")
+        assert "Rows: no changes." in calm.body
+        assert "repaired" not in calm.body
+
+
 async def test_an_administrator_reads_the_drift_and_reconciles_it(stack: Stack) -> None:
     home = await onboard(stack, "alice")
     admin, office = await make_admin(stack)

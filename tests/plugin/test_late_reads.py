@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from homeroom import replies
+from homeroom.domain.homes.marker import MARKER_TYPE
 from homeroom.runtime.clock import now
 from tests.fake import FakeHomeserver, Hang, Match
 from tests.plugin.harness import Bot, running, until
@@ -145,6 +146,25 @@ async def test_an_archived_chat_does_not_answer(
     assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
     await bot.ask(anna, chat_id, "!chat unarchive")
     assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_chat_stays_archived_though_somebody_did_something_at_the_same_time(
+    hs: FakeHomeserver, bot: Bot, is_restarted: bool
+) -> None:
+    """For that somebody it was not archived yet, and that is the state that `/sync` tells."""
+    anna = hs.user("anna")
+    await bot.onboard(anna)
+    (chat_id,) = bot.chats_of(anna)
+    assert ARCHIVED in await bot.ask(anna, chat_id, "!chat archive")
+    hs.branch(chat_id, beside=(MARKER_TYPE, bot.me.user_id))
+    anna.set_state(chat_id, "m.room.name", {"name": "Play"})
+    await bot.settled()
+    if is_restarted:
+        await bot.restart()
+        await bot.settled()
+    assert (names(bot), statuses(bot)) == (["Play"], ["active", "archived"])
+    assert await bot.ask(anna, chat_id, "Hello") == replies.ARCHIVED
 
 
 async def test_a_cleared_chat_answers_under_its_new_conversation(

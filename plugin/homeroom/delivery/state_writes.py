@@ -13,11 +13,10 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mautrix.types import EventID, RoomID
+from mautrix.types import RoomID
 from mautrix.util.logging import TraceLogger
 
 from ..domain.sync.changed_rooms import cached_state_in
-from ..domain.sync.timeline import event_id_of
 from ..homes.checkpoint_state import CheckpointState
 from ..homes.mautrix_state import MautrixState
 from ..runtime.retry import RetryPolicy, retry
@@ -26,11 +25,6 @@ from ..storage import StoreError
 from .inbox import Inbox
 
 WRITE_AGAIN: Final = RetryPolicy(pauses=(1, 5, 15, 60), within=10 * 60)
-REMEMBERED_AT_MOST: Final = 20_000
-"""What was written last of so many members and power levels."""
-
-_Key = tuple[RoomID, str, str]
-"""Room, type and state key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,17 +38,13 @@ class StateWrites:
     log: TraceLogger
     _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _newest: dict[_Key, EventID | None] = field(default_factory=dict, init=False)
-    """What was taken in last: with each message the homeserver tells again who its sender is."""
 
     def take_in(
         self, response: object, *, is_ours: Callable[[RoomID], bool], work: Hashable
     ) -> None:
         """Write what a response says; the work is not done before that is."""
-        told = cached_state_in(response, is_ours=is_ours)
-        events = [each for each in told if not self._is_known(*each)]
+        events = cached_state_in(response, is_ours=is_ours)
         if events:
-            self._remember(events)
             writing = ("the state store", next(self._numbers))
             self.inbox.add(work, [writing])
             self.background.start(self._write(events, writing), name="telling the state store")
@@ -73,26 +63,8 @@ class StateWrites:
                 )
             except StoreError as e:
                 self.log.error("%s; the next start looks at everything", e)
-                self._give_up()
+                self.checkpoint_state.invalidate()
             except Exception:
                 self.log.exception("Error while telling the state store")
-                self._give_up()
+                self.checkpoint_state.invalidate()
         self.inbox.finish(writing)
-
-    def _give_up(self) -> None:
-        self._newest.clear()
-        self.checkpoint_state.invalidate()
-
-    def _is_known(self, room_id: RoomID, event: dict[str, Any]) -> bool:
-        """Whether it was taken in last: then it is written, or the position waits for it."""
-        event_id = event_id_of(event)
-        return event_id is not None and self._newest.get(_key(room_id, event)) == event_id
-
-    def _remember(self, events: list[tuple[RoomID, dict[str, Any]]]) -> None:
-        if len(self._newest) > REMEMBERED_AT_MOST:
-            self._newest.clear()
-        self._newest.update((_key(*each), event_id_of(each[1])) for each in events)
-
-
-def _key(room_id: RoomID, event: dict[str, Any]) -> _Key:
-    return room_id, event["type"], event["state_key"]

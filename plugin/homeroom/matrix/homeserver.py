@@ -353,12 +353,12 @@ class Homeserver:
         state_key: str = "",
         priority: Priority = Priority.WAITED_FOR,
     ) -> None:
-        path = Path.v3.rooms[room_id].state[event_type][state_key]
+        path, since = Path.v3.rooms[room_id].state[event_type][state_key], now()
         request = self._writing.request(Method.PUT, path, content, priority=priority)
         event_id = checked(await request).get("event_id")
         if isinstance(event_id, str):
-            key = (event_type, state_key)
-            self.told.wrote(room_id, key, content, event_id=EventID(event_id), now=now())
+            event_id, key = EventID(event_id), (event_type, state_key)
+            self.told.wrote(room_id, key, content, event_id=event_id, since=since, now=now())
 
     async def join(self, room_id: RoomID, *, via: Sequence[str] = ()) -> None:
         # `via` is the name since version 1.12 of the spec; older homeservers know the other.

@@ -128,10 +128,25 @@ def test_of_what_changed_twice_only_the_end_is_told_to_the_state_store() -> None
     levels = {"type": "m.room.power_levels", "state_key": "", "content": {}}
     room = {
         "state": {"events": [member("One"), levels]},
-        "timeline": {"events": [member("Two"), member("Three")]},
+        "timeline": {"events": [member("Two"), member("Three")], "limited": True},
     }
     response = {"rooms": {"join": {HOME: room, ELSEWHERE: room}}}
     assert cached_state_in(response, is_ours=lambda room_id: room_id == HOME) == [
         (HOME, member("Three")),
         (HOME, levels),
     ]
+
+
+@pytest.mark.parametrize("section", ["join", "leave"])
+def test_state_before_a_timeline_without_a_gap_is_not_told_to_the_state_store(
+    section: str,
+) -> None:
+    """It may be older than what was told before: by a branch of the history it was so."""
+    before = {"type": "m.room.member", "state_key": ANNA, "content": {"membership": "invite"}}
+    said = {"type": "m.room.message", "sender": ANNA, "content": {}}
+    room = {"state": {"events": [before]}, "timeline": {"events": [said], "limited": False}}
+    told = {"rooms": {section: {HOME: room}}}
+    assert cached_state_in(told, is_ours=lambda room_id: True) == []
+    create = {"type": "m.room.create", "state_key": "", "content": {}}
+    room["state"] = {"events": [create, before]}
+    assert cached_state_in(told, is_ours=lambda room_id: True) == [(HOME, before)]

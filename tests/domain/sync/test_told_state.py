@@ -54,7 +54,8 @@ def hear(state: ToldState, response: object, *, now: int = NOW) -> None:
 def write(
     state: ToldState, event_id: str, name: str, *, room_id: RoomID = WORK, now: int = NOW
 ) -> None:
-    state.wrote(room_id, NAME, {"name": name}, event_id=EventID(event_id), now=now)
+    content = {"name": name}
+    state.wrote(room_id, NAME, content, event_id=EventID(event_id), since=now, now=now)
 
 
 def own(event_id: str, name: str) -> dict[str, Any]:
@@ -300,6 +301,31 @@ def test_what_was_told_in_a_gap_counts_when_its_request_is_answered(state: ToldS
     assert names(read(state)) == ["After"]
 
 
+@pytest.mark.parametrize("is_new", [False, True])
+def test_state_before_a_timeline_without_a_gap_is_out_of_date(
+    state: ToldState, is_new: bool
+) -> None:
+    """Somebody joined while the bot wrote: on that branch of the history it has not written."""
+    write(state, "$own", "Own")
+    hear(state, told("join", WORK, own("$own", "Own")))
+    create = {**event("$create", ""), "type": "m.room.create"}
+    before = [*([create] if is_new else []), own("$before", "Before")]
+    entry = {"state": {"events": before}, "timeline": {"events": [member("$join", "join")]}}
+    hear(state, {"rooms": {"join": {WORK: entry}}})
+    assert names(read(state)) == ["Before" if is_new else "Own"]
+
+
+def test_what_is_put_once_more_is_so(state: ToldState) -> None:
+    """The homeserver makes no second event of it: the answer has the ID of the first."""
+    write(state, "$own", "Own", now=NOW)
+    hear(state, told("join", WORK, own("$own", "Own")), now=NOW)
+    hear(state, told("join", WORK, own("$wrong", "Wrong")), now=NOW)
+    write(state, "$own", "Own", now=NOW + 1)
+    assert names(read(state)) == ["Own"]
+    hear(state, told("join", WORK, event("$after", "After")), now=NOW + 1)
+    assert names(read(state)) == ["After"]
+
+
 def test_reads_count_again_when_what_was_told_is_old(state: ToldState) -> None:
     write(state, "$own", "Own")
     later = NOW + TRUSTED_FOR
@@ -348,7 +374,7 @@ def test_what_is_kept_is_bounded(state: ToldState) -> None:
     for number in range(MAX_ROOMS + 10):
         room_id = RoomID(f"!{number}:example.org")
         state.joined(room_id, since=NOW, now=NOW)
-        state.wrote(room_id, NAME, {}, event_id=EventID("$own"), now=NOW)
+        write(state, "$own", "Own", room_id=room_id)
     assert len(state.over_joined_rooms([], now=NOW)) == MAX_ROOMS
     links = [event(f"${n}", "", key=("m.space.child", f"!{n}:x")) for n in range(MAX_EVENTS + 10)]
     hear(state, told("join", WORK, *links))

@@ -14,8 +14,8 @@ from mautrix.types import RoomID, UserID
 
 from ..homes.marker import MARKER_TYPE
 from ..homes.room_state import STATE_TYPES
-from ..json_shapes import as_dict, as_list
-from .timeline import events_in, sent_at
+from ..json_shapes import as_dict
+from .timeline import events_in, has_gap, is_told_whole, news_in, sent_at, timeline_of
 
 
 def rooms_to_rescan(
@@ -44,7 +44,7 @@ def rooms_changed_lately(
     """
     joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
     recent = {
-        room_id: {"state": {"events": events}}
+        room_id: {"timeline": {"events": events}}
         for room_id, entry in joined.items()
         if (events := [e for e in events_in(entry) if (sent_at(e) or 0) >= not_before])
     }
@@ -59,9 +59,7 @@ def is_initial(response: object, *, ours: Collection[RoomID]) -> bool:
     """
     joined = as_dict(as_dict(as_dict(response).get("rooms")).get("join"))
     return bool(ours) and all(
-        room_id in joined
-        and any(event.get("type") == "m.room.create" for event in events_in(joined[room_id]))
-        for room_id in ours
+        room_id in joined and is_told_whole(joined[room_id]) for room_id in ours
     )
 
 
@@ -91,8 +89,7 @@ def rooms_with_other_members(response: object) -> frozenset[RoomID]:
     return frozenset(
         RoomID(room_id)
         for room_id, entry in rooms.items()
-        if (timeline := as_dict(as_dict(entry).get("timeline"))).get("limited") is True
-        or any(map(_is_other_membership, as_list(timeline.get("events"))))
+        if has_gap(entry) or any(map(_is_other_membership, timeline_of(entry)))
     )
 
 
@@ -115,7 +112,7 @@ def cached_state_in(
     newest: dict[tuple[str, str, str], dict[str, Any]] = {}
     for section in ("join", "leave"):
         for room_id, entry in as_dict(rooms.get(section)).items():
-            for event in events_in(entry) if is_ours(RoomID(room_id)) else ():
+            for event in news_in(entry) if is_ours(RoomID(room_id)) else ():
                 kind, key = event.get("type"), event.get("state_key")
                 if (
                     kind in ("m.room.member", "m.room.power_levels")
@@ -130,7 +127,7 @@ def _in_room(
     room_id: RoomID, entry: dict[str, Any], *, bot: UserID, is_ours: Callable[[RoomID], bool]
 ) -> Iterator[RoomID]:
     ours = is_ours(room_id)
-    if ours and as_dict(entry.get("timeline")).get("limited") is True:
+    if ours and has_gap(entry):
         yield room_id  # what was left out may have taken back state
     for event in events_in(entry):
         kind, key, sender = event.get("type"), event.get("state_key"), event.get("sender")

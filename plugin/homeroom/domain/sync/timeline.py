@@ -20,8 +20,25 @@ EVENTS_AT_ONCE: Final = 500
 
 def events_in(entry: object) -> Iterator[dict[str, Any]]:
     """Every event that a response tells of one room: its state first, then its timeline."""
-    for part in ("state", "timeline"):
-        yield from map(as_dict, as_list(as_dict(as_dict(entry).get(part)).get("events")))
+    yield from map(as_dict, _part(entry, "state"))
+    yield from map(as_dict, timeline_of(entry))
+
+
+def news_in(entry: object) -> Iterator[dict[str, Any]]:
+    """What may be new of it: the state only where the timeline has a gap or the room is new.
+
+    Else there are members in it that are loaded lazily, because they said something. Or what is
+    out of date: who writes at the same time as somebody else makes a branch of the room's history,
+    and Synapse tells the state on that branch, in which the other's event has not happened.
+    https://github.com/matrix-org/matrix-spec-proposals/pull/4222
+    """
+    is_new = has_gap(entry) or is_told_whole(entry)
+    yield from events_in(entry) if is_new else map(as_dict, timeline_of(entry))
+
+
+def has_gap(entry: object) -> bool:
+    """Whether older events of the room were left out."""
+    return as_dict(as_dict(entry).get("timeline")).get("limited") is True
 
 
 def redacted_in(events: Iterable[object]) -> Iterator[EventID]:
@@ -49,7 +66,11 @@ def is_told_whole(entry: object) -> bool:
 
 def timeline_of(entry: object) -> list[Any]:
     """What was said in a room of a response, oldest first."""
-    return as_list(as_dict(as_dict(entry).get("timeline")).get("events"))
+    return _part(entry, "timeline")
+
+
+def _part(entry: object, name: str) -> list[Any]:
+    return as_list(as_dict(as_dict(entry).get(name)).get("events"))
 
 
 def with_timelines(timelines: dict[RoomID, list[Any]]) -> dict[str, Any]:
@@ -83,9 +104,8 @@ def timeline_gaps(response: object) -> dict[RoomID, str]:
     """Joined rooms of which older events were left out, and the token where those end."""
     found: dict[RoomID, str] = {}
     for room_id, entry in joined_in(response).items():
-        timeline = as_dict(entry.get("timeline"))
-        token = timeline.get("prev_batch")
-        if timeline.get("limited") is True and isinstance(token, str):
+        token = as_dict(entry.get("timeline")).get("prev_batch")
+        if has_gap(entry) and isinstance(token, str):
             found[room_id] = token
     return found
 

@@ -23,7 +23,7 @@ from mautrix.types import EventID, RoomID, UserID
 from ..homes.room_state import STATE_TYPES
 from ..json_shapes import as_dict
 from ..newest import keep_newest, put_newest
-from .timeline import event_id_of, events_in, redacted_in
+from .timeline import event_id_of, events_in, has_gap, news_in, redacted_in
 
 TRUSTED_FOR: Final = 10 * 60 * 1000
 """Milliseconds for which what was told outranks what is read: longer than workers lag."""
@@ -65,8 +65,8 @@ class ToldState:
         self._memberships: dict[RoomID, _Membership] = {}
         self._rooms: dict[RoomID, Mapping[StateKey, _Event]] = {}
         """Each mapping is replaced, never changed."""
-        self._own: dict[EventID, None] = {}
-        """Own state events that `/sync` has told."""
+        self._own: dict[EventID, int] = {}
+        """When `/sync` told own state events."""
 
     # What own requests did; `since` is when they were made
 
@@ -109,12 +109,15 @@ class ToldState:
         content: Mapping[str, Any],
         *,
         event_id: EventID,
+        since: int,
         now: int,
     ) -> None:
-        """The bot put a state event."""
+        """The bot put a state event; or the same again, then it is the event that was there."""
         is_told = event_id in self._own
+        was_told = self._own.get(event_id, since) < since
         known = self._rooms.get(room_id, {}).get(key)
-        if is_told and room_id in self._rooms and not (known and known.by_request):
+        is_older = known is not None and (known.by_request or (was_told and known.told_at < since))
+        if is_told and room_id in self._rooms and not is_older:
             return  # what is known is this event, or what came after it
         event = {
             "type": key[0],
@@ -135,7 +138,7 @@ class ToldState:
             room_id = RoomID(key)
             events = _state_events(entry)
             self._synced_join(room_id, events, now=now)
-            self._synced_own(entry)
+            self._synced_own(entry, now=now)
             self.redacted(room_id, redacted_in(events_in(entry)))
             if events and (is_ours(room_id) or room_id in self._rooms):
                 self._synced_state(room_id, events, entry, now=now)
@@ -161,11 +164,11 @@ class ToldState:
         if not is_older or any(_is_join(event, self._bot) for event in events_in(entry)):
             self._put(room_id, joined=False, now=now, by_request=False)
 
-    def _synced_own(self, entry: object) -> None:
-        for event in events_in(entry):
+    def _synced_own(self, entry: object, *, now: int) -> None:
+        for event in news_in(entry):
             event_id = event_id_of(event)
             if _key(event)[0] and event.get("sender") == self._bot and event_id is not None:
-                self._own[event_id] = None
+                self._own.setdefault(event_id, now)
         keep_newest(self._own, at_most=MAX_OWN)
 
     def _synced_state(
@@ -182,7 +185,7 @@ class ToldState:
         of the bot's own does not show that: it may be older (the first news of a new room have a
         gap), and if it is newer, the answer to its request is still to come.
         """
-        has_gap = as_dict(as_dict(entry).get("timeline")).get("limited") is True
+        may_be_newer = has_gap(entry)
         told_ids = {event.get("event_id") for event in events_in(entry)}
         waiting = {
             key
@@ -194,7 +197,7 @@ class ToldState:
         news = {
             key: _Event(event=event, told_at=now, by_request=False)
             for key, event in events.items()
-            if key not in waiting or (has_gap and event["sender"] != self._bot)
+            if key not in waiting or (may_be_newer and event["sender"] != self._bot)
         }
         self._update(room_id, news, now=now)
 
@@ -291,7 +294,7 @@ def _is_recent(told_at: int, now: int) -> bool:
 def _state_events(entry: object) -> dict[StateKey, dict[str, Any]]:
     """The newest event that a response tells of each piece of a room's state."""
     events: dict[StateKey, dict[str, Any]] = {}
-    for event in events_in(entry):
+    for event in news_in(entry):
         key = _key(event)
         if (
             key[0] in STATE_TYPES
