@@ -267,7 +267,7 @@ class Bot:
 
     async def settled(self) -> None:
         """Wait until it has read everything there is to read, and has nothing left to do."""
-        await until("nothing left to do", lambda: self._has_read_all() and not self.is_busy())
+        await until("nothing left to do", lambda: self.has_read_all() and not self.is_busy())
 
     def is_busy(self) -> bool:
         """Whether it works at anything; what hangs in a fault does not count."""
@@ -282,7 +282,7 @@ class Bot:
             )
         )
 
-    def _has_read_all(self) -> bool:
+    def has_read_all(self) -> bool:
         """Whether maubot's sync is waiting for news that there are none of."""
         poll = next(filter(self.is_long_poll, reversed(self.hs.requests)), None)
         if poll is None or poll.status is not None or "since" not in poll.query:

@@ -379,6 +379,34 @@ async def test_a_stop_before_it_does_not_stop_what_is_answered_again_after_a_cra
         await when_shown(bot, chat_id, "The answer.")
 
 
+@pytest.mark.parametrize("stop", ["🛑", "!stop", "!stop all"])
+async def test_a_stop_that_is_told_again_does_not_stop_what_was_asked_after_it(
+    hs: FakeHomeserver, tmp_path: Path, stop: str
+) -> None:
+    """maubot's first answer is late, and the plugin has asked for all of it itself."""
+    anna = hs.user("anna")
+    async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
+        chat_id = await move_in(bot, anna)
+        question = anna.send(chat_id, "Hello")
+        speech.say("First words")
+        await when_shown(bot, chat_id, "First words")
+        await bot.kill()
+        if stop == "🛑":
+            react(anna, chat_id, question, stop)
+        else:
+            anna.send(chat_id, stop)
+        once_more(anna, chat_id, question, "!again")
+        late = hs.fail(Match(when=bot.is_long_poll), Hang(after=True))
+        await bot.start()
+        await until("the next turn", lambda: len(speech.turns) == 2)
+        late.release()
+        await until("what was late", bot.has_read_all)
+        speech.say("The answer.", None)
+        await when_shown(bot, chat_id, "The answer.")
+        await bot.settled()
+        assert texts(bot, chat_id)[-1] == "The answer."
+
+
 @pytest.mark.parametrize(
     ("way", "deleted", "lost"),
     [

@@ -47,7 +47,7 @@ async def test_nothing_is_done_while_it_looks(
         # The keys that came with it, and the response itself, kept until it is read.
         names = {handler.__self__.__class__.__name__ for handler in news}
         assert names <= {"Encryption", "EarlyResponses", "InstanceWatch"}
-        await until("maubot has read it all", bot._has_read_all)
+        await until("maubot has read it all", bot.has_read_all)
         assert hs.writes[writes:] == []
         assert bot.tables() == {"homes": [], "chats": []}
 
@@ -86,7 +86,7 @@ async def test_a_start_that_is_stopped_opens_nothing(hs: FakeHomeserver, tmp_pat
         assert client.event_handlers.get(InternalEventType.SYNC_SUCCESSFUL, {}) == {}
         fault.release()
         asked = anna.create_room(invite=[bot.me])
-        await until("maubot has read it", bot._has_read_all)
+        await until("maubot has read it", bot.has_read_all)
         assert bot.words(asked) == []
         assert hs.joined("bot") == set()
         await bot.kill()

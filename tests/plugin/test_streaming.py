@@ -267,4 +267,4 @@ async def test_a_message_that_is_deleted_is_answered_no_further(
 
 
 async def bot_has_read(bot: Bot) -> None:
-    await until("it has read all there is", bot._has_read_all)
+    await until("it has read all there is", bot.has_read_all)

@@ -127,7 +127,7 @@ class EventDispatcher:
         taken.rescans |= self._changed_lately(response, is_news=is_live or only_messages)
         taken.rescans -= rescanned
         self.inbox.add(work, (arrival.event_id for arrival in taken.arrivals))
-        self._hand_over(taken.messages, work=work, is_live=is_live)
+        self._hand_over(taken.messages, work=work, later=later, is_live=is_live)
         self.welcomes.take_in(taken.arrivals)
         if taken.rescans:
             self._responses += 1
@@ -201,6 +201,7 @@ class EventDispatcher:
         messages: Iterable[Message | Encrypted | Edited | Reaction],
         *,
         work: Hashable,
+        later: frozenset[RoomID],
         is_live: bool,
     ) -> None:
         """Have all of it handled in its order: a reaction stops only what was before it."""
@@ -215,7 +216,7 @@ class EventDispatcher:
             if isinstance(message, Edited):
                 self.inbox.answer_edit(message, work=work, is_live=is_live)
             else:
-                self.inbox.react(message)
+                self.inbox.react(message, is_in_order=message.room_id not in later)
         self.inbox.take_in(some, work=work)
 
     def _to_handle(

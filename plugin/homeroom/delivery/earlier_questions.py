@@ -18,6 +18,7 @@ from ..domain.content_keys import ANSWERS
 from ..domain.conversation.asked_again import Answered, answer_to, as_edited
 from ..domain.json_shapes import as_dict
 from ..domain.sync.news import Edited, Message, read_encrypted, read_message
+from ..domain.sync.timeline import sent_at
 from ..matrix.encryption import Opened, Unreadable
 from ..matrix.errors import Refused, Unavailable
 from ..matrix.homeserver import Homeserver
@@ -166,6 +167,7 @@ class EarlierQuestions:
                 event_id=message.event_id,
                 sender=message.sender,
                 edit_id=EventID(str(later["event_id"])),
+                sent_at=sent_at(later) or 0,
             )
             now = as_edited(message, edit, clear or {})
             if now.version is not None:

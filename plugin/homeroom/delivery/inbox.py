@@ -210,17 +210,25 @@ class Inbox:
             if self.command_rooms.redacts(redaction, message):
                 self.interrupt(message.event_id, is_redacted=True, because_of=redaction.redacts)
 
-    def react(self, reaction: Reaction) -> None:
+    def react(self, reaction: Reaction, *, is_in_order: bool) -> None:
         """Stop the answer that a reaction is on, or whose question it is on."""
         if reaction.key not in STOP_REACTIONS:
             return
         question = self.question_of(reaction.target)
-        for message in self._waiting.get(reaction.room_id, ()):
+        for message in self._before(reaction):
             about = message.about if isinstance(message, Message) else None
             if message.event_id == question or about in (question, reaction.target):
                 self._stop([message], because_of=reaction)
             elif may_ask_again(message) and self.command_rooms.may_stop(message, reaction):
                 self.stop_if_about(message.event_id, reaction.target)
+        if is_in_order:
+            self._revisions.note_stop(reaction)
+
+    def _before(self, stop: Message | Reaction) -> list[Message | Encrypted]:
+        """What is in line in a room and was said before this."""
+        line = self._waiting.get(stop.room_id, ())
+        before = takewhile(lambda each: each.event_id != stop.event_id, line)
+        return [message for message in before if self._revisions.may_precede(message, stop)]
 
     def _stop(
         self, messages: Iterable[Message | Encrypted], *, because_of: Message | Reaction
@@ -232,21 +240,19 @@ class Inbox:
 
     def _carry_out_stop(self, message: Message) -> None:
         """Stop what is answered in the same room before a command that says so."""
-        before = takewhile(
-            lambda each: each.event_id != message.event_id,
-            tuple(self._waiting.get(message.room_id, ())),
-        )
-        command = parse_command(message.text)
+        before, command = self._before(message), parse_command(message.text)
         if isinstance(command, Stop) and not command.everything:
-            first = next(before, None)
-            if first is not None and (message.is_live or first.event_id in self._begun):
-                self._stop([first], because_of=message)
+            if before and (message.is_live or before[0].event_id in self._begun):
+                self._stop(before[:1], because_of=message)
             elif not message.is_live:
                 self._late_stops.setdefault(message.room_id, deque()).append(message)
         elif command is not None and (
             isinstance(command, Stop) or self.command_rooms.ended_by(message) == message.room_id
         ):
             self._stop(before, because_of=message)
+        else:
+            return
+        self._revisions.note_stop(message)
 
     async def _carry_out_late_stop(self, message: Message | Encrypted) -> None:
         """Stop the first message that is not done before a `!stop` of when the bot was away.

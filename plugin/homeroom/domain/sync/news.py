@@ -21,7 +21,7 @@ from ..homes.room_state import read_invite, read_predecessor
 from ..homes.topology import Invite
 from ..json_shapes import as_dict, as_list
 from .message_words import FILES, TEXT, VERIFICATION, speakable, text_of, without_reply_fallback
-from .timeline import events_in
+from .timeline import events_in, sent_at
 
 TOPOLOGY_TYPES: Final = frozenset(
     {
@@ -90,6 +90,8 @@ class Edited:
     event_id: EventID
     sender: UserID
     edit_id: EventID
+    sent_at: int
+    """When it was edited, in milliseconds; 0 if it does not say."""
     event: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The edit itself, which may be encrypted."""
 
@@ -103,6 +105,8 @@ class Reaction:
     sender: UserID
     target: EventID
     key: str
+    sent_at: int
+    """In milliseconds; 0 if it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +280,7 @@ def asked_again(news: Edited | Reaction, *, is_live: bool) -> Message:
         room_id=news.room_id,
         event_id=by,
         sender=news.sender,
-        sent_at=0,
+        sent_at=news.sent_at,
         text="",
         about=about,
         version=version,
@@ -354,6 +358,7 @@ def _read_revision(room_id: RoomID, event: object, *, bot: UserID) -> Edited | R
                 event_id=EventID(edited),
                 sender=UserID(sender),
                 edit_id=EventID(edit_id),
+                sent_at=sent_at(event) or 0,
                 event=event,
             )
     return None
@@ -385,6 +390,7 @@ def _read_reaction(room_id: RoomID, event: object, *, bot: UserID) -> Reaction |
         sender=UserID(sender),
         target=EventID(target),
         key=key.replace("\ufe0f", ""),
+        sent_at=sent_at(event) or 0,
     )
 
 
