@@ -330,6 +330,10 @@ class Life:
         self.deck.repeat("POST createRoom", "500")
         await manage_chats(self.residents[1])
 
+    async def talk(self) -> None:
+        """Have everybody write at once: what waits for its answer is marked as read."""
+        await asyncio.gather(*(chatter(each, random.Random()) for each in self.residents))
+
     async def look_around(self) -> None:
         await self.residents[0].ask("!reset leave-forget --scope joined --dry-run", "leave-forget")
 
@@ -351,6 +355,7 @@ class Life:
             "POST rooms/{}/invite": lambda: come_back(ada),
             "POST join/{}": lambda: come_back(ada),
             "GET rooms/{}/joined_members": lambda: ada.user.send_text(ada.direct, "Hello?"),
+            "POST rooms/{}/receipt/{}/{}": self.talk,
             "POST upload": self.look_around,
             "GET joined_rooms": self.look_around,
             "GET rooms/{}/state": self.look_around,

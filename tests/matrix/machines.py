@@ -89,8 +89,8 @@ def sealed(event: Any) -> EncryptedEvent:
     return EncryptedEvent.deserialize(event)
 
 
-async def no_event(*_: object) -> NoReturn:
-    """A homeserver that does not know an event."""
+async def nothing(*_: object) -> NoReturn:
+    """A homeserver that does not know an event, or anything else."""
     raise MNotFound(404, "no such event")
 
 
@@ -111,7 +111,7 @@ async def machine_in(
             mxid=BOT,
             device_id=DeviceID("BOT"),
             add_event_handler=lambda *_, **__: None,
-            get_event=no_event,
+            api=SimpleNamespace(request=nothing),
         )
         state: Any = SimpleNamespace()
         machine = OlmMachine(client, store, state, log=LOG.getChild("crypto"))

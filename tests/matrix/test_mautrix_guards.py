@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
+from mautrix.api import Method, PathBuilder
 from mautrix.types import RoomID
 from typing_extensions import Self
 
@@ -40,10 +42,11 @@ async def nobodys_devices(*_: object, **__: object) -> Any:
     return SimpleNamespace(**{part: {} for part in parts})
 
 
-async def who_sent(room_id: str, event_id: str) -> Any:
+async def who_sent(method: Method, path: PathBuilder) -> Any:
     """What a homeserver answers of an event."""
-    assert room_id == ROOM
-    return SimpleNamespace(sender=EVE if event_id == "$copy" else ANNA)
+    room, event_id = str(path).rsplit("/event/", 1)
+    assert (method, f"/{room}") == (Method.GET, f"/_matrix/client/v3/rooms/{quote(ROOM)}")
+    return {"sender": EVE if unquote(event_id) == "$copy" else ANNA, "type": "m.room.encrypted"}
 
 
 class Setting:
@@ -52,7 +55,7 @@ class Setting:
     def __init__(self, machine: Any, anna: Device, eve: Device) -> None:
         self.machine, self.anna, self.eve = machine, anna, eve
         self.guard = SessionGuard(machine, log=LOG)
-        machine.client.query_keys, machine.client.get_event = nobodys_devices, who_sent
+        machine.client.query_keys, machine.client.api.request = nobodys_devices, who_sent
 
     async def opened(self, event: Any) -> Any:
         read = await self.machine.decrypt_megolm_event(sealed(event))

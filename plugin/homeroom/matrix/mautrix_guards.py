@@ -31,11 +31,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import ClientError
+from mautrix.api import Method, Path
 from mautrix.errors import DecryptionError, DuplicateMessageIndex, MatrixError
 from mautrix.types import (
     EncryptedEvent,
     EncryptedMegolmEventContent,
-    EventID,
     IdentityKey,
     RoomID,
     SessionID,
@@ -43,6 +43,7 @@ from mautrix.types import (
 )
 from mautrix.util.logging import TraceLogger
 
+from ..domain.json_shapes import as_dict
 from ..domain.newest import put_newest
 
 MAX_INDEX: Final = 2**31 - 1
@@ -245,11 +246,14 @@ class SessionGuard:
         event_id = await self._store.db.fetchval(_READ_AS, *place)
         if event_id is None or event_id == event.event_id:
             return False
+        path = Path.v3.rooms[event.room_id].event[event_id]
         try:
-            read = await self.machine.client.get_event(event.room_id, EventID(event_id))
+            # Not maubot's own `get_event`, which gives nothing of what it cannot decrypt.
+            read = await self.machine.client.api.request(Method.GET, path)
         except (MatrixError, ClientError, asyncio.TimeoutError):
             return False
-        is_copy = await self._is_of_somebody_else(event.room_id, place[0], read.sender)
+        sender = UserID(str(as_dict(read).get("sender")))
+        is_copy = await self._is_of_somebody_else(event.room_id, place[0], sender)
         if is_copy:
             await self._store.db.execute(_FORGET_READ, *place, event_id)
         return is_copy
