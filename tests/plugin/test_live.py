@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from homeroom.domain.homes.marker import MARKER_TYPE
-from tests.fake import FakeHomeserver, Match, Respond
-from tests.plugin.harness import Bot, Row, running
+from tests.fake import FakeHomeserver, Hang, Match, Respond
+from tests.plugin.harness import Bot, Row, running, until
 
 
 def row_of(bot: Bot, room_id: str) -> Row:
@@ -37,6 +38,24 @@ async def test_removed_from_a_chat_its_row_is_left_and_comes_back_with_it(
         assert row_of(bot, chat_id) == before
         assert set(hs.rooms) == rooms
         assert await bot.ask(anna, chat_id, "Hello") == bot.echo(chat_id, "Hello")
+
+
+async def test_what_is_said_in_a_chat_that_comes_back_is_answered_when_it_is_back(
+    hs: FakeHomeserver, tmp_path: Path
+) -> None:
+    anna = hs.user("anna")
+    async with running(hs, tmp_path) as bot:
+        await bot.onboard(anna)
+        (chat_id,) = bot.chats_of(anna)
+        force_out(bot, chat_id, "leave", by=anna.user_id)
+        await bot.settled()
+        looking = hs.fail(Match(method="GET", path=f"{re.escape(chat_id)}/state$"), Hang())
+        anna.invite(chat_id, bot.me)
+        await looking.reached()
+        anna.send(chat_id, "Hello")
+        await until("news of it", bot.has_read_all)
+        looking.release()
+        assert await bot.hear(chat_id, 1) == [bot.echo(chat_id, "Hello")]
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["with its row", "and its row is lost"])

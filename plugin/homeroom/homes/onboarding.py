@@ -147,10 +147,13 @@ class Onboarding:
     async def scan_for_chat(self, room_id: RoomID) -> None:
         """Scan a room that was never scanned: a chat may have been upgraded to it just now.
 
+        And a chat that the bot had left: it is in it again, if something is said to it there.
+
         Raises:
             HomeserverError: nobody knows yet.
         """
-        if not self.routes.is_paused and room_id not in self.routes.known:
+        may_be_one = room_id not in self.routes.known or self.routes.has_left(room_id)
+        if may_be_one and not self.routes.is_paused:
             await self.reconciler.rescan({room_id})
 
     async def answer_outside_chats(
