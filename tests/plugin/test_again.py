@@ -360,17 +360,23 @@ async def test_what_is_to_be_answered_again_after_a_crash_can_be_stopped(
         assert len(speech.turns) == 1 + begun
 
 
+async def killed_in_an_answer(bot: Bot, anna: User, speech: Speech) -> tuple[str, EventID]:
+    """Ask something in a new chat, and kill the bot in the middle of its answer."""
+    chat_id = await move_in(bot, anna)
+    question = anna.send(chat_id, "Hello")
+    speech.say("First words")
+    await when_shown(bot, chat_id, "First words")
+    await bot.kill()
+    return chat_id, question
+
+
 @pytest.mark.parametrize("way", ["!again", "🔁"])
 async def test_a_stop_before_it_does_not_stop_what_is_answered_again_after_a_crash(
     hs: FakeHomeserver, tmp_path: Path, way: str
 ) -> None:
     anna = hs.user("anna")
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        question = anna.send(chat_id, "Hello")
-        speech.say("First words")
-        await when_shown(bot, chat_id, "First words")
-        await bot.kill()
+        chat_id, question = await killed_in_an_answer(bot, anna, speech)
         react(anna, chat_id, question, "🛑")
         once_more(anna, chat_id, question, way)
         await bot.start()
@@ -386,11 +392,7 @@ async def test_a_stop_that_is_told_again_does_not_stop_what_was_asked_after_it(
     """maubot's first answer is late, and the plugin has asked for all of it itself."""
     anna = hs.user("anna")
     async with running(hs, tmp_path, platform=(speech := Speech())) as bot:
-        chat_id = await move_in(bot, anna)
-        question = anna.send(chat_id, "Hello")
-        speech.say("First words")
-        await when_shown(bot, chat_id, "First words")
-        await bot.kill()
+        chat_id, question = await killed_in_an_answer(bot, anna, speech)
         if stop == "🛑":
             react(anna, chat_id, question, stop)
         else:

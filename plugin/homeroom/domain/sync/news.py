@@ -21,7 +21,7 @@ from ..homes.room_state import read_invite, read_predecessor
 from ..homes.topology import Invite
 from ..json_shapes import as_dict, as_list
 from .message_words import FILES, TEXT, VERIFICATION, speakable, text_of, without_reply_fallback
-from .timeline import events_in, sent_at
+from .timeline import events_in, has_gap, sent_at, timeline_of
 
 TOPOLOGY_TYPES: Final = frozenset(
     {
@@ -185,15 +185,13 @@ def read_response(response: object, *, bot: UserID) -> Iterator[News]:
             yield invite
     for section in ("join", "leave"):
         for room_id, entry in as_dict(rooms.get(section)).items():
-            timeline = as_dict(as_dict(entry).get("timeline"))
             # maubot has members loaded lazily: with what somebody says comes who they are. Only
             # where the timeline has a gap can somebody's membership in `state` be new.
-            has_gap = timeline.get("limited") is True
             for event in as_list(as_dict(as_dict(entry).get("state")).get("events")):
                 for news in _read_state(RoomID(room_id), event, bot=bot):
-                    if has_gap or not isinstance(news, MemberChange) or news.user_id == bot:
+                    if has_gap(entry) or not isinstance(news, MemberChange) or news.user_id == bot:
                         yield news
-            for event in as_list(timeline.get("events")):
+            for event in timeline_of(entry):
                 yield from _read_state(RoomID(room_id), event, bot=bot)
                 if section == "join" and (
                     message := read_message(RoomID(room_id), event, bot=bot)
